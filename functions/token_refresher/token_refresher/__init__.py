@@ -1,0 +1,1 @@
+"""Keeps Virtuous token pairs fresh in AWS Secrets Manager: the scheduled function and the operator's command."""

@@ -1,0 +1,1 @@
+"""Reads the current Virtuous bearer token from AWS Secrets Manager."""

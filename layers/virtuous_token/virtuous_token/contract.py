@@ -1,0 +1,262 @@
+"""The stored formats, version 1: what the refresher writes and every reader may rely on.
+
+Both secrets hold one JSON object. The format grows by addition only: readers ignore keys that they do not know, writers
+keep them. Instants are RFC 3339 in UTC with whole seconds, for instance ``2026-11-25T10:00:00Z``.
+
+The pair secret ``{prefix}/{connection}/tokens`` holds the access and the refresh token; only the refresher reads it.
+The bearer secret ``{prefix}/{connection}/bearer`` holds the access token alone; readers read it. The version id of the
+bearer secret equals the version id of the pair that it was published from.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import UnreadableSecret
+from .secret_text import SecretText
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "CONNECTION_NAME",
+    "FORMAT_VERSION",
+    "Bearer",
+    "SecretNames",
+    "TokenPair",
+    "can_be_header",
+    "format_instant",
+    "parse_instant",
+    "parse_object",
+]
+
+FORMAT_VERSION = 1
+CONNECTION_NAME = re.compile(r"[a-z0-9-]+")
+
+# RFC 9110 section 5.5 allows visible ASCII in a field value. Quotes are refused as well: Virtuous answers 401 to a
+# quoted token, and a token pasted with its quotes is the usual way to get one.
+_HEADER_SAFE = re.compile(r"[!#-&(-~]+")
+
+
+class SecretNames(NamedTuple):
+    """The names of one connection's three secrets."""
+
+    pair: str
+    bearer: str
+    login: str
+
+    @classmethod
+    def of(cls, prefix: str, connection: str) -> SecretNames:
+        """Raises ValueError where *connection* is not a name of lower-case letters, digits and hyphens."""
+        if not CONNECTION_NAME.fullmatch(connection):
+            raise ValueError(f"a connection's name holds lower-case letters, digits and hyphens only: {connection!r}")
+        return cls(*(f"{prefix}/{connection}/{kind}" for kind in ("tokens", "bearer", "login")))
+
+
+def can_be_header(token: str) -> bool:
+    """True if *token* may follow ``Bearer`` in a header: one or more visible ASCII characters, no space, no quote.
+
+    A token that fails must not be sent: http.client answers a newline in a header with a ValueError that quotes it.
+    """
+    return _HEADER_SAFE.fullmatch(token) is not None
+
+
+def format_instant(instant: datetime) -> str:
+    """RFC 3339, UTC, whole seconds (rounded down). *instant* must know its zone."""
+    if instant.tzinfo is None:
+        raise ValueError("an instant without a zone is not an instant")
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_instant(text: str) -> datetime:
+    """An RFC 3339 instant as an aware datetime in UTC; one without a zone is taken as UTC. Raises ValueError."""
+    instant = datetime.fromisoformat(text)
+    return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def parse_object(text: str | None, what: str) -> dict[str, Any]:
+    """The JSON object in *text*. Raises UnreadableSecret, whose text begins with *what*, never quotes the value and has
+    no cause (a JSONDecodeError carries the whole document)."""
+    if not text or not text.strip():
+        raise UnreadableSecret(f"{what} is empty")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UnreadableSecret(f"{what} is not a JSON object")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPair:
+    """One version of the pair secret.
+
+    ``expires_at`` and ``issued_at`` are None where a person stored the pair by hand without them or unreadably.
+    ``refresh_token`` is None for an API key, which is never refreshed. ``extra`` holds the keys that this version does
+    not know; they survive a refresh.
+    """
+
+    access_token: SecretText
+    refresh_token: SecretText | None = None
+    token_type: str = "Bearer"
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    refresh_token_issued_at: datetime | None = None
+    refresh_token_expires_at: datetime | None = None
+    user_name: str | None = None
+    organization_id: str | None = None
+    organization_name: str | None = None
+    replaces: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, text: str | None) -> TokenPair:
+        """Raises UnreadableSecret. Quotes and white space round a token that a person pasted are taken off."""
+        what = "the pair secret"
+        stored = parse_object(text, what)
+        if "entry" in stored:
+            raise UnreadableSecret(f"{what} holds a journal entry where a token pair must be")
+        return cls(
+            access_token=_access_token(stored, what),
+            refresh_token=_refresh_token(stored),
+            token_type=_text(stored, "token_type") or "Bearer",
+            issued_at=_instant(stored, "issued_at"),
+            expires_at=_instant(stored, "expires_at"),
+            refresh_token_issued_at=_instant(stored, "refresh_token_issued_at"),
+            refresh_token_expires_at=_instant(stored, "refresh_token_expires_at"),
+            user_name=_text(stored, "user_name"),
+            organization_id=_text(stored, "organization_id"),
+            organization_name=_text(stored, "organization_name"),
+            replaces=_text(stored, "replaces"),
+            extra={key: value for key, value in stored.items() if key not in _PAIR_KEYS},
+        )
+
+    def to_json(self) -> str:
+        """The value to store. It holds both tokens in plain text."""
+        known = {
+            "version": FORMAT_VERSION,
+            "access_token": self.access_token.reveal(),
+            "token_type": self.token_type,
+            "issued_at": _formatted(self.issued_at),
+            "expires_at": _formatted(self.expires_at),
+            "refresh_token": self.refresh_token.reveal() if self.refresh_token else None,
+            "refresh_token_issued_at": _formatted(self.refresh_token_issued_at),
+            "refresh_token_expires_at": _formatted(self.refresh_token_expires_at),
+            "user_name": self.user_name,
+            "organization_id": self.organization_id,
+            "organization_name": self.organization_name,
+            "replaces": self.replaces,
+        }
+        return _dump(known, self.extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """One version of the bearer secret. ``expires_at`` is None where nobody knows when the token ends (an API key)."""
+
+    access_token: SecretText
+    token_type: str = "Bearer"
+    issued_at: datetime | None = None
+    expires_at: datetime | None = None
+    next_refresh_at: datetime | None = None
+    base_url: str | None = None
+    organization_name: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> Bearer:
+        """Raises UnreadableSecret; also where *text* is a pair, since no reader may hold a refresh token."""
+        what = "the bearer secret"
+        stored = parse_object(text, what)
+        if stored.get("refresh_token") or "entry" in stored:
+            raise UnreadableSecret(
+                f"{what} holds what belongs into the pair secret: read the secret whose name ends in /bearer"
+            )
+        return cls(
+            access_token=_access_token(stored, what),
+            issued_at=_instant(stored, "issued_at"),
+            expires_at=_instant(stored, "expires_at"),
+            next_refresh_at=_instant(stored, "next_refresh_at"),
+            base_url=_text(stored, "base_url"),
+            organization_name=_text(stored, "organization_name"),
+        )
+
+    def to_json(self) -> str:
+        """The value to store. It holds the access token in plain text."""
+        known = {
+            "version": FORMAT_VERSION,
+            "access_token": self.access_token.reveal(),
+            "token_type": self.token_type,
+            "issued_at": _formatted(self.issued_at),
+            "expires_at": _formatted(self.expires_at),
+            "next_refresh_at": _formatted(self.next_refresh_at),
+            "base_url": self.base_url,
+            "organization_name": self.organization_name,
+        }
+        return _dump(known, {})
+
+
+_PAIR_KEYS = {
+    "version",
+    "access_token",
+    "token_type",
+    "issued_at",
+    "expires_at",
+    "refresh_token",
+    "refresh_token_issued_at",
+    "refresh_token_expires_at",
+    "user_name",
+    "organization_id",
+    "organization_name",
+    "replaces",
+}
+
+
+def _dump(known: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
+    """What is absent is left out, so that one value has one text: publishing twice must write the same bytes."""
+    return json.dumps({**extra, **{key: value for key, value in known.items() if value is not None}})
+
+
+def _access_token(stored: Mapping[str, Any], what: str) -> SecretText:
+    value = stored.get("access_token")
+    token = _unquoted(value) if isinstance(value, str) else ""
+    if not token:
+        raise UnreadableSecret(f"{what} has no access_token")
+    if not can_be_header(token):
+        raise UnreadableSecret(
+            f"{what} has an access_token with a space, a quote, a control or a non-ASCII character in it"
+        )
+    return SecretText(token)
+
+
+def _refresh_token(stored: Mapping[str, Any]) -> SecretText | None:
+    """It travels in a body, never in a header, so any text will do; one that we stored is kept to the letter."""
+    value = stored.get("refresh_token")
+    if not isinstance(value, str) or not value:
+        return None
+    return SecretText(value if "version" in stored else _unquoted(value)) or None
+
+
+def _unquoted(pasted: str) -> str:
+    return pasted.strip().strip("\"'").strip()
+
+
+def _text(stored: Mapping[str, Any], key: str) -> str | None:
+    value = stored.get(key)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) and value != "" else None
+
+
+def _instant(stored: Mapping[str, Any], key: str) -> datetime | None:
+    """None where it is absent or unreadable: a date that a person typed wrong must not hide a token that works."""
+    try:
+        return parse_instant(stored[key])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _formatted(instant: datetime | None) -> str | None:
+    return format_instant(instant) if instant else None
