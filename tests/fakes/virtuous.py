@@ -1,0 +1,796 @@
+"""A stand-in for Virtuous on loopback: the token endpoint, the call that proves a token, and misbehaviour on request.
+
+It imports nothing of the product, so it is an independent judge of it. Every request travels through a real socket.
+
+    with Virtuous(rotation="strict") as virtuous:
+        virtuous.script(answer_lost("reset"))
+        ...  # POST to virtuous.base_url + "/Token"
+        assert virtuous.generation == 2
+
+A scripted POST takes one *step*. A step says what differs from a normal exchange, and steps combine with ``|``:
+``hook(check) | answer(drop=("refresh_token",)) | drip(0.1)``. Whether the grant happened is part of a step's name
+or of its argument ``granted``, because it decides what the caller may still do with its refresh token.
+
+As a command, ``python -m tests.fakes.virtuous --port 0`` prints one JSON line with its address and serves until it
+is interrupted; ``/_control/…`` then does what the methods do in a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+from urllib.parse import parse_qsl
+
+Rotation = Literal["strict", "reusable", "none"]
+Loss = Literal["reset", "closed", "hang"]
+
+YEAR_SECONDS: Final = 365 * 86_400
+LARGEST_BODY: Final = 1_000_000
+SECONDS_TO_STOP: Final = 10.0
+FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = ("Content-Type", "application/json;charset=UTF-8")
+DENIED: Final = "Authorization has been denied for this request."
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request as it arrived. What may hold a secret stays out of its repr."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name, in any case."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def form(self) -> dict[str, str]:
+        """The decoded fields of the body; ValueError if it is no form or names a field twice."""
+        pairs = parse_qsl(self.body.decode("ascii"), keep_blank_values=True, strict_parsing=True, errors="strict")
+        fields = dict(pairs)
+        if len(fields) != len(pairs):
+            raise ValueError("a field is named twice")
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer before it is put on the wire."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = field(default=b"", repr=False)
+
+    def with_headers(self, changes: Mapping[str, str | None]) -> Answer:
+        """The same answer with headers replaced, added or (None) removed."""
+        named = {name.lower() for name in changes}
+        kept = tuple(pair for pair in self.headers if pair[0].lower() not in named)
+        added = tuple((name, value) for name, value in changes.items() if value is not None)
+        return dataclasses.replace(self, headers=kept + added)
+
+    def head(self, *framing: tuple[str, str]) -> bytes:
+        """The status line and the headers, ended by the empty line."""
+        lines = [
+            f"HTTP/1.1 {self.status} Scripted" if self.status not in REASONS else f"HTTP/1.1 {REASONS[self.status]}"
+        ]
+        lines += [f"{name}: {value}" for name, value in (*self.headers, *framing)]
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+REASONS: Final = {200: "200 OK", 202: "202 Accepted", 400: "400 Bad Request", 401: "401 Unauthorized"}
+
+
+class Wire:
+    """The connection to the client, as a delivery uses it. Nothing here outlives the stand-in."""
+
+    def __init__(self, connection: socket.socket, closing: threading.Event) -> None:
+        self._connection = connection
+        self._closing = closing
+
+    def send(self, data: bytes) -> None:
+        self._connection.sendall(data)
+
+    def pause(self, seconds: float) -> None:
+        self._closing.wait(seconds)
+
+    def lose(self, how: Loss) -> None:
+        """End without another byte: by a reset, by an orderly close, or only when the client gives up."""
+        if how == "reset":
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if how == "hang":
+            while self._connection.recv(4096):
+                pass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What differs from a normal exchange; the connection ends after it. Made by the functions below."""
+
+    name: str
+    before: tuple[Callable[[Recorded], object], ...] = ()
+    instead: Answer | None = None
+    granted: bool = True
+    after: tuple[Callable[[Recorded], object], ...] = ()
+    edits: tuple[Callable[[Answer], Answer], ...] = ()
+    delay_seconds: float = 0
+    deliver: Callable[[Wire, Answer], None] | None = None
+
+    def __or__(self, other: Step) -> Step:
+        """Both differences at once. Where only one can be had, it is the right one's."""
+        return Step(
+            name=f"{self.name}, {other.name}",
+            before=self.before + other.before,
+            instead=other.instead or self.instead,
+            granted=self.granted and other.granted,
+            after=self.after + other.after,
+            edits=self.edits + other.edits,
+            delay_seconds=self.delay_seconds + other.delay_seconds,
+            deliver=other.deliver or self.deliver,
+        )
+
+
+def answer(*, drop: Iterable[str] = (), **fields: Any) -> Step:
+    """The normal answer with JSON fields changed or added (None is null) and dropped. The grant happens."""
+    dropped = frozenset(drop)
+
+    def edit(original: Answer) -> Answer:
+        content = {**json.loads(original.body), **fields}
+        kept = {key: value for key, value in content.items() if key not in dropped}
+        return dataclasses.replace(original, body=json.dumps(kept).encode())
+
+    return Step("changed answer", edits=(edit,))
+
+
+def rewrite(change: Callable[[bytes], bytes]) -> Step:
+    """The normal answer, its body changed as bytes. The grant happens."""
+    return Step("rewritten body", edits=(lambda original: dataclasses.replace(original, body=change(original.body)),))
+
+
+def headers(changes: Mapping[str, str | None]) -> Step:
+    """The normal answer with headers replaced, added or (None) removed. The grant happens."""
+    return Step("changed headers", edits=(lambda original: original.with_headers(changes),))
+
+
+def date(text: str | None) -> Step:
+    """The normal answer under another Date header, or (None) without one."""
+    return headers({"Date": text})
+
+
+def reply(
+    status: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None, *, granted: bool = False
+) -> Step:
+    """This answer in place of the normal one. Unless *granted*, the request is not processed."""
+    content = body.encode() if isinstance(body, str) else body
+    return Step(f"status {status}", instead=Answer(status, tuple((headers or {}).items()), content), granted=granted)
+
+
+def bad_gateway(*, granted: bool = False) -> Step:
+    """A proxy's 502 with a page of HTML."""
+    page = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+    return reply(502, page, {"Content-Type": "text/html"}, granted=granted)
+
+
+def throttled(retry_after: str | int | None = None) -> Step:
+    """The rate limit's 429, as Virtuous describes it. The request is not processed."""
+    limits = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0"}
+    waiting = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    return reply(429, "", {**limits, **waiting})
+
+
+def refused(error: str = "invalid_grant", status: int = 400) -> Step:
+    """The refusal of a refresh token. The request is not processed."""
+    return reply(status, json.dumps({"error": error}), dict([JSON]))
+
+
+def redirect(location: str, status: int = 302) -> Step:
+    """A redirect to another address. The request is not processed."""
+    return reply(status, "", {"Location": location})
+
+
+def answer_lost(how: Loss = "reset") -> Step:
+    """The grant happens, and not a byte of the answer arrives."""
+    return Step(f"answer lost ({how})", deliver=lambda wire, _: wire.lose(how))
+
+
+def unprocessed(how: Loss = "reset") -> Step:
+    """The request arrives and is not processed, and no answer comes."""
+    return Step(f"unprocessed ({how})", granted=False, deliver=lambda wire, _: wire.lose(how))
+
+
+def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") -> Step:
+    """The grant happens, and the connection ends after *keep* bytes of a body announced as longer."""
+
+    def deliver(wire: Wire, whole: Answer) -> None:
+        size = len(whole.body)
+        framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
+        start = f"{size:x}\r\n".encode() if chunked else b""
+        wire.send(whole.head(framing) + start + whole.body[:keep])
+        wire.lose(how)
+
+    return Step("truncated answer", deliver=deliver)
+
+
+def drip(pause_seconds: float, size: int = 1) -> Step:
+    """The grant happens, and the body comes *size* bytes at a time with a pause before each."""
+
+    def deliver(wire: Wire, whole: Answer) -> None:
+        wire.send(whole.head(("Content-Length", str(len(whole.body)))))
+        for start in range(0, len(whole.body), size):
+            wire.pause(pause_seconds)
+            wire.send(whole.body[start : start + size])
+
+    return Step("dripping answer", deliver=deliver)
+
+
+def late(seconds: float) -> Step:
+    """The grant happens at once, and the answer comes *seconds* later."""
+    return Step(f"late by {seconds} s", delay_seconds=seconds)
+
+
+def raw(data: bytes, *, granted: bool = False) -> Step:
+    """These bytes in place of an HTTP answer."""
+    return Step("raw bytes", granted=granted, deliver=lambda wire, _: wire.send(data))
+
+
+def hook(call: Callable[[Recorded], object], *, after_grant: bool = False) -> Step:
+    """Call *call* while the request is in flight, before or after it is processed; then go on normally.
+
+    A call that blocks must end by itself; ``Virtuous.hold()`` is a block that ends with the stand-in.
+    """
+    return Step("hook after the grant", after=(call,)) if after_grant else Step("hook", before=(call,))
+
+
+class Hold:
+    """A request held in flight: it has *arrived*, and goes on when *released*."""
+
+    def __init__(self, *, after_grant: bool) -> None:
+        self.arrived = threading.Event()
+        self.released = threading.Event()
+        self.step = hook(self._hold, after_grant=after_grant)
+
+    def _hold(self, _: Recorded) -> None:
+        self.arrived.set()
+        self.released.wait()
+
+
+@dataclass(slots=True)
+class _Ticket:
+    """A token that was issued, and whether it still works."""
+
+    token: str = field(repr=False)
+    generation: int
+    user: str
+    expires_at: float
+    revoked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What the stand-in did with one request, without a value that opens anything."""
+
+    at: float
+    call: str
+    outcome: str
+    step: str | None
+    generation_sent: int | None
+    generation_issued: int | None
+
+
+class Virtuous:
+    """The stand-in; it serves from the moment it is made until ``close`` or the end of its ``with``.
+
+    *users* maps e-mail to password; without it there is one user with a password of its own. With *rotation*
+    "strict" a refresh token works once; with "reusable" a refresh issues another and the old one goes on working;
+    with "none" a refresh issues no refresh token. A replaced access token is valid to its own end.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        token_life_seconds: int = 1_295_999,
+        refresh_token_life_seconds: int = YEAR_SECONDS,
+        rotation: Rotation = "strict",
+        users: Mapping[str, str] | None = None,
+        two_factor: bool = False,
+        one_time_code: str | None = None,
+        organization_id: int | str = 4711,
+        organization_name: str = "Example Relief",
+        denied_as: Literal["json", "text"] = "json",
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.users = dict(users) if users is not None else {"me@example.org": f"password-{secrets.token_hex(8)}"}
+        self.token_life_seconds = token_life_seconds
+        self.refresh_token_life_seconds = refresh_token_life_seconds
+        self.rotation = rotation
+        self.two_factor = two_factor
+        self.denied_as = denied_as
+        self.requests: list[Recorded] = []
+        self.events: list[Event] = []
+        self.generation = 0
+        self.codes_sent = 0
+        self.last_code = ""
+        self._fixed_code = one_time_code
+        self._awaiting: dict[str, str] = {}
+        self._organization: dict[str, object] = {
+            "organizationUserId": organization_id,
+            "organizationName": organization_name,
+            "organizationTimeZone": "Eastern Standard Time",
+            "isAdministrator": True,
+            "isEnabled": True,
+        }
+        self._now = now
+        self._access: dict[str, _Ticket] = {}
+        self._refresh: dict[str, _Ticket] = {}
+        self._other_secrets = {*self.users.values(), *filter(None, [one_time_code])}
+        self._steps: dict[str, deque[Step]] = {"/Token": deque(), "/api/Organization/Current": deque()}
+        self._holds: list[Hold] = []
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._connections: dict[threading.Thread, socket.socket] = {}
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{self.port}"
+        self._acceptor = threading.Thread(target=self._accept, name="virtuous", daemon=True)
+        self._acceptor.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop, ending requests in flight; afterwards no thread and no socket of ours is left.
+
+        RuntimeError if a hook of a test blocks on.
+        """
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        for hold in self._holds:
+            hold.released.set()
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the acceptor on every platform
+        self._acceptor.join()
+        self._listener.close()
+        with self._lock:
+            serving = dict(self._connections)
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        for connection in serving.values():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in serving:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise RuntimeError("a hook did not return, so a request is still in flight")
+
+    # What a test looks at
+
+    @property
+    def user(self) -> str:
+        """The e-mail of the first user."""
+        return next(iter(self.users))
+
+    @property
+    def password(self) -> str:
+        """The password of the first user."""
+        return self.users[self.user]
+
+    @property
+    def token_requests(self) -> list[Recorded]:
+        with self._lock:
+            return [request for request in self.requests if request.path.partition("?")[0] == "/Token"]
+
+    @property
+    def organization_requests(self) -> list[Recorded]:
+        with self._lock:
+            return [request for request in self.requests if request.path == "/api/Organization/Current"]
+
+    @property
+    def live_refresh_token(self) -> str | None:
+        """The newest refresh token that works."""
+        with self._lock:
+            return next((token for token in reversed(self._refresh) if self._live(self._refresh, token)), None)
+
+    @property
+    def live_access_tokens(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(token for token in self._access if self._live(self._access, token))
+
+    def secrets(self) -> frozenset[str]:
+        """Every token, password, one-time code and cookie it ever issued or holds."""
+        with self._lock:
+            return frozenset({*self._access, *self._refresh, *self._other_secrets})
+
+    def state(self) -> dict[str, object]:
+        """What happened so far, in JSON's types: counts and generations, no value of a token."""
+        with self._lock:
+            events = list(self.events)
+            posts: dict[str, Counter[str]] = {}
+            for event in events:
+                posts.setdefault(event.call, Counter())[event.outcome] += 1
+            organization = posts.pop("organization", Counter())
+            refreshes = posts.get("refresh_token", Counter())
+            return {
+                "generation": self.generation,
+                "posts": posts,
+                "refreshes": {"accepted": refreshes["granted"], "refused": refreshes["refused"]},
+                "organization_calls": organization,
+                "codes_sent": self.codes_sent,
+                "steps_left": len(self._steps["/Token"]),
+                "events": [dataclasses.asdict(event) for event in events[-200:]],
+            }
+
+    # What a test does
+
+    def script(self, *steps: Step) -> None:
+        """The next POSTs to /Token take these steps, one each, in order of arrival."""
+        with self._lock:
+            self._steps["/Token"].extend(steps)
+
+    def script_organization(self, *steps: Step) -> None:
+        """The next calls of /api/Organization/Current take these steps, one each."""
+        with self._lock:
+            self._steps["/api/Organization/Current"].extend(steps)
+
+    def hold(self, *, after_grant: bool = False) -> Hold:
+        """A block whose ``step`` is to be scripted; it ends with the stand-in at the latest."""
+        hold = Hold(after_grant=after_grant)
+        self._holds.append(hold)
+        return hold
+
+    def issue_pair(self, user: str | None = None) -> dict[str, object]:
+        """A new generation of tokens, as a login makes it; the JSON of the good answer."""
+        with self._lock:
+            return self._issue(user or self.user, with_refresh_token=True)
+
+    def revoke_refresh_token(self, token: str | None = None) -> None:
+        """Make one refresh token, or all, worthless."""
+        self._revoke(self._refresh, token)
+
+    def revoke_access_tokens(self, token: str | None = None) -> None:
+        """Make one access token, or all, worthless."""
+        self._revoke(self._access, token)
+
+    def switch_organization(self, organization_id: int | str, name: str) -> None:
+        """Another organisation is the active one from now on, for every session."""
+        with self._lock:
+            self._organization |= {"organizationUserId": organization_id, "organizationName": name}
+
+    def disable_organization(self) -> None:
+        with self._lock:
+            self._organization["isEnabled"] = False
+
+    # Tokens
+
+    def _live(self, tickets: Mapping[str, _Ticket], token: str) -> bool:
+        ticket = tickets.get(token)
+        return ticket is not None and not ticket.revoked and self._now() < ticket.expires_at
+
+    def _revoke(self, tickets: Mapping[str, _Ticket], token: str | None) -> None:
+        with self._lock:
+            for ticket in tickets.values() if token is None else [tickets[token]]:
+                ticket.revoked = True
+
+    def _issue(self, user: str, *, with_refresh_token: bool) -> dict[str, object]:
+        self.generation += 1
+        issued_at = self._now()
+        expires_at = issued_at + self.token_life_seconds
+        access = f"access-{self.generation}-{secrets.token_hex(8)}"
+        self._access[access] = _Ticket(access, self.generation, user, expires_at)
+        content: dict[str, object] = {
+            "access_token": access,
+            "token_type": "bearer",
+            "expires_in": self.token_life_seconds,
+        }
+        if with_refresh_token:
+            refresh = f"refresh-{self.generation}-{secrets.token_hex(8)}"
+            ends_at = issued_at + self.refresh_token_life_seconds
+            self._refresh[refresh] = _Ticket(refresh, self.generation, user, ends_at)
+            content["refresh_token"] = refresh
+        return content | {
+            "userName": user,
+            "twoFactorEnabled": str(self.two_factor),
+            ".issued": formatdate(issued_at, usegmt=True),
+            ".expires": formatdate(expires_at, usegmt=True),
+        }
+
+    # Answers
+
+    def _json(self, status: int, content: object, **more: str) -> Answer:
+        return Answer(status, (JSON, *more.items()), json.dumps(content).encode())
+
+    def _granted(self, user: str, *, with_refresh_token: bool = True) -> tuple[str, Answer]:
+        content = self._issue(user, with_refresh_token=with_refresh_token)
+        cookie = f"cookie-{self.generation}-{secrets.token_hex(8)}"
+        self._other_secrets.add(cookie)
+        good = self._json(200, content, Pragma="no-cache")
+        return "granted", good.with_headers(
+            {"Cache-Control": "no-cache", "Set-Cookie": f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly"}
+        )
+
+    def _token(self, request: Recorded) -> tuple[str, Answer]:
+        if request.method != "POST":
+            return "bad_request", self._json(405, {"error": "invalid_request"}, Allow="POST")
+        if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
+            return "bad_request", self._json(415, {"error": "invalid_request"})
+        try:
+            fields = request.form()
+        except ValueError:
+            return "bad_request", self._json(400, {"error": "invalid_request"})
+        match fields.get("grant_type"):
+            case "password":
+                return self._password_grant(fields)
+            case "refresh_token":
+                return self._refresh_grant(fields)
+            case _:
+                return "bad_request", self._json(400, {"error": "unsupported_grant_type"})
+
+    def _password_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
+        user = fields.get("username", "")
+        if user not in self.users or self.users[user] != fields.get("password"):
+            wrong = "The user name or password is incorrect."
+            return "refused", self._json(400, {"error": "invalid_grant", "error_description": wrong})
+        if not self.two_factor:
+            return self._granted(user)
+        if "otp" not in fields:
+            return self._send_code(user)
+        if self._awaiting.pop(user, None) != fields["otp"]:
+            wrong = "The one-time code is incorrect."
+            return "refused", self._json(400, {"error": "invalid_grant", "error_description": wrong})
+        return self._granted(user)
+
+    def _send_code(self, user: str) -> tuple[str, Answer]:
+        # Twelve digits, so that a search for a leaked code does not meet one by chance.
+        self.last_code = self._fixed_code or f"{secrets.randbelow(10**12):012d}"
+        self.codes_sent += 1
+        self._awaiting[user] = self.last_code
+        self._other_secrets.add(self.last_code)
+        said = "A verification code has been sent to your phone."
+        return "code_sent", self._json(202, {"error": "awaiting_verification", "error_description": said})
+
+    def _refresh_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
+        token = fields.get("refresh_token", "")
+        if not self._live(self._refresh, token):
+            return "refused", self._json(400, {"error": "invalid_grant"})
+        ticket = self._refresh[token]
+        ticket.revoked = self.rotation == "strict"
+        return self._granted(ticket.user, with_refresh_token=self.rotation != "none")
+
+    def _organization_current(self, request: Recorded) -> tuple[str, Answer]:
+        if request.method != "GET":
+            return "bad_request", self._json(405, {"message": "The requested resource does not support this method."})
+        presented = [value for name, value in request.headers if name.lower() == "authorization"]
+        if len(presented) == 1 and presented[0].startswith("Bearer ") and self._live(self._access, presented[0][7:]):
+            return "accepted", self._json(200, self._organization)
+        challenge = {"WWW-Authenticate": "Bearer"}
+        if self.denied_as == "text":
+            return "denied", Answer(401, (("Content-Type", "text/plain"), *challenge.items()), DENIED.encode())
+        return "denied", self._json(401, {"message": DENIED}, **challenge)
+
+    # Exchanges
+
+    def _arrived(self, request: Recorded) -> Step | None:
+        """Record a request and take its step."""
+        with self._lock:
+            self.requests.append(request)
+            steps = self._steps.get(request.path)
+            scripted = steps and (request.method == "POST" or request.path != "/Token")
+            return steps.popleft() if steps and scripted else None
+
+    def _process(self, request: Recorded, step: Step | None) -> Answer:
+        """Do what the request asks for, unless its step forbids; note what was done."""
+        with self._lock:
+            before = self.generation
+            if step is not None and not step.granted:
+                outcome, result = "unprocessed", step.instead or Answer(500)
+            elif request.path == "/Token":
+                outcome, result = self._token(request)
+            elif request.path == "/api/Organization/Current":
+                outcome, result = self._organization_current(request)
+            else:
+                outcome, result = "not_found", self._json(404, {"message": "No HTTP resource was found."})
+            if step is not None and step.instead is not None:
+                result = step.instead
+            issued = self.generation if self.generation > before else None
+            self.events.append(
+                Event(
+                    self._now(),
+                    _call(request),
+                    outcome,
+                    step.name if step else None,
+                    self._generation_sent(request),
+                    issued,
+                )
+            )
+        return result
+
+    def _generation_sent(self, request: Recorded) -> int | None:
+        presented = (request.header("Authorization") or "").removeprefix("Bearer ")
+        with contextlib.suppress(ValueError):
+            presented = request.form().get("refresh_token", presented)
+        ticket = self._refresh.get(presented) or self._access.get(presented)
+        return ticket.generation if ticket else None
+
+    def _exchange(self, request: Recorded, wire: Wire) -> bool:
+        """Answer one request; True if the connection may serve another."""
+        if request.path.startswith("/_control/"):
+            _send(wire, self._control(request))
+            return True
+        step = self._arrived(request)
+        for call in step.before if step else ():
+            call(request)
+        result = self._process(request, step)
+        for call in step.after if step else ():
+            call(request)
+        if not any(name.lower() == "date" for name, _ in result.headers):
+            result = result.with_headers({"Date": formatdate(self._now(), usegmt=True)})
+        for edit in step.edits if step else ():
+            result = edit(result)
+        if step is None:
+            _send(wire, result)
+            return True
+        wire.pause(step.delay_seconds)
+        (step.deliver or _send)(wire, result)
+        return False
+
+    def _accept(self) -> None:
+        while True:
+            connection, address = self._listener.accept()
+            if self._closing.is_set():
+                connection.close()
+                return
+            thread = threading.Thread(target=self._serve, args=(connection, address), name="virtuous", daemon=True)
+            with self._lock:
+                self._connections[thread] = connection
+            thread.start()
+
+    def _serve(self, connection: socket.socket, address: object) -> None:
+        try:
+            with contextlib.suppress(OSError):  # the client went away, as it may at any moment
+                _Requests(connection, address, self)  # type: ignore[arg-type]
+        finally:
+            connection.close()
+            with self._lock:
+                del self._connections[threading.current_thread()]
+
+    # Control from another process
+
+    def _control(self, request: Recorded) -> Answer:
+        try:
+            asked = json.loads(request.body or b"{}")
+            return self._json(200, self._controlled(request.method, request.path.removeprefix("/_control/"), asked))
+        except (KeyError, TypeError, ValueError) as error:
+            return self._json(400, {"message": f"{type(error).__name__}: {error}"})
+
+    def _controlled(self, method: str, name: str, asked: dict[str, Any]) -> object:
+        match method, name:
+            case "GET", "state":
+                return self.state()
+            case "GET" | "POST", "code":
+                return {"code": self.last_code}
+            case "POST", "script":
+                self.script(*(NAMED[step] for step in asked["steps"]))
+            case "POST", "revoke":
+                {"refresh": self.revoke_refresh_token, "access": self.revoke_access_tokens}[asked["what"]]()
+            case "POST", "organization":
+                self.switch_organization(asked["id"], asked["name"])
+            case _:
+                raise ValueError("no such control")
+        return {}
+
+
+NAMED: Final[Mapping[str, Step]] = {
+    "answer_lost": answer_lost("reset"),
+    "unprocessed": unprocessed("reset"),
+    "truncated": truncated(),
+    "bad_gateway": bad_gateway(),
+    "throttled": throttled(60),
+    "refused": refused(),
+    "unavailable": reply(503),
+    "no_refresh_token": answer(drop=("refresh_token",)),
+    "slow": drip(0.02),
+}
+
+
+def _call(request: Recorded) -> str:
+    if request.path == "/Token":
+        with contextlib.suppress(ValueError):
+            return request.form().get("grant_type", "token")
+        return "token"
+    return "organization" if request.path == "/api/Organization/Current" else "other"
+
+
+def _send(wire: Wire, whole: Answer) -> None:
+    framed = any(name.lower() in {"content-length", "transfer-encoding"} for name, _ in whole.headers)
+    framing = () if framed else (("Content-Length", str(len(whole.body))),)
+    wire.send(whole.head(*framing) + whole.body)
+
+
+class _Requests(BaseHTTPRequestHandler):
+    """The requests of one connection, read by the standard library."""
+
+    protocol_version = "HTTP/1.1"
+    server: Virtuous  # type: ignore[assignment]
+    connection: socket.socket
+
+    def _exchange(self) -> None:
+        wire = Wire(self.connection, self.server._closing)
+        length = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
+        if not (length.isascii() and length.isdigit()) or int(length) > LARGEST_BODY:
+            _send(wire, Answer(413 if length.isdigit() else 411, (("Connection", "close"),)))
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            self.close_connection = True
+            return
+        request = Recorded(self.command, self.path, tuple(self.headers.items()), body)
+        if not self.server._exchange(request, wire):
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_DELETE = _exchange  # noqa: N815
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing: what was sent is in ``Virtuous.requests``."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until interrupted or terminated. The first line on stdout is a JSON object with ``base_url``.
+
+    The password is taken from VIRTUOUS_PASSWORD and the one-time code from VIRTUOUS_CODE; what is not set is made
+    up and printed in that line.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.fakes.virtuous", description="A stand-in for Virtuous.")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--token-life", type=int, default=1_295_999, metavar="SECONDS")
+    parser.add_argument("--rotation", choices=["strict", "reusable", "none"], default="strict")
+    parser.add_argument("--user", default="me@example.org", metavar="EMAIL")
+    parser.add_argument("--two-factor", action="store_true")
+    parser.add_argument("--organization-id", default="4711")
+    parser.add_argument("--organization-name", default="Example Relief")
+    chosen = parser.parse_args(argv)
+    password = os.environ.get("VIRTUOUS_PASSWORD") or f"password-{secrets.token_hex(8)}"
+    code = os.environ.get("VIRTUOUS_CODE") or f"{secrets.randbelow(10**12):012d}"
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Virtuous(
+        port=chosen.port,
+        token_life_seconds=chosen.token_life,
+        rotation=chosen.rotation,
+        users={chosen.user: password},
+        two_factor=chosen.two_factor,
+        one_time_code=code,
+        organization_id=chosen.organization_id,
+        organization_name=chosen.organization_name,
+    ) as virtuous:
+        line = {"base_url": virtuous.base_url, "port": virtuous.port, "user": chosen.user}
+        made_up = {"password": password} if not os.environ.get("VIRTUOUS_PASSWORD") else {}
+        made_up |= {"code": code} if not os.environ.get("VIRTUOUS_CODE") else {}
+        print(json.dumps(line | made_up), flush=True)
+        stop.wait()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
