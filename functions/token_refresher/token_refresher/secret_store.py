@@ -1,0 +1,158 @@
+"""Adapter: one connection's secrets in AWS Secrets Manager, through boto3. The only file that talks to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from virtuous_token.contract import CONNECTION_NAME, SecretNames
+
+from .ports import CURRENT, StoreMisconfigured, StoreUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+__all__ = ["CLIENT_CONFIG", "SecretStore", "connections"]
+
+# Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s, so that one
+# call that hangs never eats the time in which an answer must be saved (the core tries on until its deadline).
+CLIENT_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    max_pool_connections=16,
+)
+
+# What a person must change, by the code that Secrets Manager answers with (its API reference, "Errors" of each action).
+_MISCONFIGURED = {
+    "AccessDeniedException": "access denied: check the function's role and the KMS key's policy",
+    "DecryptionFailure": "KMS can't decrypt it: check that the key is enabled and its policy",
+    "EncryptionFailure": "KMS can't encrypt it: check that the key is enabled and its policy",
+    "ExpiredTokenException": "the AWS credentials expired",
+    "InvalidParameterException": "Secrets Manager refuses the parameters; is this a replica's Region?",
+    "InvalidRequestException": "Secrets Manager refuses it in its present state; is the secret marked for deletion, or "
+    "is this a replica's Region?",
+    "ResourceNotFoundException": "it does not exist: deploy the stack, or check prefix, connection and Region",
+    "UnrecognizedClientException": "the AWS credentials are not valid",
+    "ValidationException": "Secrets Manager refuses the parameters",
+}
+_UNAVAILABLE = {"LimitExceededException": "it has about 100 versions; Secrets Manager removes old ones within a day"}
+
+
+@dataclass(frozen=True, slots=True)
+class SecretStore:
+    """The Store of ``ports.py`` for one connection."""
+
+    client: SecretsManagerClient
+    names: SecretNames
+
+    def pair_labels(self) -> Mapping[str, str]:
+        return self._labels(self.names.pair)
+
+    def bearer_labels(self) -> Mapping[str, str]:
+        return self._labels(self.names.bearer)
+
+    def pair_value(self, version_id: str) -> str:
+        # Asked for by id: it cannot be another version's value, whatever happens to the labels meanwhile.
+        with _converted("GetSecretValue", self.names.pair):
+            try:
+                answer = self.client.get_secret_value(SecretId=self.names.pair, VersionId=version_id)
+            except self.client.exceptions.ResourceNotFoundException:
+                # DescribeSecret told of it a moment ago; this read was served by a host that does not know it yet.
+                raise StoreUnavailable(f"a version of {self.names.pair} can't be read yet") from None
+        return answer.get("SecretString", "")
+
+    def login_value(self) -> str | None:
+        with _converted("GetSecretValue", self.names.login):
+            try:
+                answer = self.client.get_secret_value(SecretId=self.names.login, VersionStage=CURRENT)
+            except self.client.exceptions.ResourceNotFoundException:
+                return None
+        return answer.get("SecretString", "")
+
+    def write_pair(self, version_id: str, value: str, label: str) -> bool:
+        with _converted("PutSecretValue", self.names.pair):
+            try:
+                self.client.put_secret_value(
+                    SecretId=self.names.pair, ClientRequestToken=version_id, SecretString=value, VersionStages=[label]
+                )
+            except self.client.exceptions.ResourceExistsException:
+                return False
+        return True
+
+    def write_bearer(self, version_id: str, value: str) -> bool:
+        with _converted("PutSecretValue", self.names.bearer):
+            try:
+                answer = self.client.put_secret_value(
+                    SecretId=self.names.bearer,
+                    ClientRequestToken=version_id,
+                    SecretString=value,
+                    VersionStages=[CURRENT],
+                )
+            except self.client.exceptions.ResourceExistsException:
+                return False
+        # The same bytes again are a no-op, and the labels stay where they are.
+        return CURRENT in answer.get("VersionStages", ())
+
+    def move_bearer(self, version_id: str) -> None:
+        holder = self.bearer_labels().get(CURRENT)
+        if holder == version_id:
+            return
+        with _converted("UpdateSecretVersionStage", self.names.bearer):
+            try:
+                self.client.update_secret_version_stage(
+                    SecretId=self.names.bearer,
+                    VersionStage=CURRENT,
+                    MoveToVersionId=version_id,
+                    **({"RemoveFromVersionId": holder} if holder else {}),
+                )
+            except self.client.exceptions.InvalidParameterException:
+                # The label moved under us, or our own move happened and its answer was lost: the next run looks again.
+                raise StoreUnavailable(f"{CURRENT} of {self.names.bearer} was moved meanwhile") from None
+
+    def _labels(self, name: str) -> Mapping[str, str]:
+        with _converted("DescribeSecret", name):
+            answer = self.client.describe_secret(SecretId=name)
+        if "DeletedDate" in answer:
+            raise StoreMisconfigured(f"{name} is marked for deletion: restore it with RestoreSecret")
+        return {label: version for version, labels in answer.get("VersionIdsToStages", {}).items() for label in labels}
+
+
+def connections(client: SecretsManagerClient, prefix: str) -> list[str]:
+    """The names of all connections under *prefix*, sorted. A secret made minutes ago may be missing.
+
+    Raises StoreUnavailable and StoreMisconfigured.
+    """
+    found = []
+    with _converted("ListSecrets", f"{prefix}/"):
+        pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": [f"{prefix}/"]}])
+        for page in pages:
+            for secret in page["SecretList"]:
+                rest, _, kind = secret["Name"].removeprefix(f"{prefix}/").partition("/")
+                if kind == "tokens" and secret["Name"].startswith(prefix) and CONNECTION_NAME.fullmatch(rest):
+                    found.append(rest)
+    return sorted(found)
+
+
+@contextmanager
+def _converted(operation: str, name: str) -> Iterator[None]:
+    """Core errors instead of botocore's, told apart by code and type. No text of theirs is passed on."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        if code in _MISCONFIGURED:
+            raise StoreMisconfigured(f"{operation} on {name}: {_MISCONFIGURED[code]} ({code})") from None
+        told = f": {_UNAVAILABLE[code]}" if code in _UNAVAILABLE else ""
+        raise StoreUnavailable(f"{operation} on {name} failed{told} ({code})") from None
+    except (NoCredentialsError, NoRegionError) as error:
+        raise StoreMisconfigured(
+            f"{operation} on {name}: no AWS credentials or Region ({type(error).__name__})"
+        ) from None
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"{operation} on {name} failed ({type(error).__name__})") from None

@@ -1,0 +1,71 @@
+"""The environment, read once into a typed value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+__all__ = ["InvalidSettings", "Settings"]
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+
+
+class InvalidSettings(ValueError):
+    """The environment is wrong; the text lists everything that is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the deployment decided.
+
+    ``schedule_interval`` is None where SCHEDULE_EXPRESSION is absent or not a plain rate; it serves a warning only.
+    """
+
+    secret_prefix: str
+    virtuous_base_url: str
+    refresh_at_percent: int = 50
+    kms_key_arn: str | None = None
+    schedule_interval: timedelta | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Raises InvalidSettings, whose text lists everything that is wrong."""
+        wrong: list[str] = []
+        prefix = environment.get("SECRET_PREFIX", "virtuous")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+=.@-]*(/[A-Za-z0-9_+=.@-]+)*", prefix):
+            wrong.append("SECRET_PREFIX must be letters, digits and _+=.@- in parts that a slash separates")
+        base_url = environment.get("VIRTUOUS_BASE_URL", "https://api.virtuoussoftware.com").rstrip("/")
+        if not _is_safe(base_url):
+            wrong.append(
+                "VIRTUOUS_BASE_URL must be https://host (http only for loopback), without a path, user or query"
+            )
+        percent = environment.get("REFRESH_AT_PERCENT", "50")
+        if not (re.fullmatch(r"[0-9]{1,2}", percent) and 10 <= int(percent) <= 80):  # noqa: PLR2004
+            wrong.append("REFRESH_AT_PERCENT must be a whole number from 10 to 80")
+        kms_key_arn = environment.get("KMS_KEY_ARN") or None
+        if kms_key_arn and not re.fullmatch(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", kms_key_arn):
+            wrong.append("KMS_KEY_ARN must be the ARN of a KMS key, or absent")
+        if wrong:
+            raise InvalidSettings("; ".join(wrong))
+        return cls(prefix, base_url, int(percent), kms_key_arn, _interval(environment.get("SCHEDULE_EXPRESSION", "")))
+
+
+def _is_safe(url: str) -> bool:
+    """True for an address that tokens and passwords may be sent to."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or parts.username is not None or parts.path or parts.query or parts.fragment:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+
+
+def _interval(expression: str) -> timedelta | None:
+    rate = _RATE.fullmatch(expression)
+    return timedelta(**{f"{rate[2]}s": int(rate[1])}) if rate else None
