@@ -1,14 +1,32 @@
-"""Every error that this package raises::
+"""Every error that this package raises; each text says what to do about it::
 
     VirtuousTokenError
-    └── UnreadableSecret    the value of a secret is not in the format that contract.py describes
+    ├── UnreadableSecret    the value of a secret is not in the format that contract.py describes
+    └── NoToken             there is no bearer token to hand out
+        ├── NotConfigured   this process names no secret, or has no usable AWS credentials or Region
+        ├── NotAllowed      AWS refuses to let this process read the secret, or to use the secret's key
+        ├── NoSuchSecret    the secret does not exist where it is looked for, or it is marked for deletion
+        ├── NotLoggedIn     the secret exists, but nobody has logged in yet: it has no value
+        ├── TokenExpired    the stored token is over: the refresher has not replaced it
+        └── Unreachable     Secrets Manager did not answer, or asked to come back later: try again
 
-No error's text holds a secret, nor does any exception that it was caused by.
+No error's text holds a secret, nor does any exception that it was caused by. Which one it is follows from the type of
+a botocore error and from AWS's error codes, never from their wording.
 """
 
 from __future__ import annotations
 
-__all__ = ["UnreadableSecret", "VirtuousTokenError"]
+__all__ = [
+    "NoSuchSecret",
+    "NoToken",
+    "NotAllowed",
+    "NotConfigured",
+    "NotLoggedIn",
+    "TokenExpired",
+    "Unreachable",
+    "UnreadableSecret",
+    "VirtuousTokenError",
+]
 
 
 class VirtuousTokenError(Exception):
@@ -17,3 +35,31 @@ class VirtuousTokenError(Exception):
 
 class UnreadableSecret(VirtuousTokenError):
     """The value of a secret is not in the format that it must have; the text says what is wrong, never the value."""
+
+
+class NoToken(VirtuousTokenError):
+    """There is no bearer token to hand out; the subclass says why."""
+
+
+class NotConfigured(NoToken):
+    """This process names no secret, or has no usable AWS credentials or Region: set them."""
+
+
+class NotAllowed(NoToken):
+    """AWS refuses this process the secret or its key: attach the reader policy, and allow kms:Decrypt on the key."""
+
+
+class NoSuchSecret(NoToken):
+    """The secret is not in this account and Region, or it is marked for deletion: name another or restore it."""
+
+
+class NotLoggedIn(NoToken):
+    """The secret has no value yet: an operator must run ``virtuous-token login``."""
+
+
+class TokenExpired(NoToken):
+    """The stored token is over and nothing replaced it: look at the refresher's alarms, it may need a login."""
+
+
+class Unreachable(NoToken):
+    """Secrets Manager did not answer or asked to come back later: nothing to mend here, later calls try again."""
