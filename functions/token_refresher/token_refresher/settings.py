@@ -44,7 +44,7 @@ class Settings:
                 "VIRTUOUS_BASE_URL must be https://host (http only for loopback), without a path, user or query"
             )
         percent = environment.get("REFRESH_AT_PERCENT", "50")
-        if not (re.fullmatch(r"[0-9]{1,2}", percent) and 10 <= int(percent) <= 80):  # noqa: PLR2004
+        if not (re.fullmatch(r"[0-9]{1,2}", percent) and 10 <= int(percent) <= 80):
             wrong.append("REFRESH_AT_PERCENT must be a whole number from 10 to 80")
         kms_key_arn = environment.get("KMS_KEY_ARN") or None
         if kms_key_arn and not re.fullmatch(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", kms_key_arn):

@@ -1,0 +1,55 @@
+"""Core: the events that the function accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from virtuous_token.contract import CONNECTION_NAME
+
+__all__ = ["InvalidEvent", "Request"]
+
+# What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
+_SCHEDULER = {"aws.scheduler", "aws.events"}
+
+
+class InvalidEvent(ValueError):
+    """The event asks for nothing that the function knows; the text says what it accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an event asks for. ``connections`` is None for all that exist."""
+
+    connections: tuple[str, ...] | None = None
+    force: bool = False
+    report: bool = False
+
+    @classmethod
+    def parse(cls, event: object) -> Request:
+        """Raises InvalidEvent: a misspelt key must not turn into a sweep of everything."""
+        if not isinstance(event, Mapping):
+            raise InvalidEvent("an event is a JSON object")
+        if event.get("source") in _SCHEDULER:
+            return cls()
+        if unknown := sorted(str(key) for key in event.keys() - {"connections", "force", "report"}):
+            raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has connections, force and report")
+        return cls(_names(event.get("connections")), _flag(event, "force"), _flag(event, "report"))
+
+
+def _names(given: object) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not given:
+        raise InvalidEvent("connections is a list of names with at least one in it")
+    if not all(isinstance(name, str) and CONNECTION_NAME.fullmatch(name) for name in given):
+        raise InvalidEvent("a connection's name holds lower-case letters, digits and hyphens only")
+    return tuple(dict.fromkeys(given))
+
+
+def _flag(event: Mapping[str, Any], key: str) -> bool:
+    value = event.get(key, False)
+    if not isinstance(value, bool):
+        raise InvalidEvent(f"{key} is true or false")
+    return value

@@ -1,0 +1,121 @@
+"""Door for Lambda: one invocation sweeps every connection under the prefix."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+
+from virtuous_token.contract import SecretNames
+
+from .events import Request
+from .observability import hold_back_libraries, log_results, put_metrics
+from .ports import World
+from .refresh import Budget, Policy, Result, refresh_connection
+from .report import describe_connection
+from .secret_store import CLIENT_CONFIG, SecretStore, connections
+from .settings import Settings
+from .sweep import FAILED, sweep
+from .token_endpoint import REQUEST_SECONDS, TokenEndpoint
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+__all__ = ["SomeConnectionsFailed", "lambda_handler"]
+
+# Kept of the invocation's time for logs, metrics and the answer.
+CLOSING_SECONDS = 2
+
+
+class SomeConnectionsFailed(Exception):
+    """Raised after all connections were dealt with; the text names each that failed with its outcome, and no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """What is built once for all invocations of a process. It holds no token."""
+
+    settings: Settings
+    client: SecretsManagerClient
+    world: World
+    policy: Policy
+    logger: Logger
+    metrics: Metrics
+
+    def store(self, connection: str) -> SecretStore:
+        return SecretStore(self.client, SecretNames.of(self.settings.secret_prefix, connection))
+
+    def report(self, names: list[str], now: datetime) -> dict[str, Any]:
+        told = {name: describe_connection(name, self.store(name), self.policy, now) for name in names}
+        return {"checked": len(told), "connections": told}
+
+    def sweep(self, names: list[str], deadline: datetime, *, force: bool) -> list[Result]:
+        return sweep(
+            names,
+            lambda name: refresh_connection(
+                name, self.store(name), self.world, self.policy, deadline=deadline, force=force
+            ),
+        )
+
+
+@cache
+def application() -> Application:
+    """Reads the environment and makes the client. Raises InvalidSettings."""
+    hold_back_libraries()
+    settings = Settings.from_environment(os.environ)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)  # noqa: E731
+    return Application(
+        settings=settings,
+        client=boto3.client("secretsmanager", config=CLIENT_CONFIG),
+        world=World(TokenEndpoint(settings.virtuous_base_url, clock=clock), clock, time.sleep),
+        policy=Policy(
+            base_url=settings.virtuous_base_url,
+            refresh_at_percent=settings.refresh_at_percent,
+            schedule_interval=settings.schedule_interval,
+            budget=Budget(request=timedelta(seconds=REQUEST_SECONDS)),
+        ),
+        logger=Logger(),
+        metrics=Metrics(),
+    )
+
+
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
+
+    Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
+    changes nothing and returns what a person may see. Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a
+    RefreshError where not even the list of connections can be read.
+    """
+    app = application()
+    request = Request.parse(event)
+    # Counted from the start: not every runtime's remaining time counts down.
+    deadline = app.world.now() + timedelta(
+        milliseconds=context.get_remaining_time_in_millis(), seconds=-CLOSING_SECONDS
+    )
+    names = list(request.connections or connections(app.client, app.settings.secret_prefix))
+    app.logger.info(
+        "invoked",
+        source=event.get("source", "invoke"),
+        aws_request_id=context.aws_request_id,
+        connections=len(names),
+        force=request.force,
+        report=request.report,
+    )
+    if request.report:
+        return app.report(names, app.world.now())
+    results = app.sweep(names, deadline, force=request.force)
+    log_results(app.logger, results)
+    put_metrics(app.metrics, results, app.world.now())
+    app.metrics.flush_metrics()
+    failed = [f"{result.connection}: {result.outcome}" for result in results if result.outcome in FAILED]
+    if failed:
+        raise SomeConnectionsFailed(", ".join(failed))
+    return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}

@@ -1,0 +1,61 @@
+"""Core: what a person may see of a connection. It changes nothing and shows no token, only fingerprints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from virtuous_token.contract import TokenPair, format_instant
+from virtuous_token.errors import UnreadableSecret
+
+from .journal import LABEL, Intent, parse_entry, result_id
+from .ports import CURRENT, RefreshError, Store
+from .refresh import Policy, due_at
+
+__all__ = ["describe_connection"]
+
+
+def describe_connection(connection: str, store: Store, policy: Policy, now: datetime) -> dict[str, Any]:
+    """The state of one connection as JSON values; instants as RFC 3339. What can't be read is told under ``error``."""
+    try:
+        labels = store.pair_labels()
+        if CURRENT not in labels:
+            return {"state": "no token pair was stored yet"}
+        version = labels[CURRENT]
+        pair = TokenPair.parse(store.pair_value(version))
+        return {
+            "organization_id": pair.organization_id,
+            "organization_name": pair.organization_name,
+            "user_name": pair.user_name,
+            "access_token": pair.access_token.fingerprint(),
+            "refresh_token": pair.refresh_token.fingerprint() if pair.refresh_token else None,
+            "issued_at": _told(pair.issued_at),
+            "expires_at": _told(pair.expires_at),
+            "next_refresh_at": _told(due_at(pair, connection, policy.refresh_at_percent)),
+            "refresh_token_issued_at": _told(pair.refresh_token_issued_at),
+            "refresh_token_expires_at": _told(pair.refresh_token_expires_at),
+            "bearer_in_step": store.bearer_labels().get(CURRENT) == version,
+            **_journal(store, version, labels.get(LABEL), now),
+        }
+    except (RefreshError, UnreadableSecret) as error:
+        return {"error": str(error)}
+
+
+def _journal(store: Store, version: str, entry_id: str | None, now: datetime) -> dict[str, Any]:
+    if entry_id is None or result_id(entry_id) == version:
+        return {"journal": "idle", "last_outcome": None}
+    entry = parse_entry(store.pair_value(entry_id))
+    if entry is None or entry.replaces != version:
+        return {"journal": "idle", "last_outcome": None}
+    if isinstance(entry, Intent):
+        holder = "refreshing" if now <= entry.dead_after else "its holder died"
+        return {"journal": f"{holder}, since {format_instant(entry.started_at)}", "last_outcome": None}
+    return {
+        "journal": f"waits until {format_instant(entry.retry_at)}" if entry.retry_at else "idle",
+        "last_outcome": entry.ended,
+        "last_outcome_at": format_instant(entry.at),
+    }
+
+
+def _told(instant: datetime | None) -> str | None:
+    return format_instant(instant) if instant else None
