@@ -24,10 +24,9 @@ from virtuous_token.secret_text import SecretText
 
 from .answers import Answer, CodeNeeded, Granted, Proved
 from .login import store_login
-from .observability import hold_back_libraries
 from .ports import RefreshError, World
 from .refresh import REFRESH_TOKEN_LIFE
-from .secret_store import CLIENT_CONFIG, SecretStore
+from .secret_store import SecretStore, make_client
 from .token_endpoint import TokenEndpoint
 
 __all__ = ["main", "run"]
@@ -48,7 +47,6 @@ def run() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
-    hold_back_libraries()
     arguments = _parser().parse_args(argv)
     try:
         commands = {"login": _login, "refresh": _refresh, "status": _status, "check": _check}
@@ -149,9 +147,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     names = SecretNames.of(arguments.prefix, arguments.connection)
-    answer = boto3.client("secretsmanager", config=CLIENT_CONFIG).get_secret_value(
-        SecretId=names.bearer, VersionStage="AWSCURRENT"
-    )
+    answer = make_client().get_secret_value(SecretId=names.bearer, VersionStage="AWSCURRENT")
     bearer = Bearer.parse(answer.get("SecretString"))
     proof = TokenEndpoint(arguments.base_url, clock=_now).prove(bearer.access_token)
     if not isinstance(proof, Proved):
@@ -172,7 +168,7 @@ def _invoke(arguments: argparse.Namespace, event: dict[str, Any]) -> dict[str, A
 
 
 def _store(arguments: argparse.Namespace) -> SecretStore:
-    client = boto3.client("secretsmanager", config=CLIENT_CONFIG)
+    client = make_client()
     return SecretStore(client, SecretNames.of(arguments.prefix, arguments.connection))
 
 

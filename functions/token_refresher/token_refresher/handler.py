@@ -10,17 +10,16 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from aws_lambda_powertools import Logger, Metrics
 
 from virtuous_token.contract import SecretNames
 
 from .events import Request
-from .observability import hold_back_libraries, log_results, put_metrics
+from .observability import log_results, put_metrics
 from .ports import World
 from .refresh import Budget, Policy, Result, refresh_connection
 from .report import describe_connection
-from .secret_store import CLIENT_CONFIG, SecretStore, connections
+from .secret_store import SecretStore, connections, make_client
 from .settings import Settings
 from .sweep import FAILED, sweep
 from .token_endpoint import REQUEST_SECONDS, TokenEndpoint
@@ -69,12 +68,11 @@ class Application:
 @cache
 def application() -> Application:
     """Reads the environment and makes the client. Raises InvalidSettings."""
-    hold_back_libraries()
     settings = Settings.from_environment(os.environ)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)  # noqa: E731
     return Application(
         settings=settings,
-        client=boto3.client("secretsmanager", config=CLIENT_CONFIG),
+        client=make_client(),
         world=World(TokenEndpoint(settings.virtuous_base_url, clock=clock), clock, time.sleep),
         policy=Policy(
             base_url=settings.virtuous_base_url,
@@ -91,8 +89,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
 
     Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
-    changes nothing and returns what a person may see. Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a
-    RefreshError where not even the list of connections can be read.
+    changes nothing and returns what a person may see. Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and
+    a RefreshError where not even the list of connections can be read.
     """
     app = application()
     request = Request.parse(event)

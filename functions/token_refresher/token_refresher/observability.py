@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,41 +12,28 @@ from aws_lambda_powertools.metrics import MetricUnit
 from .refresh import REFRESH_TOKEN_LIFE, OutcomeWord, Result
 from .sweep import FAILED
 
-__all__ = ["hold_back_libraries", "log_results", "put_metrics"]
-
-# botocore writes whole requests at DEBUG, the values of secrets among them.
-_TALKATIVE = ("botocore", "boto3", "urllib3")
-
-
-def hold_back_libraries() -> None:
-    """Keeps libraries that would log secrets at DEBUG from doing so, whatever the root logger's level is."""
-    for name in _TALKATIVE:
-        logger = logging.getLogger(name)
-        logger.setLevel(max(logger.level, logging.INFO))
+__all__ = ["log_results", "put_metrics"]
 
 
 def log_results(logger: Logger, results: Sequence[Result]) -> None:
     """One line for each connection; those that need nobody are at INFO or below."""
     for result in results:
-        fields = {"connection": result.connection, "outcome": str(result.outcome)}
+        fields: dict[str, object] = {"connection": result.connection, "outcome": str(result.outcome)}
         if result.reason:
             fields["reason"] = result.reason
         if result.pair_at_risk:
-            logger.critical("token pair not saved", **fields)
+            logger.critical("token pair not saved", extra=fields)
         elif result.outcome in FAILED:
-            logger.error("connection failed", **fields)
+            logger.error("connection failed", extra=fields)
         elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
             until = result.access_token_expires_at
-            logger.warning(
-                "login required",
-                **fields,
-                run=f"virtuous-token login --connection {result.connection}",
-                readers_work_until=until.isoformat() if until else None,
-            )
+            fields["run"] = f"virtuous-token login --connection {result.connection}"
+            fields["readers_work_until"] = until.isoformat() if until else None
+            logger.warning("login required", extra=fields)
         else:
-            logger.info("connection checked", **fields)
+            logger.info("connection checked", extra=fields)
         for note in result.notes:
-            logger.warning("noticed", connection=result.connection, note=note)
+            logger.warning("noticed", extra={"connection": result.connection, "note": note})
 
 
 def put_metrics(metrics: Metrics, results: Sequence[Result], now: datetime) -> None:

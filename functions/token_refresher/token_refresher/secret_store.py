@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
@@ -17,11 +19,11 @@ from .ports import CURRENT, StoreMisconfigured, StoreUnavailable
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-__all__ = ["CLIENT_CONFIG", "SecretStore", "connections"]
+__all__ = ["SecretStore", "connections", "make_client"]
 
 # Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s, so that one
 # call that hangs never eats the time in which an answer must be saved (the core tries on until its deadline).
-CLIENT_CONFIG = Config(
+_CONFIG = Config(
     connect_timeout=3,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 4},
@@ -42,6 +44,18 @@ _MISCONFIGURED = {
     "ValidationException": "Secrets Manager refuses the parameters",
 }
 _UNAVAILABLE = {"LimitExceededException": "it has about 100 versions; Secrets Manager removes old ones within a day"}
+
+
+def make_client() -> SecretsManagerClient:
+    """A client for the current Region and credentials, which stays quiet.
+
+    botocore logs whole requests at DEBUG, the values of secrets among them: it and what it stands on are held at INFO
+    whatever the level of the root logger.
+    """
+    for name in ("botocore", "boto3", "urllib3"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.INFO))
+    return boto3.client("secretsmanager", config=_CONFIG)
 
 
 @dataclass(frozen=True, slots=True)
