@@ -15,11 +15,11 @@ import os
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING
 
 from .errors import NotConfigured, TokenExpired, Unreachable, UnreadableSecret, VirtuousTokenError
 from .secrets_manager import connect, read_current
 
+TYPE_CHECKING = False  # as in secrets_manager.py
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -120,14 +120,19 @@ class TokenReader:
             return held.authorization
         return (self._working() or self._awaited()).authorization
 
+    def token_without_waiting(self) -> str | None:
+        """The token as :meth:`token` gives it, or None where that would wait. Raises nothing."""
+        held = self._working()
+        return None if held is None else held.token
+
     async def async_token(self) -> str:
         """As :meth:`token`, for asyncio: where that waits, another thread waits and the loop goes on."""
-        held = self._working()
-        if held is not None:
-            return held.token
-        import asyncio
+        token = self.token_without_waiting()
+        if token is None:
+            import asyncio
 
-        return await asyncio.to_thread(self.token)
+            token = await asyncio.to_thread(self.token)
+        return token
 
     def rejected(self, token: str) -> bool:
         """Say that Virtuous answered 401 to *token*. True if :meth:`token` now gives another one to try, once.

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
 from .errors import NoSuchSecret, NotAllowed, NotConfigured, NotLoggedIn, NoToken, Unreachable
 
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes longer than the rest of the package
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any, Protocol
+
+    class SecretsManager(Protocol):
+        """What the reader needs of a client; one of boto3's or botocore's will do."""
+
+        def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]:  # noqa: N803
+            """As in AWS's API of that name."""
+
+        def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
+            """As in AWS's API of that name. Called only to tell a secret without a value from none at all."""
+
 
 __all__ = ["SecretsManager", "connect", "read_current"]
 
@@ -32,16 +42,6 @@ _BAD_CREDENTIALS = {
 _BAD_NAME = {"InvalidParameterException", "ValidationException"}
 
 
-class SecretsManager(Protocol):
-    """What the reader needs of a client; one of boto3's or botocore's will do."""
-
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]:  # noqa: N803
-        """As in AWS's API of that name."""
-
-    def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
-        """As in AWS's API of that name. Called only to tell a secret without a value from none at all."""
-
-
 def connect(secret_id: str) -> SecretsManager:
     """A client for the Region in *secret_id* if that is an ARN, else for the Region of the environment.
 
@@ -60,12 +60,15 @@ def connect(secret_id: str) -> SecretsManager:
         read_timeout=READ_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
+    session: Any = Session()
     try:
-        client = Session().create_client("secretsmanager", region_name=_region_in(secret_id), config=settings)
+        client: SecretsManager = session.create_client(
+            "secretsmanager", region_name=_region_in(secret_id), config=settings
+        )
     except (BotoCoreError, ValueError) as error:
         problem = type(error).__name__
     else:
-        return cast("SecretsManager", client)
+        return client
     raise NotConfigured(
         f"cannot make an AWS client to read secret {secret_id!r} ({problem}): set credentials and AWS_REGION, "
         "or name the secret by its ARN"
@@ -80,12 +83,13 @@ def read_current(client: SecretsManager, secret_id: str) -> str | None:
     try:
         answer = client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
     except ClientError as error:
-        code = _code(error)
+        problem = _refusal(_code(error), client, secret_id)
     except BotoCoreError as error:
-        raise _without_an_answer(error, secret_id) from None
+        problem = _without_an_answer(error, secret_id)
     else:
-        return cast("str | None", answer.get("SecretString"))
-    raise _refusal(code, client, secret_id)
+        text: str | None = answer.get("SecretString")
+        return text
+    raise problem  # from here, so that it does not carry botocore's error, which holds the signed request
 
 
 def _hold_the_parsers_log() -> None:
