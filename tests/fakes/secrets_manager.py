@@ -1,0 +1,725 @@
+"""AWS Secrets Manager in memory, as AWS documents it and no kinder. Standard library only.
+
+`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds, binary values base64. Refusals are
+`AwsError`, lost or unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
+
+A secret is an immutable value, so every earlier state stays at hand for stale reads and a fork costs next to nothing.
+Not modelled: rotation, resource policies, tags after creation, request rates, LastAccessedDate.
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
+
+CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
+VERSION_QUOTA = 100  # "Versions of a secret", Secrets Manager quotas
+LABEL_QUOTA = 20  # "Staging labels attached across all versions of a secret", Secrets Manager quotas
+VALUE_BYTES = 65_536  # "Secret value size", Secrets Manager quotas
+YOUNG = timedelta(hours=24)  # younger versions are never removed, PutSecretValue
+TRANSPORT_ERRORS = frozenset(
+    {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"}
+)
+
+T = TypeVar("T")
+Params = Mapping[str, Any]
+Answer = dict[str, Any]
+Hook = Callable[[str, Params, str], object]
+
+
+class AwsError(Exception):
+    """A refusal that AWS would send: `code` is the exception's name in the API Reference."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class TransportError(Exception):
+    """No answer reaches the caller; `name` is the botocore exception that the client raises for it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A value that was written once; it stays out of the repr."""
+
+    value: str | bytes = field(repr=False)
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One state of one secret. `versions` is ordered by age; `labels` maps each staging label to its only version.
+
+    Neither mapping is ever changed: the functions below return a new secret.
+    """
+
+    name: str
+    arn: str
+    created_at: datetime
+    changed_at: datetime
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    kms_key_id: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    gone_at: datetime | None = None  # the end of the recovery window, once marked for deletion
+    primary_region: str = ""  # set on a replica
+
+    def labels_of(self, version_id: str) -> list[str]:
+        return [label for label, holder in self.labels.items() if holder == version_id]
+
+    def labels_by_version(self) -> dict[str, list[str]]:
+        """Labelled versions only, as DescribeSecret shows them."""
+        return {version: found for version in self.versions if (found := self.labels_of(version))}
+
+
+class Call(NamedTuple):
+    """One request as it arrived, without the value it carried."""
+
+    operation: str
+    params: dict[str, Any]
+    secret_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    operation: str
+    error: str
+    after_effect: bool
+    secret_name: str | None
+
+    def raised(self) -> AwsError | TransportError:
+        if self.error in TRANSPORT_ERRORS:
+            return TransportError(self.error)
+        return AwsError(self.error, "asked for by the test")
+
+
+class Snapshot(NamedTuple):
+    secrets: dict[str, Secret]
+    earlier: dict[str, tuple[Secret | None, ...]]
+    writes: Counter[str]
+    faults: list[Fault]
+    kms_refusals: dict[str, frozenset[str]]
+    created: int
+    log: list[Call]
+
+
+# What a write does to a secret. Each returns the new secret, the same one for a no-op, or raises AwsError.
+
+
+def put_version(
+    secret: Secret, version_id: str, value: str | bytes, labels: Sequence[str] | None, now: datetime
+) -> Secret:
+    """PutSecretValue: a version is written once, and takes *labels* (None: AWSCURRENT) from the others."""
+    written = secret.versions.get(version_id)
+    if written is not None:
+        if written.value == value:
+            return secret
+        raise AwsError("ResourceExistsException", f"version {version_id} was written with another value")
+    kept = _within_quota(secret, now)
+    wanted = [CURRENT] if labels is None or not secret.versions else []
+    moved = dict(secret.labels)
+    for label in dict.fromkeys([*(labels or ()), *wanted]):
+        _move(moved, label, version_id)
+    if len(moved) > LABEL_QUOTA:
+        raise AwsError("LimitExceededException", f"a secret has at most {LABEL_QUOTA} staging labels")
+    return replace(secret, versions={**kept, version_id: Version(value, now)}, labels=moved, changed_at=now)
+
+
+def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str | None, now: datetime) -> Secret:
+    """UpdateSecretVersionStage: a compare and swap of one label. It knows no idempotency."""
+    holder = secret.labels.get(label)
+    for version_id in (move_to, remove_from):
+        if version_id is not None and version_id not in secret.versions:
+            raise AwsError("ResourceNotFoundException", f"there is no version {version_id}")
+    if move_to is None and remove_from is None:
+        raise AwsError("InvalidParameterException", "name MoveToVersionId, RemoveFromVersionId or both")
+    if remove_from is None and holder not in (None, move_to):
+        raise AwsError("InvalidParameterException", f"{label} is on {holder}: name it in RemoveFromVersionId")
+    if remove_from is not None and remove_from != holder:
+        raise AwsError("InvalidParameterException", f"{label} is not on the version in RemoveFromVersionId")
+    moved = dict(secret.labels)
+    if move_to is not None:
+        _move(moved, label, move_to)
+    elif label == CURRENT:
+        raise AwsError("InvalidParameterException", f"{CURRENT} can be moved but not removed")
+    else:
+        del moved[label]
+    if len(moved) > LABEL_QUOTA:
+        raise AwsError("LimitExceededException", f"a secret has at most {LABEL_QUOTA} staging labels")
+    return secret if moved == secret.labels else replace(secret, labels=moved, changed_at=now)
+
+
+def _move(labels: dict[str, str], label: str, version_id: str) -> None:
+    """AWSCURRENT takes AWSPREVIOUS along, to the version it leaves."""
+    left = labels.get(label)
+    labels[label] = version_id
+    if label == CURRENT and left not in (None, version_id):
+        labels[PREVIOUS] = str(left)
+
+
+def _within_quota(secret: Secret, now: datetime) -> Mapping[str, Version]:
+    """The versions that stay when one more is put: old unlabelled ones make room, the oldest first."""
+    excess = len(secret.versions) + 1 - VERSION_QUOTA
+    if excess <= 0:
+        return secret.versions
+    held = set(secret.labels.values())
+    removable = [
+        version_id
+        for version_id, version in secret.versions.items()
+        if version_id not in held and now - version.created_at > YOUNG
+    ]
+    if len(removable) < excess:
+        raise AwsError("LimitExceededException", f"a secret has about {VERSION_QUOTA} versions")
+    removed = set(removable[:excess])
+    return {version_id: version for version_id, version in secret.versions.items() if version_id not in removed}
+
+
+def value_in(params: Params) -> str | bytes | None:
+    """The value of a Create, Put or Update request; None without one."""
+    if "SecretString" in params and "SecretBinary" in params:
+        raise AwsError("InvalidParameterException", "give SecretString or SecretBinary, not both")
+    if "SecretString" in params:
+        text: str = params["SecretString"]
+        _check_length("secretString", len(text.encode()), VALUE_BYTES)
+        return text
+    if "SecretBinary" in params:
+        try:
+            blob = base64.b64decode(params["SecretBinary"], validate=True)
+        except (binascii.Error, ValueError):
+            raise AwsError("InvalidParameterException", "SecretBinary is not base64") from None
+        _check_length("secretBinary", len(blob), VALUE_BYTES)
+        return blob
+    return None
+
+
+def version_id_in(params: Params) -> str:
+    """The ClientRequestToken, which becomes the version's id. The SDKs make one; a raw request must name one."""
+    if "ClientRequestToken" not in params:
+        raise AwsError("InvalidParameterException", "a value needs a ClientRequestToken")
+    token: str = params["ClientRequestToken"]
+    _check_length("clientRequestToken", len(token), 64, at_least=32)
+    return token
+
+
+def labels_in(params: Params) -> list[str] | None:
+    """The VersionStages of a put; None when it names none."""
+    if "VersionStages" not in params:
+        return None
+    labels: list[str] = params["VersionStages"]
+    _check_length("versionStages", len(labels), LABEL_QUOTA)
+    for label in labels:
+        _check_length("versionStages", len(label), 256)
+    return labels
+
+
+def _check_length(name: str, length: int, at_most: int, *, at_least: int = 1) -> None:
+    if not at_least <= length <= at_most:
+        raise AwsError("ValidationException", f"the length of '{name}' is {length}, not {at_least} to {at_most}")
+
+
+def _without_values(params: Params) -> dict[str, Any]:
+    return {key: value for key, value in params.items() if key not in ("SecretString", "SecretBinary")}
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class StrictSecretsManager:
+    """One account's secrets in one Region. Threads may share it: each call takes effect alone.
+
+    Set `before` or `after` to be called around each effect with (operation, params, secret name), outside the lock:
+    they may block, and what they raise (a BaseException too) reaches the caller. *After* runs when the effect, or
+    the refusal, is decided and its answer not yet delivered.
+
+    Set `choose_view` to make reads stale: called with (operation, secret name, count) by DescribeSecret,
+    GetSecretValue, BatchGetSecretValue, ListSecrets and ListSecretVersionIds for each secret that has earlier states;
+    it returns 0 for the newest to count - 1 for the oldest, which is "not there yet" for a secret made since
+    `settle()`. It runs inside the lock and must not call back. Writes always meet the newest state.
+    """
+
+    def __init__(
+        self, now: Callable[[], datetime] = _utc_now, *, region: str = "us-east-1", account: str = "123456789012"
+    ) -> None:
+        self.now = now
+        self.region = region
+        self.account = account
+        self.before: Hook | None = None
+        self.after: Hook | None = None
+        self.choose_view: Callable[[str, str, int], int] | None = None
+        self.log: list[Call] = []
+        self._secrets: dict[str, Secret] = {}
+        self._earlier: dict[str, tuple[Secret | None, ...]] = {}
+        self._writes: Counter[str] = Counter()
+        self._faults: list[Fault] = []
+        self._kms_refusals: dict[str, frozenset[str]] = {}
+        self._created = 0
+        self._lock = threading.RLock()
+        self._operations: dict[str, Callable[[Params], Answer]] = {
+            "BatchGetSecretValue": self._batch_get_secret_value,
+            "CreateSecret": self._create_secret,
+            "DeleteSecret": self._delete_secret,
+            "DescribeSecret": self._describe_secret,
+            "GetSecretValue": self._get_secret_value,
+            "ListSecretVersionIds": self._list_secret_version_ids,
+            "ListSecrets": self._list_secrets,
+            "PutSecretValue": self._put_secret_value,
+            "RestoreSecret": self._restore_secret,
+            "UpdateSecret": self._update_secret,
+            "UpdateSecretVersionStage": self._update_secret_version_stage,
+        }
+
+    def call(self, operation: str, params: Params) -> Answer:
+        """Answer one request, or raise AwsError or TransportError."""
+        answer_to = self._operations[operation]
+        secret_id = str(params.get("SecretId", params.get("Name", "")))
+        secret_name = self._name_of(secret_id) or secret_id
+        self.log.append(Call(operation, _without_values(params), secret_name))
+        if self.before is not None:
+            self.before(operation, params, secret_name)
+        answer: Answer = {}
+        error: AwsError | TransportError | None = None
+        with self._lock:
+            fault = self._take_fault(operation, secret_name)
+            if fault is None or fault.after_effect:
+                try:
+                    answer = answer_to(params)
+                except AwsError as refusal:
+                    error = refusal
+            if fault is not None:
+                error = fault.raised()
+        if self.after is not None:
+            self.after(operation, params, secret_name)
+        if error is not None:
+            raise error
+        return answer
+
+    def client(self, region_name: str | None = None, **config: Any) -> Any:
+        """A botocore client of its own whose requests this object answers; see `secrets_manager_client`."""
+        from .secrets_manager_client import client_of  # here, so that this module loads without botocore
+
+        return client_of(self, region_name=region_name or self.region, **config)
+
+    # What a test arranges.
+
+    def fail(
+        self, operation: str, error: str, *, times: int = 1, after_effect: bool = False, secret: str | None = None
+    ) -> None:
+        """Answer the next *times* calls of *operation* (on *secret* alone, if given) with *error*.
+
+        *error* is an AWS code, or one of TRANSPORT_ERRORS. With *after_effect* the call takes effect and its answer is
+        lost. The client sees each fault at once: the SDK's own retries are not played.
+        """
+        self._faults += [Fault(operation, error, after_effect, secret)] * times
+
+    def refuse_kms(self, secret_id: str, *actions: str) -> None:
+        """The key policy lacks *actions*: a read needs kms:Decrypt, a write GenerateDataKey too. None: all allowed."""
+        self._kms_refusals[self._name_of(secret_id)] = frozenset(actions)
+
+    def make_replica(self, secret_id: str, *, primary_region: str = "eu-west-1") -> None:
+        """From here on the secret is the copy of one in another Region."""
+        name = self._name_of(secret_id)
+        self._secrets[name] = replace(self._secrets[name], primary_region=primary_region)
+
+    def settle(self) -> None:
+        """Every reader has caught up: no earlier state can be seen any more."""
+        self._earlier.clear()
+
+    def snapshot(self) -> Snapshot:
+        """The whole state but the hooks, for `restore`."""
+        with self._lock:
+            return Snapshot(
+                dict(self._secrets),
+                dict(self._earlier),
+                self._writes.copy(),
+                list(self._faults),
+                dict(self._kms_refusals),
+                self._created,
+                list(self.log),
+            )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        with self._lock:
+            self._secrets = dict(snapshot.secrets)
+            self._earlier = dict(snapshot.earlier)
+            self._writes = snapshot.writes.copy()
+            self._faults = list(snapshot.faults)
+            self._kms_refusals = dict(snapshot.kms_refusals)
+            self._created = snapshot.created
+            self.log = list(snapshot.log)
+
+    def fork(self) -> "StrictSecretsManager":
+        """A twin that goes its own way from here, without the hooks."""
+        twin = StrictSecretsManager(self.now, region=self.region, account=self.account)
+        twin.restore(self.snapshot())
+        return twin
+
+    # What a test asserts. These see the newest state, log nothing and meet no fault.
+
+    def secret(self, secret_id: str) -> Secret:
+        return self._newest(secret_id)
+
+    def versions(self, secret_id: str) -> list[str]:
+        """The version ids, oldest first, unlabelled ones too."""
+        return list(self._newest(secret_id).versions)
+
+    def labels(self, secret_id: str) -> dict[str, str]:
+        """Each staging label and the version id it is on."""
+        return dict(self._newest(secret_id).labels)
+
+    def value(self, secret_id: str, version_or_label: str = CURRENT) -> str | bytes:
+        secret = self._newest(secret_id)
+        return secret.versions[secret.labels.get(version_or_label, version_or_label)].value
+
+    def writes(self, secret_id: str) -> int:
+        """How many calls changed the secret; no-ops and refusals do not count."""
+        return self._writes[self._name_of(secret_id)]
+
+    def views(self, secret_id: str) -> int:
+        """How many earlier states of the secret a stale read may see."""
+        return len(self._earlier.get(self._name_of(secret_id), ()))
+
+    def calls(self, operation: str, secret_id: str | None = None) -> list[Call]:
+        """The logged calls of *operation*, on one secret or on all."""
+        name = None if secret_id is None else self._name_of(secret_id)
+        return [call for call in self.log if call.operation == operation and name in (None, call.secret_name)]
+
+    # Operations.
+
+    def _create_secret(self, params: Params) -> Answer:
+        name = params["Name"]
+        if not re.fullmatch(r"[A-Za-z0-9/_+=.@-]{1,512}", name):
+            raise AwsError("ValidationException", "a name is 1 to 512 ASCII letters, digits and /_+=.@-")
+        value = value_in(params)
+        version_id = None if value is None else version_id_in(params)
+        present = self._existing(name)
+        if present is not None:
+            return self._create_again(present, version_id, value)
+        if value is not None:
+            self._check_kms(name, "kms:Decrypt", "kms:GenerateDataKey")
+        now = self.now()
+        self._created += 1
+        suffix = hashlib.sha256(f"{name} {self._created}".encode()).hexdigest()[:6]
+        secret = Secret(
+            name=name,
+            arn=f"{self._arn_prefix}{name}-{suffix}",
+            created_at=now,
+            changed_at=now,
+            description=params.get("Description", ""),
+            kms_key_id=params.get("KmsKeyId", ""),
+            tags=tuple((tag["Key"], tag["Value"]) for tag in params.get("Tags", ())),
+        )
+        if value is not None and version_id is not None:
+            secret = put_version(secret, version_id, value, None, now)
+        self._write(name, secret)
+        return _identity(secret) | ({"VersionId": version_id} if version_id else {})
+
+    def _create_again(self, present: Secret, version_id: str | None, value: str | bytes | None) -> Answer:
+        if present.gone_at is not None:
+            raise AwsError("InvalidRequestException", "a secret with this name is marked for deletion")
+        written = None if version_id is None else present.versions.get(version_id)
+        if written is None or written.value != value:
+            raise AwsError("ResourceExistsException", "a secret with this name exists")
+        return _identity(present) | {"VersionId": version_id}
+
+    def _put_secret_value(self, params: Params) -> Answer:
+        value, labels = value_in(params), labels_in(params)
+        if value is None:
+            raise AwsError("InvalidParameterException", "give SecretString or SecretBinary")
+        version_id = version_id_in(params)
+        secret = self._writable(params["SecretId"])
+        self._check_kms(secret.name, "kms:Decrypt", "kms:GenerateDataKey")
+        changed = put_version(secret, version_id, value, labels, self.now())
+        self._write(secret.name, changed)
+        return _identity(changed) | {"VersionId": version_id, "VersionStages": changed.labels_of(version_id)}
+
+    def _update_secret(self, params: Params) -> Answer:
+        value = value_in(params)
+        version_id = None if value is None else version_id_in(params)
+        secret = self._writable(params["SecretId"])
+        changed = secret
+        if value is not None and version_id is not None:
+            self._check_kms(secret.name, "kms:Decrypt", "kms:GenerateDataKey")
+            changed = put_version(secret, version_id, value, None, self.now())
+        described = params.get("Description", secret.description), params.get("KmsKeyId", secret.kms_key_id)
+        if described != (secret.description, secret.kms_key_id):
+            changed = replace(changed, description=described[0], kms_key_id=described[1], changed_at=self.now())
+        self._write(secret.name, changed)
+        return _identity(changed) | ({"VersionId": version_id} if version_id else {})
+
+    def _update_secret_version_stage(self, params: Params) -> Answer:
+        _check_length("versionStage", len(params["VersionStage"]), 256)
+        for name in {"MoveToVersionId", "RemoveFromVersionId"} & params.keys():
+            _check_length(name, len(params[name]), 64, at_least=32)
+        secret = self._writable(params["SecretId"])
+        move_to, remove_from = params.get("MoveToVersionId"), params.get("RemoveFromVersionId")
+        self._write(secret.name, move_label(secret, params["VersionStage"], move_to, remove_from, self.now()))
+        return _identity(secret)
+
+    def _delete_secret(self, params: Params) -> Answer:
+        forced, days = params.get("ForceDeleteWithoutRecovery", False), params.get("RecoveryWindowInDays")
+        if forced and days is not None:
+            raise AwsError("InvalidParameterException", "force and a recovery window exclude each other")
+        if days is not None and not 7 <= days <= 30:
+            raise AwsError("InvalidParameterException", "the recovery window is 7 to 30 days")
+        now = self.now()
+        secret = self._existing(self._name_of(params["SecretId"]))
+        if secret is None and forced:
+            secret_id = params["SecretId"]
+            arn = secret_id if secret_id.startswith("arn:") else self._arn_prefix + secret_id
+            return {"ARN": arn, "Name": secret_id, "DeletionDate": now.timestamp()}
+        if secret is None:
+            raise _not_found()
+        if forced or secret.primary_region:  # a replica is deleted at once, DeleteSecret
+            self._write(secret.name, None)
+            return _identity(secret) | {"DeletionDate": now.timestamp()}
+        if secret.gone_at is not None:
+            raise _marked_for_deletion()
+        gone_at = now + timedelta(days=30 if days is None else days)
+        self._write(secret.name, replace(secret, gone_at=gone_at, changed_at=now))
+        return _identity(secret) | {"DeletionDate": gone_at.timestamp()}
+
+    def _restore_secret(self, params: Params) -> Answer:
+        secret = self._newest(params["SecretId"])
+        self._check_primary(secret)
+        if secret.gone_at is not None:
+            self._write(secret.name, replace(secret, gone_at=None, changed_at=self.now()))
+        return _identity(secret)
+
+    def _get_secret_value(self, params: Params) -> Answer:
+        secret = self._seen("GetSecretValue", params["SecretId"])
+        return self._value_of(secret, params.get("VersionId"), params.get("VersionStage"))
+
+    def _batch_get_secret_value(self, params: Params) -> Answer:
+        ids, filters = params.get("SecretIdList"), params.get("Filters")
+        if (ids is None) == (filters is None):
+            raise AwsError("InvalidParameterException", "give SecretIdList or Filters, not both")
+        if filters is None and "MaxResults" in params:
+            raise AwsError("InvalidParameterException", "MaxResults needs Filters")
+        if ids is None:
+            listed = [secret.name for secret in self._listed("BatchGetSecretValue") if _passes(secret, filters or ())]
+            page, next_token = _page(listed, params, 20)
+        else:
+            _check_length("secretIdList", len(ids), 20)
+            page, next_token = list(ids), {}
+        values: list[Answer] = []
+        errors: list[Answer] = []
+        for secret_id in page:
+            try:
+                values.append(self._value_of(self._seen("BatchGetSecretValue", secret_id), None, None))
+            except AwsError as refusal:
+                errors.append({"SecretId": secret_id, "ErrorCode": refusal.code, "Message": refusal.message})
+        return {"SecretValues": values, "Errors": errors, **next_token}
+
+    def _describe_secret(self, params: Params) -> Answer:
+        secret = self._seen("DescribeSecret", params["SecretId"])
+        stages = secret.labels_by_version()
+        return _details(secret) | ({"VersionIdsToStages": stages} if stages else {})
+
+    def _list_secrets(self, params: Params) -> Answer:
+        found = [
+            secret
+            for secret in self._listed("ListSecrets", deleted_too=params.get("IncludePlannedDeletion", False))
+            if _passes(secret, params.get("Filters", ()))
+        ]
+        if params.get("SortBy") == "name":
+            found.sort(key=lambda secret: secret.name)
+        if params.get("SortOrder") == "desc":
+            found.reverse()
+        page, next_token = _page(found, params, 100)
+        entries = []
+        for secret in page:
+            stages = secret.labels_by_version()
+            entries.append(_details(secret) | ({"SecretVersionsToStages": stages} if stages else {}))
+        return {"SecretList": entries, **next_token}
+
+    def _list_secret_version_ids(self, params: Params) -> Answer:
+        secret = self._seen("ListSecretVersionIds", params["SecretId"])
+        found = [
+            {"VersionId": version_id, "CreatedDate": version.created_at.timestamp()}
+            | ({"VersionStages": labels} if (labels := secret.labels_of(version_id)) else {})
+            for version_id, version in secret.versions.items()
+        ]
+        if not params.get("IncludeDeprecated", False):
+            found = [entry for entry in found if "VersionStages" in entry]
+        page, next_token = _page(found, params, 100)
+        return {"Versions": page, **_identity(secret), **next_token}
+
+    # Looking a secret up.
+
+    @property
+    def _arn_prefix(self) -> str:
+        return f"arn:aws:secretsmanager:{self.region}:{self.account}:secret:"
+
+    def _name_of(self, secret_id: str) -> str:
+        """The name behind a name, an ARN or an ARN without its six random characters; "" if the ARN is unknown.
+
+        An ARN that ends in a hyphen and six characters is taken for a complete one ("Finding a secret from a partial
+        ARN", Secrets Manager User Guide).
+        """
+        if not secret_id.startswith("arn:"):
+            return secret_id
+        name = secret_id.removeprefix(self._arn_prefix)
+        if not re.search(r"-[A-Za-z0-9]{6}$", name):
+            return name if secret_id.startswith(self._arn_prefix) else ""
+        secret = self._secrets.get(name[:-7])
+        return name[:-7] if secret is not None and secret.arn == secret_id else ""
+
+    def _existing(self, name: str) -> Secret | None:
+        return self._if_kept(self._secrets.get(name))
+
+    def _if_kept(self, secret: Secret | None) -> Secret | None:
+        """The secret, unless its recovery window is over."""
+        return None if secret is None or (secret.gone_at is not None and secret.gone_at <= self.now()) else secret
+
+    def _newest(self, secret_id: str) -> Secret:
+        secret = self._existing(self._name_of(secret_id))
+        if secret is None:
+            raise _not_found()
+        return secret
+
+    def _writable(self, secret_id: str) -> Secret:
+        secret = self._newest(secret_id)
+        if secret.gone_at is not None:
+            raise _marked_for_deletion()
+        self._check_primary(secret)
+        return secret
+
+    def _check_primary(self, secret: Secret) -> None:
+        if secret.primary_region:
+            raise AwsError("InvalidRequestException", "a replica is changed in the primary secret's Region only")
+
+    def _check_kms(self, name: str, *actions: str) -> None:
+        if self._kms_refusals.get(name, frozenset()) & set(actions):
+            raise AwsError("AccessDeniedException", "Access to KMS is not allowed")
+
+    def _view(self, operation: str, name: str) -> Secret | None:
+        """The state that this read sees."""
+        earlier = self._earlier.get(name, ())
+        age = self.choose_view(operation, name, len(earlier) + 1) if earlier and self.choose_view is not None else 0
+        return self._if_kept(earlier[-age] if age else self._secrets.get(name))
+
+    def _seen(self, operation: str, secret_id: str) -> Secret:
+        secret = self._view(operation, self._name_of(secret_id))
+        if secret is None:
+            raise _not_found()
+        return secret
+
+    def _listed(self, operation: str, *, deleted_too: bool = False) -> list[Secret]:
+        views = [self._view(operation, name) for name in dict.fromkeys([*self._secrets, *self._earlier])]
+        return [view for view in views if view is not None and (deleted_too or view.gone_at is None)]
+
+    def _value_of(self, secret: Secret, version_id: str | None, label: str | None) -> Answer:
+        if secret.gone_at is not None:
+            raise _marked_for_deletion()
+        if version_id is None:
+            version_id = secret.labels.get(label or CURRENT)
+        elif label is not None and version_id in secret.versions and secret.labels.get(label) != version_id:
+            raise AwsError("InvalidRequestException", "VersionStage and VersionId mean different versions")
+        version = None if version_id is None else secret.versions.get(version_id)
+        if version_id is None or version is None:
+            raise AwsError("ResourceNotFoundException", "the secret has no such version")
+        self._check_kms(secret.name, "kms:Decrypt")
+        value: Answer = {"SecretString": version.value}
+        if isinstance(version.value, bytes):
+            value = {"SecretBinary": base64.b64encode(version.value).decode()}
+        return {
+            **_identity(secret),
+            **value,
+            "VersionId": version_id,
+            "VersionStages": secret.labels_of(version_id),
+            "CreatedDate": version.created_at.timestamp(),
+        }
+
+    def _write(self, name: str, secret: Secret | None) -> None:
+        """Keep the state that this one replaces; None deletes. Writing what is there already is no write."""
+        replaced = self._existing(name)
+        if secret is replaced:
+            return
+        self._earlier[name] = (*self._earlier.get(name, ()), replaced)
+        self._writes[name] += 1
+        if secret is None:
+            del self._secrets[name]
+        else:
+            self._secrets[name] = secret
+
+    def _take_fault(self, operation: str, secret_name: str) -> Fault | None:
+        for fault in self._faults:
+            if fault.operation == operation and fault.secret_name in (None, secret_name):
+                self._faults.remove(fault)
+                return fault
+        return None
+
+
+def _not_found() -> AwsError:
+    return AwsError("ResourceNotFoundException", "there is no such secret")
+
+
+def _marked_for_deletion() -> AwsError:
+    return AwsError("InvalidRequestException", "the secret is marked for deletion")
+
+
+def _identity(secret: Secret) -> Answer:
+    return {"ARN": secret.arn, "Name": secret.name}
+
+
+def _details(secret: Secret) -> Answer:
+    """What DescribeSecret and ListSecrets share: only fields that have a value."""
+    optional = {
+        "Description": secret.description,
+        "KmsKeyId": secret.kms_key_id,
+        "PrimaryRegion": secret.primary_region,
+        "Tags": [{"Key": key, "Value": value} for key, value in secret.tags],
+        "DeletedDate": None if secret.gone_at is None else secret.gone_at.timestamp(),
+    }
+    return {
+        **_identity(secret),
+        "CreatedDate": secret.created_at.timestamp(),
+        "LastChangedDate": secret.changed_at.timestamp(),
+        **{key: value for key, value in optional.items() if value},
+    }
+
+
+def _passes(secret: Secret, filters: Iterable[Params]) -> bool:
+    """Filters are joined by "and", the values of one by "or"; a leading ! negates (API Reference, Filter)."""
+    return all(any(_matches(secret, wanted["Key"], value) for value in wanted["Values"]) for wanted in filters)
+
+
+def _matches(secret: Secret, key: str, value: str) -> bool:
+    if value.startswith("!"):
+        return not _matches(secret, key, value[1:])
+    match key:
+        case "name":
+            return secret.name.startswith(value)
+        case "description":
+            return secret.description.lower().startswith(value.lower())
+        case "tag-key":
+            return any(tag.startswith(value) for tag, _ in secret.tags)
+        case "tag-value":
+            return any(tag.startswith(value) for _, tag in secret.tags)
+    raise NotImplementedError(f"the filter {key!r} is not modelled")
+
+
+def _page(entries: list[T], params: Params, most: int) -> tuple[list[T], dict[str, str]]:
+    """One page, and the NextToken for the rest if there is any."""
+    token = params.get("NextToken", "0")
+    size = params.get("MaxResults", most)
+    if not token.isdecimal() or int(token) > len(entries):
+        raise AwsError("InvalidNextTokenException", "there is no such page")
+    if not 1 <= size <= most:
+        raise AwsError("ValidationException", f"MaxResults is {size}, not 1 to {most}")
+    end = int(token) + size
+    return entries[int(token) : end], ({"NextToken": str(end)} if end < len(entries) else {})
