@@ -33,6 +33,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from http.client import responses
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -45,7 +46,10 @@ YEAR_SECONDS: Final = 365 * 86_400
 LARGEST_BODY: Final = 1_000_000
 SECONDS_TO_STOP: Final = 10.0
 FORM: Final = "application/x-www-form-urlencoded"
-JSON: Final = ("Content-Type", "application/json;charset=UTF-8")
+JSON: Final = {"Content-Type": "application/json;charset=UTF-8"}
+POST_TOKEN: Final = "POST /Token"
+GET_ORGANIZATION: Final = "GET /api/Organization/Current"
+CHALLENGE: Final = ("WWW-Authenticate", "Bearer")
 DENIED: Final = "Authorization has been denied for this request."
 
 
@@ -88,14 +92,9 @@ class Answer:
 
     def head(self, *framing: tuple[str, str]) -> bytes:
         """The status line and the headers, ended by the empty line."""
-        lines = [
-            f"HTTP/1.1 {self.status} Scripted" if self.status not in REASONS else f"HTTP/1.1 {REASONS[self.status]}"
-        ]
+        lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Scripted')}"]
         lines += [f"{name}: {value}" for name, value in (*self.headers, *framing)]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-REASONS: Final = {200: "200 OK", 202: "202 Accepted", 400: "400 Bad Request", 401: "401 Unauthorized"}
 
 
 class Wire:
@@ -104,6 +103,7 @@ class Wire:
     def __init__(self, connection: socket.socket, closing: threading.Event) -> None:
         self._connection = connection
         self._closing = closing
+        self.ended = False
 
     def send(self, data: bytes) -> None:
         self._connection.sendall(data)
@@ -113,6 +113,7 @@ class Wire:
 
     def lose(self, how: Loss) -> None:
         """End without another byte: by a reset, by an orderly close, or only when the client gives up."""
+        self.ended = True
         if how == "reset":
             self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if how == "hang":
@@ -122,7 +123,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What differs from a normal exchange; the connection ends after it. Made by the functions below."""
+    """What differs from a normal exchange. Made by the functions below."""
 
     name: str
     before: tuple[Callable[[Recorded], object], ...] = ()
@@ -148,10 +149,15 @@ class Step:
 
 
 def answer(*, drop: Iterable[str] = (), **fields: Any) -> Step:
-    """The normal answer with JSON fields changed or added (None is null) and dropped. The grant happens."""
+    """The good answer with JSON fields changed or added (None is null) and dropped. The grant happens.
+
+    An answer that is not good, because the request deserved none, stays as it is.
+    """
     dropped = frozenset(drop)
 
     def edit(original: Answer) -> Answer:
+        if original.status != 200:
+            return original
         content = {**json.loads(original.body), **fields}
         kept = {key: value for key, value in content.items() if key not in dropped}
         return dataclasses.replace(original, body=json.dumps(kept).encode())
@@ -177,7 +183,11 @@ def date(text: str | None) -> Step:
 def reply(
     status: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None, *, granted: bool = False
 ) -> Step:
-    """This answer in place of the normal one. Unless *granted*, the request is not processed."""
+    """This answer in place of the normal one. Unless *granted*, the request is not processed.
+
+    With a Content-Length, Transfer-Encoding or Connection among *headers* no framing is added, and the connection
+    ends after the body.
+    """
     content = body.encode() if isinstance(body, str) else body
     return Step(f"status {status}", instead=Answer(status, tuple((headers or {}).items()), content), granted=granted)
 
@@ -197,7 +207,17 @@ def throttled(retry_after: str | int | None = None) -> Step:
 
 def refused(error: str = "invalid_grant", status: int = 400) -> Step:
     """The refusal of a refresh token. The request is not processed."""
-    return reply(status, json.dumps({"error": error}), dict([JSON]))
+    return reply(status, json.dumps({"error": error}), JSON)
+
+
+def code_needed() -> Step:
+    """The 202 that asks for a one-time code, though none was sent. The request is not processed."""
+    return reply(202, json.dumps({"error": "awaiting_verification"}), JSON)
+
+
+def denied() -> Step:
+    """The 401 of the proof call, whatever the token. The request is not processed."""
+    return reply(401, json.dumps({"message": DENIED}), JSON | dict([CHALLENGE]))
 
 
 def redirect(location: str, status: int = 302) -> Step:
@@ -228,16 +248,30 @@ def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") ->
     return Step("truncated answer", deliver=deliver)
 
 
-def drip(pause_seconds: float, size: int = 1) -> Step:
-    """The grant happens, and the body comes *size* bytes at a time with a pause before each."""
+def drip(pause_seconds: float, size: int = 1, *, head: bool = False) -> Step:
+    """The grant happens, and the body (or all, with *head*) comes *size* bytes at a time, a pause before each."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
-        wire.send(whole.head(("Content-Length", str(len(whole.body)))))
-        for start in range(0, len(whole.body), size):
+        start, rest = whole.head(("Content-Length", str(len(whole.body)))), whole.body
+        if head:
+            start, rest = b"", start + rest
+        wire.send(start)
+        for position in range(0, len(rest), size):
             wire.pause(pause_seconds)
-            wire.send(whole.body[start : start + size])
+            wire.send(rest[position : position + size])
 
     return Step("dripping answer", deliver=deliver)
+
+
+def endless() -> Step:
+    """The grant happens, and the body goes on until the client goes away."""
+
+    def deliver(wire: Wire, whole: Answer) -> None:
+        wire.send(whole.head(("Connection", "close")) + whole.body)
+        while True:
+            wire.send(b" " * 65_536)
+
+    return Step("endless answer", deliver=deliver)
 
 
 def late(seconds: float) -> Step:
@@ -246,8 +280,13 @@ def late(seconds: float) -> Step:
 
 
 def raw(data: bytes, *, granted: bool = False) -> Step:
-    """These bytes in place of an HTTP answer."""
-    return Step("raw bytes", granted=granted, deliver=lambda wire, _: wire.send(data))
+    """These bytes in place of an HTTP answer, then the end of the connection."""
+
+    def deliver(wire: Wire, _: Answer) -> None:
+        wire.send(data)
+        wire.lose("closed")
+
+    return Step("raw bytes", granted=granted, deliver=deliver)
 
 
 def hook(call: Callable[[Recorded], object], *, after_grant: bool = False) -> Step:
@@ -275,7 +314,6 @@ class Hold:
 class _Ticket:
     """A token that was issued, and whether it still works."""
 
-    token: str = field(repr=False)
     generation: int
     user: str
     expires_at: float
@@ -341,7 +379,7 @@ class Virtuous:
         self._access: dict[str, _Ticket] = {}
         self._refresh: dict[str, _Ticket] = {}
         self._other_secrets = {*self.users.values(), *filter(None, [one_time_code])}
-        self._steps: dict[str, deque[Step]] = {"/Token": deque(), "/api/Organization/Current": deque()}
+        self._steps: dict[str, deque[Step]] = {POST_TOKEN: deque(), GET_ORGANIZATION: deque()}
         self._holds: list[Hold] = []
         self._lock = threading.RLock()
         self._closing = threading.Event()
@@ -349,7 +387,7 @@ class Virtuous:
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._acceptor = threading.Thread(target=self._accept, name="virtuous", daemon=True)
+        self._acceptor = threading.Thread(target=self._accept, name=f"virtuous:{self.port}", daemon=True)
         self._acceptor.start()
 
     def __enter__(self) -> Self:
@@ -422,22 +460,27 @@ class Virtuous:
             return frozenset({*self._access, *self._refresh, *self._other_secrets})
 
     def state(self) -> dict[str, object]:
-        """What happened so far, in JSON's types: counts and generations, no value of a token."""
+        """What happened so far, in JSON's types: counts and generations, no value of a token.
+
+        ``posts`` counts outcomes by type of grant, ``organization_calls`` by the generation of the token sent, and
+        ``events`` tells the last 200 requests one by one.
+        """
         with self._lock:
-            events = list(self.events)
             posts: dict[str, Counter[str]] = {}
-            for event in events:
-                posts.setdefault(event.call, Counter())[event.outcome] += 1
-            organization = posts.pop("organization", Counter())
+            calls: dict[str, Counter[str]] = {}
+            for event in self.events:
+                of_organization = event.call == "organization"
+                kind = str(event.generation_sent) if of_organization else event.call
+                (calls if of_organization else posts).setdefault(kind, Counter())[event.outcome] += 1
             refreshes = posts.get("refresh_token", Counter())
             return {
                 "generation": self.generation,
                 "posts": posts,
                 "refreshes": {"accepted": refreshes["granted"], "refused": refreshes["refused"]},
-                "organization_calls": organization,
+                "organization_calls": calls,
                 "codes_sent": self.codes_sent,
-                "steps_left": len(self._steps["/Token"]),
-                "events": [dataclasses.asdict(event) for event in events[-200:]],
+                "steps_left": len(self._steps[POST_TOKEN]),
+                "events": [dataclasses.asdict(event) for event in self.events[-200:]],
             }
 
     # What a test does
@@ -445,12 +488,12 @@ class Virtuous:
     def script(self, *steps: Step) -> None:
         """The next POSTs to /Token take these steps, one each, in order of arrival."""
         with self._lock:
-            self._steps["/Token"].extend(steps)
+            self._steps[POST_TOKEN].extend(steps)
 
     def script_organization(self, *steps: Step) -> None:
         """The next calls of /api/Organization/Current take these steps, one each."""
         with self._lock:
-            self._steps["/api/Organization/Current"].extend(steps)
+            self._steps[GET_ORGANIZATION].extend(steps)
 
     def hold(self, *, after_grant: bool = False) -> Hold:
         """A block whose ``step`` is to be scripted; it ends with the stand-in at the latest."""
@@ -496,7 +539,7 @@ class Virtuous:
         issued_at = self._now()
         expires_at = issued_at + self.token_life_seconds
         access = f"access-{self.generation}-{secrets.token_hex(8)}"
-        self._access[access] = _Ticket(access, self.generation, user, expires_at)
+        self._access[access] = _Ticket(self.generation, user, expires_at)
         content: dict[str, object] = {
             "access_token": access,
             "token_type": "bearer",
@@ -505,7 +548,7 @@ class Virtuous:
         if with_refresh_token:
             refresh = f"refresh-{self.generation}-{secrets.token_hex(8)}"
             ends_at = issued_at + self.refresh_token_life_seconds
-            self._refresh[refresh] = _Ticket(refresh, self.generation, user, ends_at)
+            self._refresh[refresh] = _Ticket(self.generation, user, ends_at)
             content["refresh_token"] = refresh
         return content | {
             "userName": user,
@@ -516,47 +559,43 @@ class Virtuous:
 
     # Answers
 
-    def _json(self, status: int, content: object, **more: str) -> Answer:
-        return Answer(status, (JSON, *more.items()), json.dumps(content).encode())
-
     def _granted(self, user: str, *, with_refresh_token: bool = True) -> tuple[str, Answer]:
         content = self._issue(user, with_refresh_token=with_refresh_token)
         cookie = f"cookie-{self.generation}-{secrets.token_hex(8)}"
         self._other_secrets.add(cookie)
-        good = self._json(200, content, Pragma="no-cache")
-        return "granted", good.with_headers(
-            {"Cache-Control": "no-cache", "Set-Cookie": f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly"}
-        )
+        set_cookie = ("Set-Cookie", f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly")
+        return "granted", _json(200, content, ("Cache-Control", "no-cache"), ("Pragma", "no-cache"), set_cookie)
 
     def _token(self, request: Recorded) -> tuple[str, Answer]:
         if request.method != "POST":
-            return "bad_request", self._json(405, {"error": "invalid_request"}, Allow="POST")
+            return "bad_request", _json(405, {"error": "invalid_request"}, ("Allow", "POST"))
         if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
-            return "bad_request", self._json(415, {"error": "invalid_request"})
+            return "bad_request", _json(415, {"error": "invalid_request"})
         try:
             fields = request.form()
         except ValueError:
-            return "bad_request", self._json(400, {"error": "invalid_request"})
+            return "bad_request", _json(400, {"error": "invalid_request"})
         match fields.get("grant_type"):
             case "password":
                 return self._password_grant(fields)
             case "refresh_token":
                 return self._refresh_grant(fields)
             case _:
-                return "bad_request", self._json(400, {"error": "unsupported_grant_type"})
+                return "bad_request", _json(400, {"error": "unsupported_grant_type"})
 
     def _password_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
         user = fields.get("username", "")
         if user not in self.users or self.users[user] != fields.get("password"):
             wrong = "The user name or password is incorrect."
-            return "refused", self._json(400, {"error": "invalid_grant", "error_description": wrong})
+            return "refused", _json(400, {"error": "invalid_grant", "error_description": wrong})
         if not self.two_factor:
             return self._granted(user)
         if "otp" not in fields:
             return self._send_code(user)
-        if self._awaiting.pop(user, None) != fields["otp"]:
+        if self._awaiting.get(user) != fields["otp"]:
             wrong = "The one-time code is incorrect."
-            return "refused", self._json(400, {"error": "invalid_grant", "error_description": wrong})
+            return "refused", _json(400, {"error": "invalid_grant", "error_description": wrong})
+        del self._awaiting[user]
         return self._granted(user)
 
     def _send_code(self, user: str) -> tuple[str, Answer]:
@@ -566,26 +605,25 @@ class Virtuous:
         self._awaiting[user] = self.last_code
         self._other_secrets.add(self.last_code)
         said = "A verification code has been sent to your phone."
-        return "code_sent", self._json(202, {"error": "awaiting_verification", "error_description": said})
+        return "code_sent", _json(202, {"error": "awaiting_verification", "error_description": said})
 
     def _refresh_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
         token = fields.get("refresh_token", "")
         if not self._live(self._refresh, token):
-            return "refused", self._json(400, {"error": "invalid_grant"})
+            return "refused", _json(400, {"error": "invalid_grant"})
         ticket = self._refresh[token]
         ticket.revoked = self.rotation == "strict"
         return self._granted(ticket.user, with_refresh_token=self.rotation != "none")
 
     def _organization_current(self, request: Recorded) -> tuple[str, Answer]:
         if request.method != "GET":
-            return "bad_request", self._json(405, {"message": "The requested resource does not support this method."})
+            return "bad_request", _json(405, {"message": "The requested resource does not support this method."})
         presented = [value for name, value in request.headers if name.lower() == "authorization"]
         if len(presented) == 1 and presented[0].startswith("Bearer ") and self._live(self._access, presented[0][7:]):
-            return "accepted", self._json(200, self._organization)
-        challenge = {"WWW-Authenticate": "Bearer"}
+            return "accepted", _json(200, self._organization)
         if self.denied_as == "text":
-            return "denied", Answer(401, (("Content-Type", "text/plain"), *challenge.items()), DENIED.encode())
-        return "denied", self._json(401, {"message": DENIED}, **challenge)
+            return "denied", Answer(401, (("Content-Type", "text/plain"), CHALLENGE), DENIED.encode())
+        return "denied", _json(401, {"message": DENIED}, CHALLENGE)
 
     # Exchanges
 
@@ -593,9 +631,8 @@ class Virtuous:
         """Record a request and take its step."""
         with self._lock:
             self.requests.append(request)
-            steps = self._steps.get(request.path)
-            scripted = steps and (request.method == "POST" or request.path != "/Token")
-            return steps.popleft() if steps and scripted else None
+            steps = self._steps.get(f"{request.method} {request.path}")
+            return steps.popleft() if steps else None
 
     def _process(self, request: Recorded, step: Step | None) -> Answer:
         """Do what the request asks for, unless its step forbids; note what was done."""
@@ -608,7 +645,7 @@ class Virtuous:
             elif request.path == "/api/Organization/Current":
                 outcome, result = self._organization_current(request)
             else:
-                outcome, result = "not_found", self._json(404, {"message": "No HTTP resource was found."})
+                outcome, result = "not_found", _json(404, {"message": "No HTTP resource was found."})
             if step is not None and step.instead is not None:
                 result = step.instead
             issued = self.generation if self.generation > before else None
@@ -631,11 +668,10 @@ class Virtuous:
         ticket = self._refresh.get(presented) or self._access.get(presented)
         return ticket.generation if ticket else None
 
-    def _exchange(self, request: Recorded, wire: Wire) -> bool:
-        """Answer one request; True if the connection may serve another."""
+    def _exchange(self, request: Recorded, wire: Wire) -> None:
         if request.path.startswith("/_control/"):
             _send(wire, self._control(request))
-            return True
+            return
         step = self._arrived(request)
         for call in step.before if step else ():
             call(request)
@@ -646,12 +682,10 @@ class Virtuous:
             result = result.with_headers({"Date": formatdate(self._now(), usegmt=True)})
         for edit in step.edits if step else ():
             result = edit(result)
-        if step is None:
-            _send(wire, result)
-            return True
-        wire.pause(step.delay_seconds)
-        (step.deliver or _send)(wire, result)
-        return False
+        if step:
+            wire.pause(step.delay_seconds)
+        deliver = step.deliver if step else None
+        (deliver or _send)(wire, result)
 
     def _accept(self) -> None:
         while True:
@@ -659,7 +693,9 @@ class Virtuous:
             if self._closing.is_set():
                 connection.close()
                 return
-            thread = threading.Thread(target=self._serve, args=(connection, address), name="virtuous", daemon=True)
+            thread = threading.Thread(
+                target=self._serve, args=(connection, address), name=f"virtuous:{self.port}", daemon=True
+            )
             with self._lock:
                 self._connections[thread] = connection
             thread.start()
@@ -678,9 +714,9 @@ class Virtuous:
     def _control(self, request: Recorded) -> Answer:
         try:
             asked = json.loads(request.body or b"{}")
-            return self._json(200, self._controlled(request.method, request.path.removeprefix("/_control/"), asked))
+            return _json(200, self._controlled(request.method, request.path.removeprefix("/_control/"), asked))
         except (KeyError, TypeError, ValueError) as error:
-            return self._json(400, {"message": f"{type(error).__name__}: {error}"})
+            return _json(400, {"message": f"{type(error).__name__}: {error}"})
 
     def _controlled(self, method: str, name: str, asked: dict[str, Any]) -> object:
         match method, name:
@@ -689,11 +725,14 @@ class Virtuous:
             case "GET" | "POST", "code":
                 return {"code": self.last_code}
             case "POST", "script":
-                self.script(*(NAMED[step] for step in asked["steps"]))
+                self.script(*(NAMED[step] for step in asked.get("token", [])))
+                self.script_organization(*(NAMED[step] for step in asked.get("organization", [])))
             case "POST", "revoke":
                 {"refresh": self.revoke_refresh_token, "access": self.revoke_access_tokens}[asked["what"]]()
             case "POST", "organization":
                 self.switch_organization(asked["id"], asked["name"])
+            case "POST", "disable":
+                self.disable_organization()
             case _:
                 raise ValueError("no such control")
         return {}
@@ -708,22 +747,34 @@ NAMED: Final[Mapping[str, Step]] = {
     "refused": refused(),
     "unavailable": reply(503),
     "no_refresh_token": answer(drop=("refresh_token",)),
-    "slow": drip(0.02),
+    "drip": drip(0.5, 32),
+    "hang": answer_lost("hang"),
+    "code_needed": code_needed(),
+    "denied": denied(),
 }
 
 
+def _json(status: int, content: object, *more: tuple[str, str]) -> Answer:
+    return Answer(status, (*JSON.items(), *more), json.dumps(content).encode())
+
+
 def _call(request: Recorded) -> str:
-    if request.path == "/Token":
-        with contextlib.suppress(ValueError):
-            return request.form().get("grant_type", "token")
-        return "token"
-    return "organization" if request.path == "/api/Organization/Current" else "other"
+    """The type of grant of a token request, else the kind of call; never a word of the client's own."""
+    if request.path != "/Token":
+        return "organization" if request.path == "/api/Organization/Current" else "other"
+    with contextlib.suppress(ValueError):
+        grant_type = request.form().get("grant_type", "")
+        if grant_type in {"password", "refresh_token"}:
+            return grant_type
+    return "token"
 
 
 def _send(wire: Wire, whole: Answer) -> None:
-    framed = any(name.lower() in {"content-length", "transfer-encoding"} for name, _ in whole.headers)
-    framing = () if framed else (("Content-Length", str(len(whole.body))),)
+    own_framing = {"content-length", "transfer-encoding", "connection"} & {name.lower() for name, _ in whole.headers}
+    framing = () if own_framing else (("Content-Length", str(len(whole.body))),)
     wire.send(whole.head(*framing) + whole.body)
+    if own_framing:
+        wire.lose("closed")
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -733,22 +784,22 @@ class _Requests(BaseHTTPRequestHandler):
     server: Virtuous  # type: ignore[assignment]
     connection: socket.socket
 
-    def _exchange(self) -> None:
+    def _serve_one(self) -> None:
         wire = Wire(self.connection, self.server._closing)
-        length = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
-        if not (length.isascii() and length.isdigit()) or int(length) > LARGEST_BODY:
-            _send(wire, Answer(413 if length.isdigit() else 411, (("Connection", "close"),)))
-            self.close_connection = True
-            return
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):
-            self.close_connection = True
-            return
-        request = Recorded(self.command, self.path, tuple(self.headers.items()), body)
-        if not self.server._exchange(request, wire):
-            self.close_connection = True
+        announced = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
+        if not (announced.isascii() and announced.isdigit()):
+            _send(wire, Answer(411, (("Connection", "close"),)))
+        elif int(announced) > LARGEST_BODY:
+            _send(wire, Answer(413, (("Connection", "close"),)))
+        else:
+            body = self.rfile.read(int(announced))
+            if len(body) < int(announced):
+                wire.lose("closed")
+            else:
+                self.server._exchange(Recorded(self.command, self.path, tuple(self.headers.items()), body), wire)
+        self.close_connection = self.close_connection or wire.ended
 
-    do_GET = do_POST = do_PUT = do_DELETE = _exchange  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = _serve_one  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: what was sent is in ``Virtuous.requests``."""
@@ -769,8 +820,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--organization-id", default="4711")
     parser.add_argument("--organization-name", default="Example Relief")
     chosen = parser.parse_args(argv)
-    password = os.environ.get("VIRTUOUS_PASSWORD") or f"password-{secrets.token_hex(8)}"
-    code = os.environ.get("VIRTUOUS_CODE") or f"{secrets.randbelow(10**12):012d}"
+    made_up = {"password": f"password-{secrets.token_hex(8)}", "code": f"{secrets.randbelow(10**12):012d}"}
+    given = {
+        name: os.environ[f"VIRTUOUS_{name.upper()}"] for name in made_up if f"VIRTUOUS_{name.upper()}" in os.environ
+    }
+    secret = made_up | given
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -778,16 +832,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         port=chosen.port,
         token_life_seconds=chosen.token_life,
         rotation=chosen.rotation,
-        users={chosen.user: password},
+        users={chosen.user: secret["password"]},
         two_factor=chosen.two_factor,
-        one_time_code=code,
+        one_time_code=secret["code"],
         organization_id=chosen.organization_id,
         organization_name=chosen.organization_name,
     ) as virtuous:
-        line = {"base_url": virtuous.base_url, "port": virtuous.port, "user": chosen.user}
-        made_up = {"password": password} if not os.environ.get("VIRTUOUS_PASSWORD") else {}
-        made_up |= {"code": code} if not os.environ.get("VIRTUOUS_CODE") else {}
-        print(json.dumps(line | made_up), flush=True)
+        address = {"base_url": virtuous.base_url, "port": virtuous.port, "user": chosen.user}
+        print(json.dumps(address | {name: made_up[name] for name in made_up.keys() - given}), flush=True)
         stop.wait()
     return 0
 
