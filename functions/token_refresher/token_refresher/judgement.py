@@ -1,0 +1,314 @@
+"""Core: what an HTTP answer of Virtuous means.
+
+``RULES`` below is the whole judgement of ``/Token``: the first row that fits decides. A row is chosen by status and,
+where the status leaves it open, by the error code of RFC 6749 section 5.2; never by the wording of an error. No word of
+the answer's body gets into a verdict but the grant itself and the codes that this module knows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from virtuous_token.contract import can_be_header, parse_instant
+from virtuous_token.secret_text import SecretText
+
+from .answers import (
+    Answer,
+    CodeNeeded,
+    Denied,
+    Granted,
+    Later,
+    Misconfigured,
+    Proof,
+    Proved,
+    Refused,
+    Unclear,
+    Unknown,
+)
+
+__all__ = ["RULES", "Response", "Rule", "judge_proof", "judge_token"]
+
+# Virtuous documents 15 days for an access token and 365 for a refresh token: more than this is a mistake.
+LONGEST_LIFE = timedelta(days=400)
+# The schedule comes round every few hours: a longer wait than a day serves nobody.
+LONGEST_WAIT = timedelta(days=1)
+# A secret holds 65,536 bytes: two tokens of this size, escaped as JSON, and the rest of the pair fit.
+LONGEST_TOKEN = 24_000
+LONGEST_NAME = 500
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    complete: bool = True
+
+
+class Rule(NamedTuple):
+    """One row: ``statuses`` and, unless None, ``codes`` must fit. ``JSON`` is an object without a code of the table."""
+
+    name: str
+    statuses: Collection[int]
+    codes: Collection[str] | None
+    verdict: type[Refused | CodeNeeded | Misconfigured | Later | Unknown]
+    why: str
+
+
+JSON = "any JSON object"
+_REFUSING = ("invalid_grant", "invalid_request")
+_MISCONFIGURED = ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
+_JUDGED = (200, *range(400, 500))  # a 200 gets here only without a usable token
+
+# fmt: off
+RULES = (
+    Rule("one-time code sent", [202], None, CodeNeeded,
+         "Virtuous sent a code to the user's phone; a 2xx that grants nothing"),
+    Rule("rate limit", [429], None, Later,
+         "RFC 6585 section 4: not served, whatever the body says"),
+    Rule("not served yet", [408, 425, 503], None, Later,
+         "RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470: the server says that it did not take the request"),
+    Rule("trouble behind the server", range(500, 600), None, Unknown,
+         "a gateway's word: the origin may have rotated the refresh token before it failed"),
+    Rule("redirect", range(300, 400), None, Misconfigured,
+         "never followed: the body would go to another address; the base URL is wrong"),
+    Rule("another success", range(201, 300), None, Unknown,
+         "RFC 6749 section 5.1 grants with 200 alone; what this server did is anybody's guess"),
+    Rule("refusing code", _JUDGED, _REFUSING, Refused,
+         "RFC 6749 section 5.2; servers of this family answer a dead refresh token with invalid_request as well"),
+    Rule("configuration code", _JUDGED, _MISCONFIGURED, Misconfigured,
+         "RFC 6749 section 5.2: the request is wrong, the credential was not judged"),
+    Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], CodeNeeded,
+         "Virtuous's word for a one-time code, should it come with another status"),
+    Rule("busy code", _JUDGED, ["temporarily_unavailable"], Later,
+         "RFC 6749 section 4.1.2.1: overloaded or in maintenance"),
+    Rule("200 without a usable token", [200], None, Unknown,
+         "unparsable, truncated or empty-handed: the refresh token may be spent"),
+    Rule("400 with a code of its own", [400], [JSON], Refused,
+         "the application judged the request and the same again will not help: a person must look"),
+    Rule("401", [401], None, Refused,
+         "some servers of this family refuse a dead refresh token so, in JSON or in plain text"),
+    Rule("any other 4xx", range(400, 500), None, Misconfigured,
+         "wrong address or method, or something in between that forbids it (404, 405, 415, 403 or 400 in HTML)"),
+    Rule("no status of HTTP", range(1000), None, Unknown,
+         "not defined: it was sent, and nothing is known"),
+)
+# fmt: on
+
+_KNOWN_CODES = {code for rule in RULES for code in rule.codes or () if code != JSON}
+
+
+def judge_token(response: Response, started_at: datetime) -> Answer:
+    """What an answer to a POST to ``/Token`` means. Lifetimes count from *started_at*, when the request began."""
+    answer, oddities = _parse(response)
+    if response.status == 200 and answer is not None and (granted := _grant(response, answer, oddities, started_at)):
+        return granted
+    code = _error_code(answer)
+    rule = next(rule for rule in RULES if _fits(rule, response.status, code))
+    reason = code if code in _KNOWN_CODES and rule.codes else f"HTTP {response.status}"
+    if rule.verdict is CodeNeeded:
+        return CodeNeeded()
+    if rule.verdict is Later:
+        return Later(reason, _retry_after(response.headers, started_at), throttled=response.status == 429)
+    if rule.verdict is Unknown and response.status == 200:
+        return Unknown("HTTP 200 without a usable token" if response.complete else "HTTP 200 cut short")
+    return rule.verdict(reason)
+
+
+def judge_proof(response: Response) -> Proof:
+    """What an answer to a GET of ``/api/Organization/Current`` says of the access token."""
+    if response.status in (401, 403):
+        return Denied(f"HTTP {response.status}")
+    if response.status != 200:
+        return Unclear(f"HTTP {response.status}")
+    answer, oddities = _parse(response)
+    if answer is None:
+        return Unclear("HTTP 200 without a JSON object")
+    found = _Reader(answer, oddities)
+    organization_id = found.identifier("organizationUserId")
+    name = found.name("organizationName")
+    if organization_id is None and name is None:
+        return Unclear("HTTP 200 without an organisation")
+    is_enabled = found.flag("isEnabled")
+    return Proved(organization_id, name, is_enabled, tuple(oddities))
+
+
+def _fits(rule: Rule, status: int, code: str) -> bool:
+    return status in rule.statuses and (rule.codes is None or code in rule.codes)
+
+
+def _error_code(answer: Mapping[str, Any] | None) -> str:
+    """The error code of RFC 6749; JSON for an object without one that is known, empty for no object at all."""
+    if answer is None:
+        return ""
+    code = answer.get("error")
+    return code if isinstance(code, str) and code in _KNOWN_CODES else JSON
+
+
+def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
+    """The JSON object in the body, None where there is none, and what is odd about it.
+
+    What is left of a broken answer counts if the object is whole: a token that arrived must not be lost.
+    """
+    text = response.body.decode("utf-8-sig", "replace").lstrip()
+    oddities = [] if response.complete else ["the answer's end is missing"]
+    if "\ufffd" in text:
+        oddities.append("the answer is not UTF-8")
+    try:
+        answer, end = json.JSONDecoder(parse_int=_integer).raw_decode(text)
+    except (ValueError, RecursionError):
+        return None, oddities
+    if text[end:].strip():
+        oddities.append("something follows the JSON object")
+    return (answer if isinstance(answer, dict) else None), oddities
+
+
+def _integer(digits: str) -> float:
+    """An integer; a float where int() would refuse, because it has thousands of digits."""
+    return int(digits) if len(digits) < 100 else float(digits)
+
+
+def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], started_at: datetime) -> Granted | None:
+    found = _Reader(answer, oddities)
+    access_token = found.token("access_token", in_a_header=True)
+    refresh_token = found.token("refresh_token")
+    if access_token is None and refresh_token is None:
+        return None
+    if str(answer.get("token_type")).lower() != "bearer":
+        oddities.append("token_type is not bearer")
+    return Granted(
+        access_token=access_token,
+        refresh_token=refresh_token,
+        issued_at=started_at,
+        expires_at=found.end_of_life(started_at),
+        user_name=found.name("userName"),
+        two_factor_enabled=found.flag("twoFactorEnabled"),
+        oddities=tuple(oddities),
+        clock_skew=_skew(response.headers, started_at),
+    )
+
+
+class _Reader(NamedTuple):
+    """Reads one value at a time out of an answer. What is there and unusable reads as None and is noted."""
+
+    answer: Mapping[str, Any]
+    oddities: list[str]
+
+    def _odd(self, key: str, what: str) -> None:
+        self.oddities.append(f"{key} {what}")
+
+    def token(self, key: str, *, in_a_header: bool = False) -> SecretText | None:
+        value = self.answer.get(key)
+        if value is None or value == "":
+            if key in self.answer:
+                self._odd(key, "is empty")
+        elif not isinstance(value, str):
+            self._odd(key, "is not a text")
+        elif in_a_header and not can_be_header(value):
+            self._odd(key, "holds a character that no header may carry")
+        elif not value.strip() or not _is_storable(value):
+            self._odd(key, "holds a character that is none")
+        elif len(json.dumps(value)) > LONGEST_TOKEN:
+            self._odd(key, "is too long to be stored")
+        else:
+            return SecretText(value)
+        return None
+
+    def name(self, key: str) -> str | None:
+        value = self.answer.get(key)
+        if isinstance(value, str) and value and _is_storable(value) and len(value) <= LONGEST_NAME:
+            return value
+        if value is not None:
+            self._odd(key, "is unusable")
+        return None
+
+    def identifier(self, key: str) -> str | None:
+        value = self.answer.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self.name(key)
+
+    def flag(self, key: str) -> bool | None:
+        value = self.answer.get(key)
+        flag = {"true": True, "false": False}.get(str(value).strip().lower())
+        if flag is None and value is not None:
+            self._odd(key, "is neither true nor false")
+        return flag
+
+    def end_of_life(self, started_at: datetime) -> datetime | None:
+        """The earlier of what ``expires_in`` and ``.expires`` say; None if neither says anything usable."""
+        ends = []
+        for key, read in (("expires_in", _after_seconds), (".expires", _at_date)):
+            if (value := self.answer.get(key)) is None:
+                continue
+            end = read(value, started_at)
+            if end is None:
+                self._odd(key, "is unreadable")
+            elif end <= started_at:
+                self._odd(key, "is over already")
+            elif end > started_at + LONGEST_LIFE:
+                self._odd(key, "is beyond 400 days")
+                ends.append(started_at + LONGEST_LIFE)
+            else:
+                ends.append(end)
+        if not ends:
+            self.oddities.append("the answer does not say when the access token ends")
+        return min(ends, default=None)
+
+
+def _is_storable(text: str) -> bool:
+    """False for a lone surrogate, which no encoding knows, and for what stands in the place of broken bytes."""
+    return "\ufffd" not in text and not re.search("[\ud800-\udfff]", text)
+
+
+def _after_seconds(value: object, started_at: datetime) -> datetime | None:
+    """*value* seconds, rounded down, after *started_at*. A number or a text of one; a bool is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    most = LONGEST_LIFE.total_seconds() + 1
+    return started_at + timedelta(seconds=math.floor(max(-1, min(value, most))))
+
+
+def _at_date(value: object, _started_at: datetime) -> datetime | None:
+    return _date(value) if isinstance(value, str) else None
+
+
+def _date(text: str) -> datetime | None:
+    """An HTTP date or an RFC 3339 instant. A wrong weekday does not matter, a missing zone is UTC."""
+    for parse in (parsedate_to_datetime, parse_instant):
+        try:
+            date = parse(text.strip())
+            return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+    return None
+
+
+def _skew(headers: Mapping[str, str], started_at: datetime) -> timedelta | None:
+    """The Date header minus *started_at*: what the clocks differ by and, never more than a request takes, its way."""
+    date = _date(headers.get("date", ""))
+    return date - started_at if date else None
+
+
+def _retry_after(headers: Mapping[str, str], started_at: datetime) -> timedelta | None:
+    """RFC 9110 section 10.2.3: seconds, or a date by the server's own clock. A day at most; None for anything else."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch("[0-9]+", text):
+        return timedelta(seconds=min(float(text), LONGEST_WAIT.total_seconds()))
+    if (date := _date(text)) is None:
+        return None
+    wait = date - (_date(headers.get("date", "")) or started_at)
+    return min(wait, LONGEST_WAIT) if wait > timedelta() else None
