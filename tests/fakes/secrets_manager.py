@@ -95,6 +95,8 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
+    """What `StrictSecretsManager.fail` asked for, once."""
+
     operation: str
     error: str
     after_effect: bool
@@ -107,6 +109,8 @@ class Fault:
 
 
 class Snapshot(NamedTuple):
+    """A state of all secrets, to go back to."""
+
     secrets: dict[str, Secret]
     earlier: dict[str, tuple[Secret | None, ...]]
     writes: Counter[str]
@@ -122,7 +126,10 @@ class Snapshot(NamedTuple):
 def put_version(
     secret: Secret, version_id: str, value: str | bytes, labels: Sequence[str] | None, now: datetime
 ) -> Secret:
-    """PutSecretValue: a version is written once, and takes *labels* (None: AWSCURRENT) from the others."""
+    """PutSecretValue: a version is written once, and takes *labels* (None: AWSCURRENT) from the others.
+
+    A secret's first version gets AWSCURRENT besides the labels it asks for. Old versions are removed here alone.
+    """
     written = secret.versions.get(version_id)
     if written is not None:
         if written.value == value:
@@ -133,17 +140,18 @@ def put_version(
     moved = dict(secret.labels)
     for label in dict.fromkeys([*(labels or ()), *wanted]):
         _move(moved, label, version_id)
-    if len(moved) > LABEL_QUOTA:
-        raise AwsError("LimitExceededException", f"a secret has at most {LABEL_QUOTA} staging labels")
     return replace(secret, versions={**kept, version_id: Version(value, now)}, labels=moved, changed_at=now)
 
 
 def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str | None, now: datetime) -> Secret:
-    """UpdateSecretVersionStage: a compare and swap of one label. It knows no idempotency."""
+    """UpdateSecretVersionStage: a compare and swap of one label. It knows no idempotency.
+
+    AWS documents that these calls fail, and not always with which code: a mismatch is InvalidParameterException here, a
+    version to move to that does not exist ResourceNotFoundException.
+    """
     holder = secret.labels.get(label)
-    for version_id in (move_to, remove_from):
-        if version_id is not None and version_id not in secret.versions:
-            raise AwsError("ResourceNotFoundException", f"there is no version {version_id}")
+    if move_to is not None and move_to not in secret.versions:
+        raise AwsError("ResourceNotFoundException", f"there is no version {move_to}")
     if move_to is None and remove_from is None:
         raise AwsError("InvalidParameterException", "name MoveToVersionId, RemoveFromVersionId or both")
     if remove_from is None and holder not in (None, move_to):
@@ -157,8 +165,6 @@ def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str
         raise AwsError("InvalidParameterException", f"{CURRENT} can be moved but not removed")
     else:
         del moved[label]
-    if len(moved) > LABEL_QUOTA:
-        raise AwsError("LimitExceededException", f"a secret has at most {LABEL_QUOTA} staging labels")
     return secret if moved == secret.labels else replace(secret, labels=moved, changed_at=now)
 
 
@@ -168,6 +174,8 @@ def _move(labels: dict[str, str], label: str, version_id: str) -> None:
     labels[label] = version_id
     if label == CURRENT and left not in (None, version_id):
         labels[PREVIOUS] = str(left)
+    if len(labels) > LABEL_QUOTA:
+        raise AwsError("LimitExceededException", f"a secret has at most {LABEL_QUOTA} staging labels")
 
 
 def _within_quota(secret: Secret, now: datetime) -> Mapping[str, Version]:
@@ -284,7 +292,9 @@ class StrictSecretsManager:
 
     def call(self, operation: str, params: Params) -> Answer:
         """Answer one request, or raise AwsError or TransportError."""
-        answer_to = self._operations[operation]
+        answer_to = self._operations.get(operation)
+        if answer_to is None:
+            raise NotImplementedError(f"{operation} is not modelled")
         secret_id = str(params.get("SecretId", params.get("Name", "")))
         secret_name = self._name_of(secret_id) or secret_id
         self.log.append(Call(operation, _without_values(params), secret_name))
@@ -438,7 +448,7 @@ class StrictSecretsManager:
     def _put_secret_value(self, params: Params) -> Answer:
         value, labels = value_in(params), labels_in(params)
         if value is None:
-            raise AwsError("InvalidParameterException", "give SecretString or SecretBinary")
+            raise AwsError("InvalidRequestException", "give SecretString or SecretBinary")
         version_id = version_id_in(params)
         secret = self._writable(params["SecretId"])
         self._check_kms(secret.name, "kms:Decrypt", "kms:GenerateDataKey")
@@ -483,7 +493,8 @@ class StrictSecretsManager:
             return {"ARN": arn, "Name": secret_id, "DeletionDate": now.timestamp()}
         if secret is None:
             raise _not_found()
-        if forced or secret.primary_region:  # a replica is deleted at once, DeleteSecret
+        self._check_primary(secret)
+        if forced:
             self._write(secret.name, None)
             return _identity(secret) | {"DeletionDate": now.timestamp()}
         if secret.gone_at is not None:
@@ -600,7 +611,7 @@ class StrictSecretsManager:
 
     def _check_primary(self, secret: Secret) -> None:
         if secret.primary_region:
-            raise AwsError("InvalidRequestException", "a replica is changed in the primary secret's Region only")
+            raise AwsError("InvalidParameterException", "a replica is changed in the primary secret's Region only")
 
     def _check_kms(self, name: str, *actions: str) -> None:
         if self._kms_refusals.get(name, frozenset()) & set(actions):

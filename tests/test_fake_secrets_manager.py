@@ -1,0 +1,968 @@
+"""The strict Secrets Manager answers as AWS's pages say. Each test names the page it follows.
+
+"API" is the AWS Secrets Manager API Reference, "Guide" the AWS Secrets Manager User Guide.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import boto3
+import botocore.exceptions
+import pytest
+from botocore.exceptions import ClientError, ParamValidationError
+from moto import mock_aws
+
+from tests.fakes.secrets_manager import CURRENT, PREVIOUS, StrictSecretsManager, Version
+from tests.fakes.secrets_manager_client import answer_through
+
+NAME = "virtuous/default/tokens"
+START = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+
+
+def version(number: int) -> str:
+    """The id of the *number*-th version."""
+    return str(UUID(int=number))
+
+
+class Clock:
+    """A clock that only a test moves."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def __call__(self) -> datetime:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def strict(clock: Clock) -> StrictSecretsManager:
+    return StrictSecretsManager(clock)
+
+
+@pytest.fixture
+def client(strict: StrictSecretsManager) -> Any:
+    return strict.client()
+
+
+def put(client: Any, number: int, value: str | None = None, *labels: str, name: str = NAME) -> Any:
+    stages = {"VersionStages": list(labels)} if labels else {}
+    return client.put_secret_value(
+        SecretId=name, ClientRequestToken=version(number), SecretString=value or f"value-{number}", **stages
+    )
+
+
+@pytest.fixture
+def secret(client: Any) -> str:
+    """A secret whose versions 1 and 2 are AWSPREVIOUS and AWSCURRENT."""
+    client.create_secret(Name=NAME)
+    put(client, 1)
+    put(client, 2)
+    return NAME
+
+
+def code_of(call: Callable[[], object]) -> str:
+    """The AWS code that *call* is refused with."""
+    with pytest.raises(ClientError) as refused:
+        call()
+    code: str = refused.value.response["Error"]["Code"]
+    return code
+
+
+# PutSecretValue
+
+
+def test_the_client_request_token_becomes_the_version_id(client: Any, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue, ClientRequestToken."""
+    client.create_secret(Name=NAME)
+    assert put(client, 7)["VersionId"] == version(7)
+    assert strict.versions(NAME) == [version(7)]
+
+
+def test_the_sdk_makes_a_token_where_none_is_given(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue, ClientRequestToken."""
+    answer = client.put_secret_value(SecretId=secret, SecretString="value-3")
+    assert UUID(answer["VersionId"])
+    assert strict.labels(secret)[CURRENT] == answer["VersionId"]
+
+
+def test_the_same_token_and_value_again_moves_no_label(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue: the operation succeeds but does nothing."""
+    writes = strict.writes(secret)
+    answer = put(client, 1, "value-1", CURRENT, "REFRESHING")
+    assert answer["VersionStages"] == [PREVIOUS]
+    assert strict.labels(secret) == {PREVIOUS: version(1), CURRENT: version(2)}
+    assert strict.writes(secret) == writes
+
+
+def test_the_same_token_with_another_value_is_refused(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue, ClientRequestToken and ResourceExistsException."""
+    with pytest.raises(client.exceptions.ResourceExistsException):
+        put(client, 2, "another value")
+    assert strict.value(secret) == "value-2"
+
+
+def test_a_string_and_the_same_bytes_are_different_values(client: Any, secret: str) -> None:
+    """API, PutSecretValue, ClientRequestToken: SecretString or SecretBinary is the same as in the request."""
+    with pytest.raises(client.exceptions.ResourceExistsException):
+        client.put_secret_value(SecretId=secret, ClientRequestToken=version(2), SecretBinary=b"value-2")
+
+
+def test_a_put_without_labels_moves_current_and_previous(
+    client: Any, secret: str, strict: StrictSecretsManager
+) -> None:
+    """API, PutSecretValue, VersionStages."""
+    assert put(client, 3)["VersionStages"] == [CURRENT]
+    assert strict.labels(secret) == {CURRENT: version(3), PREVIOUS: version(2)}
+
+
+def test_a_put_with_labels_takes_them_from_other_versions(
+    client: Any, secret: str, strict: StrictSecretsManager
+) -> None:
+    """API, PutSecretValue, VersionStages."""
+    put(client, 3, None, "REFRESHING")
+    put(client, 4, None, "REFRESHING")
+    assert strict.labels(secret) == {PREVIOUS: version(1), CURRENT: version(2), "REFRESHING": version(4)}
+
+
+def test_a_put_that_names_current_moves_previous_along(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue, VersionStages: AWSPREVIOUS moves to the version that AWSCURRENT was removed from."""
+    put(client, 3, None, CURRENT, "REFRESHING")
+    assert strict.labels(secret) == {PREVIOUS: version(2), CURRENT: version(3), "REFRESHING": version(3)}
+
+
+def test_the_first_version_is_current_whatever_was_asked(client: Any, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue: AWSCURRENT is attached to the first version of a secret."""
+    client.create_secret(Name=NAME)
+    put(client, 1, None, "REFRESHING")
+    assert strict.labels(NAME) == {"REFRESHING": version(1), CURRENT: version(1)}
+
+
+@pytest.mark.parametrize(
+    ("params", "refusal"),
+    [
+        pytest.param({"SecretString": "x" * 65_536}, None, id="a string of 65,536 bytes is stored"),
+        pytest.param({"SecretString": "x" * 65_537}, "ValidationException", id="a longer string is refused"),
+        pytest.param({"SecretString": "é" * 32_769}, "ValidationException", id="bytes are counted, not characters"),
+        pytest.param({"SecretBinary": b"\x00" * 65_536}, None, id="65,536 bytes are stored"),
+        pytest.param({"SecretBinary": b"\x00" * 65_537}, "ValidationException", id="more bytes are refused"),
+        pytest.param({"SecretBinary": b""}, "ValidationException", id="no bytes are refused"),
+        pytest.param({"SecretString": "x", "SecretBinary": b"x"}, "InvalidParameterException", id="one value, not two"),
+        pytest.param({}, "InvalidRequestException", id="a value is needed"),
+        pytest.param(
+            {"SecretString": "x", "ClientRequestToken": "t" * 65}, "ValidationException", id="the token is too long"
+        ),
+        pytest.param(
+            {"SecretString": "x", "VersionStages": [f"label-{n}" for n in range(21)]},
+            "ValidationException",
+            id="21 labels in one request",
+        ),
+        pytest.param(
+            {"SecretString": "x", "VersionStages": [f"label-{n}" for n in range(19)]},
+            "LimitExceededException",
+            id="21 labels on the secret",
+        ),
+    ],
+)
+def test_a_put_keeps_to_the_lengths(client: Any, secret: str, params: dict[str, Any], refusal: str | None) -> None:
+    """API, PutSecretValue, Request Parameters; Guide, Quotas."""
+
+    def call() -> object:
+        return client.put_secret_value(SecretId=secret, **params)
+
+    if refusal is None:
+        call()
+    else:
+        assert code_of(call) == refusal
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        pytest.param({"SecretString": ""}, id="an empty string"),
+        pytest.param({"SecretString": "x", "ClientRequestToken": "short"}, id="a short token"),
+    ],
+)
+def test_too_short_a_parameter_does_not_leave_the_sdk(
+    client: Any, secret: str, strict: StrictSecretsManager, params: dict[str, Any]
+) -> None:
+    """API, PutSecretValue, Length Constraints, which botocore checks at the lower end."""
+    calls = len(strict.log)
+    with pytest.raises(ParamValidationError):
+        client.put_secret_value(SecretId=secret, **params)
+    assert len(strict.log) == calls
+
+
+def test_young_versions_fill_the_quota(client: Any, secret: str, clock: Clock, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue: versions younger than 24 hours are kept; Guide, Quotas, versions of a secret."""
+    for number in range(3, 101):
+        put(client, number)
+    with pytest.raises(client.exceptions.LimitExceededException):
+        put(client, 101)
+    clock.time += timedelta(hours=24)
+    with pytest.raises(client.exceptions.LimitExceededException):
+        put(client, 101)
+    assert strict.labels(secret)[CURRENT] == version(100)
+
+
+def test_old_unlabelled_versions_make_room(
+    client: Any, secret: str, clock: Clock, strict: StrictSecretsManager
+) -> None:
+    """API, PutSecretValue: past 100 versions the old ones without a label are removed."""
+    put(client, 3, None, "KEPT")
+    for number in range(4, 101):
+        put(client, number)
+    clock.time += timedelta(hours=24, seconds=1)
+    put(client, 101)
+    assert len(strict.versions(secret)) == 100
+    assert version(1) not in strict.versions(secret)
+    put(client, 102)
+    put(client, 103)
+    assert strict.versions(secret)[:2] == [version(3), version(5)]
+
+
+# UpdateSecretVersionStage
+
+
+def move(client: Any, label: str, to: int | None = None, off: int | None = None) -> Any:
+    versions = {"MoveToVersionId": to, "RemoveFromVersionId": off}
+    named = {key: version(number) for key, number in versions.items() if number is not None}
+    return client.update_secret_version_stage(SecretId=NAME, VersionStage=label, **named)
+
+
+def test_moving_current_takes_previous_along(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, UpdateSecretVersionStage: AWSPREVIOUS moves to the version that AWSCURRENT was removed from."""
+    move(client, CURRENT, to=1, off=2)
+    assert strict.labels(secret) == {CURRENT: version(1), PREVIOUS: version(2)}
+
+
+@pytest.mark.parametrize(
+    ("label", "to", "off", "labels"),
+    [
+        pytest.param("NEW", 1, None, {"NEW": 1}, id="a label that is on no version needs no holder"),
+        pytest.param("REFRESHING", 1, 3, {"REFRESHING": 1}, id="a custom label moves off its holder"),
+        pytest.param("REFRESHING", None, 3, {"REFRESHING": None}, id="a custom label is removed"),
+        pytest.param("REFRESHING", 3, None, {"REFRESHING": 3}, id="a label that is there already stays"),
+        pytest.param(PREVIOUS, None, 1, {PREVIOUS: None}, id="AWSPREVIOUS is removed"),
+    ],
+)
+def test_a_label_is_moved_or_removed(
+    client: Any,
+    secret: str,
+    strict: StrictSecretsManager,
+    label: str,
+    to: int | None,
+    off: int | None,
+    labels: dict[str, int | None],
+) -> None:
+    """API, UpdateSecretVersionStage, MoveToVersionId and RemoveFromVersionId."""
+    put(client, 3, None, "REFRESHING")
+    before = strict.labels(secret)
+    move(client, label, to, off)
+    expected = before | {name: version(number) for name, number in labels.items() if number is not None}
+    for name, number in labels.items():
+        if number is None:
+            del expected[name]
+    assert strict.labels(secret) == expected
+
+
+@pytest.mark.parametrize(
+    ("label", "to", "off", "refusal"),
+    [
+        pytest.param(CURRENT, 1, None, "InvalidParameterException", id="AWSCURRENT without its holder"),
+        pytest.param(CURRENT, 1, 3, "InvalidParameterException", id="AWSCURRENT off a version that lacks it"),
+        pytest.param(CURRENT, 1, 9, "InvalidParameterException", id="AWSCURRENT off a version that is not there"),
+        pytest.param(CURRENT, None, 2, "InvalidParameterException", id="AWSCURRENT to nowhere"),
+        pytest.param(CURRENT, 9, 2, "ResourceNotFoundException", id="AWSCURRENT to a version that is not there"),
+        pytest.param("REFRESHING", 1, None, "InvalidParameterException", id="a custom label without its holder"),
+        pytest.param("REFRESHING", 1, 2, "InvalidParameterException", id="a custom label off a version that lacks it"),
+        pytest.param("REFRESHING", None, 2, "InvalidParameterException", id="removed from a version that lacks it"),
+        pytest.param("NEW", 1, 2, "InvalidParameterException", id="a label that is on no version"),
+        pytest.param("REFRESHING", None, None, "InvalidParameterException", id="neither from nor to"),
+    ],
+)
+def test_a_refused_move_changes_nothing(
+    client: Any,
+    secret: str,
+    strict: StrictSecretsManager,
+    label: str,
+    to: int | None,
+    off: int | None,
+    refusal: str,
+) -> None:
+    """API, UpdateSecretVersionStage, RemoveFromVersionId: otherwise the operation fails."""
+    put(client, 3, None, "REFRESHING")
+    labels = strict.labels(secret)
+    assert code_of(lambda: move(client, label, to, off)) == refusal
+    assert strict.labels(secret) == labels
+
+
+def test_a_repeated_move_fails_though_the_first_one_worked(
+    client: Any, secret: str, strict: StrictSecretsManager
+) -> None:
+    """API, UpdateSecretVersionStage: it has no ClientRequestToken, and the holder named is no longer the holder."""
+    strict.fail("UpdateSecretVersionStage", "ReadTimeoutError", after_effect=True)
+    with pytest.raises(botocore.exceptions.ReadTimeoutError):
+        move(client, CURRENT, to=1, off=2)
+    assert strict.labels(secret)[CURRENT] == version(1)
+    assert code_of(lambda: move(client, CURRENT, to=1, off=2)) == "InvalidParameterException"
+
+
+# GetSecretValue
+
+
+@pytest.mark.parametrize(
+    ("params", "number"),
+    [
+        pytest.param({}, 2, id="AWSCURRENT by default"),
+        pytest.param({"VersionStage": PREVIOUS}, 1, id="by label"),
+        pytest.param({"VersionId": version(1)}, 1, id="by version"),
+        pytest.param({"VersionId": version(2), "VersionStage": CURRENT}, 2, id="by both"),
+    ],
+)
+def test_a_value_is_read(client: Any, secret: str, params: dict[str, str], number: int) -> None:
+    """API, GetSecretValue, VersionId and VersionStage."""
+    answer = client.get_secret_value(SecretId=secret, **params)
+    assert answer["VersionId"] == version(number)
+    assert answer["SecretString"] == f"value-{number}"
+    assert answer["Name"] == NAME
+
+
+def test_the_default_follows_a_moved_label(client: Any, secret: str) -> None:
+    """API, GetSecretValue: without VersionStage and VersionId it returns the AWSCURRENT version."""
+    move(client, CURRENT, to=1, off=2)
+    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-1"
+
+
+def test_a_binary_value_comes_back_as_bytes(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, GetSecretValue, SecretBinary."""
+    client.put_secret_value(SecretId=secret, SecretBinary=b"\x00\xff")
+    answer = client.get_secret_value(SecretId=secret)
+    assert answer["SecretBinary"] == strict.value(secret) == b"\x00\xff"
+    assert "SecretString" not in answer
+
+
+def test_each_version_has_its_own_created_date(client: Any, secret: str, clock: Clock) -> None:
+    """API, GetSecretValue, CreatedDate."""
+    clock.time += timedelta(hours=1)
+    put(client, 3)
+    assert client.get_secret_value(SecretId=secret)["CreatedDate"] == START + timedelta(hours=1)
+    assert client.get_secret_value(SecretId=secret, VersionStage=PREVIOUS)["CreatedDate"] == START
+
+
+@pytest.mark.parametrize(
+    ("params", "refusal"),
+    [
+        pytest.param({"SecretId": "elsewhere"}, "ResourceNotFoundException", id="no such secret"),
+        pytest.param({"VersionStage": "REFRESHING"}, "ResourceNotFoundException", id="no such label"),
+        pytest.param({"VersionId": version(9)}, "ResourceNotFoundException", id="no such version"),
+        pytest.param(
+            {"VersionId": version(1), "VersionStage": CURRENT}, "InvalidRequestException", id="two different versions"
+        ),
+    ],
+)
+def test_a_value_that_is_not_there_is_refused(client: Any, secret: str, params: dict[str, str], refusal: str) -> None:
+    """API, GetSecretValue, Errors."""
+    assert code_of(lambda: client.get_secret_value(**{"SecretId": secret} | params)) == refusal
+
+
+def test_a_secret_without_a_version_has_no_value(client: Any) -> None:
+    """API, CreateSecret: without a value there is no version; GetSecretValue, ResourceNotFoundException."""
+    assert "VersionId" not in client.create_secret(Name=NAME)
+    assert code_of(lambda: client.get_secret_value(SecretId=NAME)) == "ResourceNotFoundException"
+    assert "VersionIdsToStages" not in client.describe_secret(SecretId=NAME)
+
+
+# SecretId
+
+
+def test_a_secret_answers_to_its_name_and_its_arn(client: Any, secret: str) -> None:
+    """API, GetSecretValue, SecretId; Guide, Finding a secret from a partial ARN."""
+    arn = client.describe_secret(SecretId=secret)["ARN"]
+    for secret_id in (secret, arn, arn[:-7]):
+        assert client.get_secret_value(SecretId=secret_id)["ARN"] == arn
+    other = arn[:-6] + "AbCdEf"
+    assert code_of(lambda: client.get_secret_value(SecretId=other)) == "ResourceNotFoundException"
+
+
+def test_a_partial_arn_that_looks_complete_finds_nothing(client: Any) -> None:
+    """Guide, Finding a secret from a partial ARN: a name that ends in a hyphen and six characters."""
+    arn = client.create_secret(Name="tokens-abcdef", SecretString="value")["ARN"]
+    assert client.get_secret_value(SecretId=arn)["SecretString"] == "value"
+    assert code_of(lambda: client.get_secret_value(SecretId=arn[:-7])) == "ResourceNotFoundException"
+
+
+def test_a_secret_made_anew_has_another_arn(client: Any, secret: str) -> None:
+    """API, CreateSecret, ARN."""
+    arn = client.describe_secret(SecretId=secret)["ARN"]
+    client.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
+    assert client.create_secret(Name=secret)["ARN"] != arn
+
+
+# CreateSecret, UpdateSecret
+
+
+def test_a_created_value_is_current(client: Any, strict: StrictSecretsManager) -> None:
+    """API, CreateSecret, ClientRequestToken."""
+    answer = client.create_secret(Name=NAME, SecretString="value-1", ClientRequestToken=version(1))
+    assert answer["VersionId"] == version(1)
+    assert strict.labels(NAME) == {CURRENT: version(1)}
+
+
+def test_a_create_is_repeated_without_harm_and_otherwise_refused(client: Any, strict: StrictSecretsManager) -> None:
+    """API, CreateSecret, ClientRequestToken and ResourceExistsException."""
+    first = client.create_secret(Name=NAME, SecretString="value-1", ClientRequestToken=version(1))
+    again = client.create_secret(Name=NAME, SecretString="value-1", ClientRequestToken=version(1))
+    assert (again["ARN"], strict.writes(NAME)) == (first["ARN"], 1)
+    for params in ({}, {"SecretString": "value-1"}, {"SecretString": "x", "ClientRequestToken": version(1)}):
+        with pytest.raises(client.exceptions.ResourceExistsException):
+            client.create_secret(Name=NAME, **params)
+
+
+def test_a_name_is_made_of_a_few_characters(client: Any) -> None:
+    """API, CreateSecret, Name."""
+    client.create_secret(Name="Aa0/_+=.@-")
+    assert code_of(lambda: client.create_secret(Name="no spaces")) == "ValidationException"
+
+
+def test_an_update_changes_description_and_value(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, UpdateSecret: a value makes a version that is AWSCURRENT, anything else makes none."""
+    assert "VersionId" not in client.update_secret(SecretId=secret, Description="Bearer token")
+    assert strict.labels(secret)[CURRENT] == version(2)
+    client.update_secret(SecretId=secret, SecretString="value-3", ClientRequestToken=version(3))
+    assert strict.labels(secret) == {CURRENT: version(3), PREVIOUS: version(2)}
+    assert client.describe_secret(SecretId=secret)["Description"] == "Bearer token"
+    with pytest.raises(client.exceptions.ResourceExistsException):
+        client.update_secret(SecretId=secret, SecretString="another value", ClientRequestToken=version(3))
+
+
+# DeleteSecret, RestoreSecret
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(lambda client: client.get_secret_value(SecretId=NAME), id="GetSecretValue"),
+        pytest.param(lambda client: put(client, 3), id="PutSecretValue"),
+        pytest.param(lambda client: put(client, 2), id="PutSecretValue of what is there"),
+        pytest.param(lambda client: move(client, CURRENT, to=1, off=2), id="UpdateSecretVersionStage"),
+        pytest.param(lambda client: client.update_secret(SecretId=NAME, Description="x"), id="UpdateSecret"),
+        pytest.param(lambda client: client.create_secret(Name=NAME), id="CreateSecret"),
+        pytest.param(lambda client: client.delete_secret(SecretId=NAME), id="DeleteSecret"),
+    ],
+)
+def test_a_secret_marked_for_deletion_refuses(client: Any, secret: str, use: Callable[[Any], object]) -> None:
+    """API, InvalidRequestException of each operation: the secret is scheduled for deletion."""
+    client.delete_secret(SecretId=secret)
+    assert code_of(lambda: use(client)) == "InvalidRequestException"
+
+
+def test_a_secret_marked_for_deletion_is_described_and_restored(client: Any, secret: str) -> None:
+    """API, DescribeSecret, DeletedDate; RestoreSecret; ListSecrets, IncludePlannedDeletion."""
+    gone_at = client.delete_secret(SecretId=secret, RecoveryWindowInDays=7)["DeletionDate"]
+    assert gone_at == START + timedelta(days=7)
+    assert client.describe_secret(SecretId=secret)["DeletedDate"] == gone_at
+    assert client.list_secrets()["SecretList"] == []
+    assert [entry["Name"] for entry in client.list_secrets(IncludePlannedDeletion=True)["SecretList"]] == [secret]
+    client.restore_secret(SecretId=secret)
+    assert "DeletedDate" not in client.describe_secret(SecretId=secret)
+    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-2"
+
+
+def test_a_secret_is_gone_when_its_recovery_window_is_over(client: Any, secret: str, clock: Clock) -> None:
+    """API, DeleteSecret, RecoveryWindowInDays: 30 days by default."""
+    client.delete_secret(SecretId=secret)
+    clock.time += timedelta(days=30)
+    for call in (client.describe_secret, client.restore_secret, client.delete_secret):
+        assert code_of(lambda call=call: call(SecretId=secret)) == "ResourceNotFoundException"  # type: ignore[misc]
+    client.create_secret(Name=secret)
+
+
+def test_a_forced_deletion_is_immediate_and_asks_for_no_secret(client: Any, secret: str) -> None:
+    """API, DeleteSecret, ForceDeleteWithoutRecovery."""
+    for _ in range(2):
+        client.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
+    assert code_of(lambda: client.describe_secret(SecretId=secret)) == "ResourceNotFoundException"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        pytest.param({"RecoveryWindowInDays": 6}, id="six days"),
+        pytest.param({"RecoveryWindowInDays": 31}, id="31 days"),
+        pytest.param({"RecoveryWindowInDays": 7, "ForceDeleteWithoutRecovery": True}, id="a window and force"),
+    ],
+)
+def test_a_recovery_window_is_7_to_30_days(client: Any, secret: str, params: dict[str, Any]) -> None:
+    """API, DeleteSecret, Request Parameters."""
+    assert code_of(lambda: client.delete_secret(SecretId=secret, **params)) == "InvalidParameterException"
+
+
+# DescribeSecret, ListSecretVersionIds, ListSecrets, BatchGetSecretValue
+
+
+def test_only_labelled_versions_are_described(client: Any, secret: str) -> None:
+    """API, DescribeSecret, VersionIdsToStages."""
+    put(client, 3)
+    stages = client.describe_secret(SecretId=secret)["VersionIdsToStages"]
+    assert stages == {version(2): [PREVIOUS], version(3): [CURRENT]}
+
+
+def test_unlabelled_versions_are_listed_on_request(client: Any, secret: str) -> None:
+    """API, ListSecretVersionIds, IncludeDeprecated, MaxResults and NextToken."""
+    put(client, 3)
+    listed = client.list_secret_version_ids(SecretId=secret)["Versions"]
+    assert [entry["VersionId"] for entry in listed] == [version(2), version(3)]
+    page = client.list_secret_version_ids(SecretId=secret, IncludeDeprecated=True, MaxResults=2)
+    assert [entry["VersionId"] for entry in page["Versions"]] == [version(1), version(2)]
+    rest = client.list_secret_version_ids(SecretId=secret, IncludeDeprecated=True, NextToken=page["NextToken"])
+    assert [entry["VersionId"] for entry in rest["Versions"]] == [version(3)]
+    assert "NextToken" not in rest
+
+
+def test_secrets_are_listed_by_the_start_of_their_name_page_by_page(client: Any) -> None:
+    """API, ListSecrets, Filters (name: prefix match, case-sensitive), MaxResults and NextToken."""
+    for number in range(5):
+        client.create_secret(Name=f"virtuous/{number}/tokens", SecretString="value", ClientRequestToken=version(1))
+    client.create_secret(Name="Virtuous/0/tokens")
+    client.create_secret(Name="elsewhere/virtuous/")
+    wanted: Any = {"Filters": [{"Key": "name", "Values": ["virtuous/"]}]}
+    pages = list(client.get_paginator("list_secrets").paginate(**wanted, PaginationConfig={"PageSize": 2}))
+    assert [len(page["SecretList"]) for page in pages] == [2, 2, 1]
+    found = [entry for page in pages for entry in page["SecretList"]]
+    assert [entry["Name"] for entry in found] == [f"virtuous/{number}/tokens" for number in range(5)]
+    assert found[0]["SecretVersionsToStages"] == {version(1): [CURRENT]}
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        pytest.param([("name", "b", "a")], ["a", "b"], id="one value or the other"),
+        pytest.param([("name", "a"), ("description", "OF B")], [], id="all filters"),
+        pytest.param([("description", "OF B")], ["b"], id="a description in any case"),
+        pytest.param([("name", "!a")], ["b"], id="not that name"),
+        pytest.param([("tag-key", "te"), ("tag-value", "a")], ["a"], id="a tag"),
+    ],
+)
+def test_filters_choose_secrets(client: Any, filters: list[tuple[str, ...]], names: list[str]) -> None:
+    """API, Filter."""
+    for name in ("a", "b"):
+        client.create_secret(Name=name, Description=f"Of {name}", Tags=[{"Key": "team", "Value": name}])
+    listed = client.list_secrets(Filters=[{"Key": key, "Values": list(values)} for key, *values in filters])
+    assert [entry["Name"] for entry in listed["SecretList"]] == names
+
+
+def test_a_made_up_page_is_refused(client: Any) -> None:
+    """API, ListSecrets, InvalidNextTokenException."""
+    with pytest.raises(client.exceptions.InvalidNextTokenException):
+        client.list_secrets(NextToken="made up")
+
+
+def test_a_batch_returns_values_and_errors_side_by_side(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, BatchGetSecretValue, SecretIdList and Errors."""
+    client.create_secret(Name="sealed", SecretString="value")
+    strict.refuse_kms("sealed", "kms:Decrypt")
+    client.create_secret(Name="deleted", SecretString="value")
+    client.delete_secret(SecretId="deleted")
+    answer = client.batch_get_secret_value(SecretIdList=[secret, "missing", "sealed", "deleted"])
+    assert [(entry["Name"], entry["SecretString"]) for entry in answer["SecretValues"]] == [(secret, "value-2")]
+    assert [(entry["SecretId"], entry["ErrorCode"]) for entry in answer["Errors"]] == [
+        ("missing", "ResourceNotFoundException"),
+        ("sealed", "AccessDeniedException"),
+        ("deleted", "InvalidRequestException"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("params", "refusal"),
+    [
+        pytest.param({"SecretIdList": [str(n) for n in range(21)]}, "ValidationException", id="21 secrets"),
+        pytest.param({}, "InvalidParameterException", id="neither a list nor filters"),
+        pytest.param({"SecretIdList": ["a"], "MaxResults": 1}, "InvalidParameterException", id="pages of a list"),
+        pytest.param({"Filters": [], "MaxResults": 21}, "ValidationException", id="a page of 21"),
+    ],
+)
+def test_a_batch_keeps_to_its_parameters(client: Any, params: dict[str, Any], refusal: str) -> None:
+    """API, BatchGetSecretValue, Request Parameters."""
+    assert code_of(lambda: client.batch_get_secret_value(**params)) == refusal
+
+
+def test_a_batch_by_filter_comes_in_pages(client: Any) -> None:
+    """API, BatchGetSecretValue, Filters and MaxResults."""
+    for number in range(3):
+        client.create_secret(Name=f"virtuous/{number}", SecretString=f"value-{number}")
+    wanted: Any = {"Filters": [{"Key": "name", "Values": ["virtuous/"]}]}
+    page = client.batch_get_secret_value(**wanted, MaxResults=2)
+    rest = client.batch_get_secret_value(**wanted, MaxResults=2, NextToken=page["NextToken"])
+    assert [entry["SecretString"] for entry in page["SecretValues"]] == ["value-0", "value-1"]
+    assert [entry["SecretString"] for entry in rest["SecretValues"]] == ["value-2"]
+    assert "NextToken" not in rest
+
+
+# KMS and replicas
+
+
+@pytest.mark.parametrize(
+    ("lacking", "refused"),
+    [
+        pytest.param("kms:Decrypt", ["read", "write"], id="without Decrypt"),
+        pytest.param("kms:GenerateDataKey", ["write"], id="without GenerateDataKey"),
+    ],
+)
+def test_a_key_that_refuses_is_an_access_denied(
+    client: Any, secret: str, strict: StrictSecretsManager, lacking: str, refused: list[str]
+) -> None:
+    """Guide, Secret encryption and decryption, Permissions for the KMS key."""
+    calls: dict[str, Callable[[], object]] = {
+        "read": lambda: client.get_secret_value(SecretId=secret),
+        "write": lambda: put(client, 3),
+    }
+    strict.refuse_kms(secret, lacking)
+    for name in refused:
+        with pytest.raises(ClientError, match=r"AccessDeniedException.*Access to KMS is not allowed"):
+            calls.pop(name)()
+    for call in calls.values():
+        call()
+    assert len(strict.versions(secret)) == 2
+    client.describe_secret(SecretId=secret)
+    strict.refuse_kms(secret)
+    put(client, 3)
+
+
+def test_a_replica_is_read_only(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """Guide, Promote a replica secret to a standalone secret: a replica can't be updated independently."""
+    strict.make_replica(secret, primary_region="eu-west-1")
+    calls: list[Callable[[], object]] = [
+        lambda: put(client, 3),
+        lambda: move(client, CURRENT, to=1, off=2),
+        lambda: client.update_secret(SecretId=secret, Description="x"),
+    ]
+    for call in calls:
+        assert code_of(call) == "InvalidParameterException"
+    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-2"
+    assert client.describe_secret(SecretId=secret)["PrimaryRegion"] == "eu-west-1"
+
+
+# Faults and hooks
+
+
+@pytest.mark.parametrize(
+    "code", ["ThrottlingException", "InternalServiceError", "AccessDeniedException", "LimitExceededException"]
+)
+def test_a_fault_is_answered_as_often_as_asked_and_changes_nothing(
+    client: Any, secret: str, strict: StrictSecretsManager, code: str
+) -> None:
+    """Guide, Troubleshooting: a refused request has no effect. The SDK's own retries are not played."""
+    strict.fail("PutSecretValue", code, times=2)
+    assert [code_of(lambda: put(client, 3)) for _ in range(2)] == [code, code]
+    assert version(3) not in strict.versions(secret)
+    put(client, 3)
+    assert len(strict.calls("PutSecretValue", secret)) == 5
+
+
+def test_a_fault_may_be_meant_for_one_secret(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """Test means: an ARN and a name are the same secret to a fault."""
+    arn = client.create_secret(Name="other")["ARN"]
+    strict.fail("PutSecretValue", "ThrottlingException", secret="other")
+    put(client, 3)
+    assert code_of(lambda: put(client, 3, name=arn)) == "ThrottlingException"
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ReadTimeoutError", "ConnectTimeoutError", "EndpointConnectionError", "ConnectionClosedError"],
+)
+@pytest.mark.parametrize("after_effect", [False, True], ids=["lost on the way", "answer lost"])
+def test_a_transport_error_is_botocores_own(
+    client: Any, secret: str, strict: StrictSecretsManager, error: str, after_effect: bool
+) -> None:
+    """botocore, exceptions: what the client raises when there is no answer."""
+    strict.fail("PutSecretValue", error, after_effect=after_effect)
+    with pytest.raises(getattr(botocore.exceptions, error)):
+        put(client, 3)
+    assert (version(3) in strict.versions(secret)) == after_effect
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_hook_may_kill_its_caller_around_the_effect(
+    client: Any, secret: str, strict: StrictSecretsManager, when: str
+) -> None:
+    """Test means: BaseException passes through botocore, and the effect took place or did not."""
+
+    def kill(operation: str, params: object, secret_name: str) -> None:
+        if (operation, secret_name) == ("PutSecretValue", secret):
+            raise Killed
+
+    setattr(strict, when, kill)
+    with pytest.raises(Killed):
+        put(client, 3)
+    assert (version(3) in strict.versions(secret)) == (when == "after")
+
+
+def test_a_hook_may_hold_one_caller_while_another_goes_on(
+    client: Any, secret: str, strict: StrictSecretsManager
+) -> None:
+    """Test means: hooks run outside the lock."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold(operation: str, params: Any, secret_name: str) -> None:
+        if operation == "PutSecretValue":
+            held.set()
+            assert release.wait(10)
+
+    strict.before = hold
+    writer = threading.Thread(target=put, args=(client, 3))
+    writer.start()
+    try:
+        assert held.wait(10)
+        assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-2"
+    finally:
+        release.set()
+        writer.join(10)
+    assert strict.value(secret) == "value-3"
+
+
+def test_one_of_many_threads_writes_a_version(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, PutSecretValue, ClientRequestToken: you can't modify an existing version."""
+    outcomes: list[str] = []
+    start = threading.Barrier(8)
+
+    def write(value: str) -> None:
+        start.wait(10)
+        try:
+            put(client, 3, value)
+        except client.exceptions.ResourceExistsException:
+            outcomes.append("refused")
+        else:
+            outcomes.append(value)
+
+    threads = [threading.Thread(target=write, args=(f"from thread {n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(outcomes) == sorted([str(strict.value(secret)), *["refused"] * 7])
+
+
+# Stale reads
+
+
+def test_reads_see_an_earlier_state_and_writes_never_do(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, ListSecrets: all Secrets Manager operations are eventually consistent."""
+    strict.settle()
+    put(client, 3)
+    assert strict.views(secret) == 1
+    asked: list[tuple[str, str, int]] = []
+
+    def oldest(operation: str, secret_name: str, count: int) -> int:
+        asked.append((operation, secret_name, count))
+        return count - 1
+
+    strict.choose_view = oldest
+    assert client.describe_secret(SecretId=secret)["VersionIdsToStages"][version(2)] == [CURRENT]
+    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-2"
+    assert (
+        code_of(lambda: client.get_secret_value(SecretId=secret, VersionId=version(3))) == "ResourceNotFoundException"
+    )
+    assert client.batch_get_secret_value(SecretIdList=[secret])["SecretValues"][0]["SecretString"] == "value-2"
+    assert version(1) in client.list_secrets()["SecretList"][0]["SecretVersionsToStages"]
+    assert len(client.list_secret_version_ids(SecretId=secret, IncludeDeprecated=True)["Versions"]) == 2
+    assert [operation for operation, *_ in asked] == [
+        "DescribeSecret",
+        "GetSecretValue",
+        "GetSecretValue",
+        "BatchGetSecretValue",
+        "ListSecrets",
+        "ListSecretVersionIds",
+    ]
+    assert set(asked) == {(operation, secret, 2) for operation, *_ in asked}
+    assert code_of(lambda: put(client, 3, "another value")) == "ResourceExistsException"
+    assert code_of(lambda: move(client, CURRENT, to=1, off=2)) == "InvalidParameterException"
+    strict.choose_view = lambda operation, secret_name, count: 0
+    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-3"
+
+
+def test_each_write_leaves_one_earlier_state(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, ListSecrets: eventual consistency. A refused write and a no-op leave none."""
+    strict.settle()
+    put(client, 3)
+    put(client, 3)
+    code_of(lambda: put(client, 3, "another value"))
+    put(client, 4)
+    assert strict.views(secret) == 2
+    ages = iter([0, 1, 2])
+    strict.choose_view = lambda operation, secret_name, count: next(ages)
+    seen = [client.get_secret_value(SecretId=secret)["SecretString"] for _ in range(3)]
+    assert seen == ["value-4", "value-3", "value-2"]
+
+
+def test_a_new_secret_may_not_be_seen_yet(client: Any, strict: StrictSecretsManager) -> None:
+    """API, ListSecrets: it might not reflect changes from the last five minutes."""
+    client.create_secret(Name=NAME)
+    strict.choose_view = lambda operation, secret_name, count: count - 1
+    assert client.list_secrets()["SecretList"] == []
+    assert code_of(lambda: client.describe_secret(SecretId=NAME)) == "ResourceNotFoundException"
+    strict.settle()
+    client.describe_secret(SecretId=NAME)
+
+
+# Forks, log, values
+
+
+def test_a_fork_goes_its_own_way(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """Test means: an exploration branches here."""
+    strict.fail("PutSecretValue", "ThrottlingException")
+    twin = strict.fork()
+    assert code_of(lambda: put(twin.client(), 3)) == "ThrottlingException"
+    put(twin.client(), 3)
+    assert (strict.value(secret), twin.value(secret)) == ("value-2", "value-3")
+    assert (strict.writes(secret), twin.writes(secret)) == (3, 4)
+    assert code_of(lambda: put(client, 3)) == "ThrottlingException"
+
+
+def test_a_restored_snapshot_is_as_it_was(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """Test means: an exploration comes back here, as often as it likes."""
+    snapshot = strict.snapshot()
+    for _ in range(2):
+        put(client, 3)
+        client.delete_secret(SecretId=secret)
+        strict.restore(snapshot)
+        assert strict.labels(secret) == {CURRENT: version(2), PREVIOUS: version(1)}
+        assert (len(strict.log), strict.writes(secret), strict.views(secret)) == (3, 3, 3)
+
+
+def test_the_log_names_calls_and_holds_no_value(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """Test means: what is printed when a test fails shows no value, and does show the version."""
+    shown = f"{strict.log!r} {strict.secret(secret)!r} {strict.snapshot()!r}"
+    assert version(2) in shown
+    assert "value-2" not in shown
+    assert strict.log[-1].operation == "PutSecretValue"
+    assert strict.log[-1].params == {"SecretId": secret, "ClientRequestToken": version(2)}
+
+
+def test_clients_do_not_share_their_secrets(strict: StrictSecretsManager, secret: str) -> None:
+    """Test means: each client speaks to the Secrets Manager that made it."""
+    other = StrictSecretsManager().client()
+    assert other.list_secrets()["SecretList"] == []
+    with pytest.raises(strict.client().exceptions.ResourceNotFoundException):
+        other.describe_secret(SecretId=secret)
+
+
+def test_a_session_can_be_answered_too(strict: StrictSecretsManager, secret: str) -> None:
+    """Test means: for code that makes its own client."""
+    session = boto3.session.Session("none", "none", region_name="us-east-1")  # its own: answers stay registered
+    answer_through(strict, session.events)
+    assert session.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"] == "value-2"
+
+
+def test_an_operation_that_is_not_modelled_says_so(client: Any, secret: str) -> None:
+    """Test means: no request is answered by guess."""
+    with pytest.raises(NotImplementedError, match="RotateSecret"):
+        client.rotate_secret(SecretId=secret)
+
+
+def test_a_version_keeps_its_value_out_of_its_repr() -> None:
+    """Test means: pytest prints what differs."""
+    assert repr(Version("value-1", START)) == f"Version(created_at={START!r})"
+
+
+# Parity
+
+
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    """One for all: each new session reads botocore's models again."""
+    return boto3.session.Session("none", "none", region_name="us-east-1")
+
+
+@pytest.fixture
+def motos(session: boto3.session.Session) -> Iterator[Any]:
+    with mock_aws():
+        yield session.client("secretsmanager")
+
+
+def _stages(client: Any) -> Any:
+    """Labelled versions: moto shows the others too, with no label."""
+    stages = client.describe_secret(SecretId=NAME)["VersionIdsToStages"]
+    return {version_id: labels for version_id, labels in stages.items() if labels}
+
+
+def _names(entries: list[dict[str, Any]]) -> list[str]:
+    return [entry["Name"] for entry in entries]
+
+
+PARITY: list[tuple[str, Callable[[Any], object]]] = [
+    ("a value is read with its labels", lambda c: c.get_secret_value(SecretId=NAME, VersionStage=CURRENT)),
+    ("a version is read", lambda c: c.get_secret_value(SecretId=NAME, VersionId=version(1))),
+    ("a label that is not there", lambda c: c.get_secret_value(SecretId=NAME, VersionStage="NONE")),
+    ("a version that is not there", lambda c: c.get_secret_value(SecretId=NAME, VersionId=version(9))),
+    (
+        "a label of another version",
+        lambda c: c.get_secret_value(SecretId=NAME, VersionId=version(1), VersionStage=CURRENT),
+    ),
+    ("a secret that is not there", lambda c: c.get_secret_value(SecretId="none")),
+    ("a description", lambda c: c.describe_secret(SecretId=NAME)),
+    ("a put moves current and previous", lambda c: [put(c, 3), _stages(c)]),
+    ("a put with labels leaves current", lambda c: [put(c, 3, None, "REFRESHING"), _stages(c)]),
+    ("a put needs a value", lambda c: c.put_secret_value(SecretId=NAME)),
+    ("a put needs a secret", lambda c: put(c, 3, name="none")),
+    ("current is moved", lambda c: [move(c, CURRENT, to=1, off=2), _stages(c)]),
+    ("current is moved off the wrong version", lambda c: move(c, CURRENT, to=2, off=1)),
+    ("current is moved off nothing", lambda c: move(c, CURRENT, to=1)),
+    ("a create that repeats a name", lambda c: c.create_secret(Name=NAME)),
+    ("a create without a value", lambda c: c.create_secret(Name="other")),
+    (
+        "a create with a value",
+        lambda c: c.create_secret(Name="other", SecretString="x", ClientRequestToken=version(5)),
+    ),
+    (
+        "a list by the start of the name",
+        lambda c: _names(c.list_secrets(Filters=[{"Key": "name", "Values": ["virt"]}])["SecretList"]),
+    ),
+    ("a list of other names", lambda c: c.list_secrets(Filters=[{"Key": "name", "Values": ["zzz"]}])),
+    ("a batch", lambda c: _names(c.batch_get_secret_value(SecretIdList=[NAME])["SecretValues"])),
+    ("a deleted secret is not read", lambda c: [c.delete_secret(SecretId=NAME), c.get_secret_value(SecretId=NAME)]),
+    ("a deleted secret is not listed", lambda c: [c.delete_secret(SecretId=NAME), c.list_secrets()]),
+    ("a short recovery window", lambda c: c.delete_secret(SecretId=NAME, RecoveryWindowInDays=3)),
+    ("a restored secret", lambda c: [c.delete_secret(SecretId=NAME), c.restore_secret(SecretId=NAME), _stages(c)]),
+]
+
+
+def _outcome(client: Any, scenario: Callable[[Any], object]) -> Any:
+    """What *scenario* returns, or the code it is refused with, without what differs from run to run."""
+    client.create_secret(Name=NAME, Description="A pair", SecretString="value-1", ClientRequestToken=version(1))
+    put(client, 2)
+    try:
+        answer = scenario(client)
+    except ClientError as refused:
+        return refused.response["Error"]["Code"]
+    return _comparable(answer)
+
+
+def _comparable(answer: Any) -> Any:
+    if isinstance(answer, dict):
+        return {key: _comparable(value) for key, value in answer.items() if key != "ResponseMetadata"}
+    if isinstance(answer, list):
+        return [_comparable(entry) for entry in answer]
+    if isinstance(answer, datetime):
+        return "an instant"
+    return answer[:-7] if isinstance(answer, str) and answer.startswith("arn:") else answer
+
+
+@pytest.mark.parametrize("scenario", [pytest.param(call, id=name) for name, call in PARITY])
+def test_moto_answers_the_same_where_it_follows_aws(client: Any, motos: Any, scenario: Callable[[Any], object]) -> None:
+    """Two independent readings of the API Reference agree."""
+    ours, theirs = _outcome(client, scenario), _outcome(motos, scenario)
+    assert json.loads(json.dumps(ours)) == json.loads(json.dumps(theirs))
