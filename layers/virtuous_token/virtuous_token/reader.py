@@ -235,19 +235,18 @@ class TokenReader:
             raise UnreadableSecret(f"secret {secret_id!r}: {bearer}")
         held = _hold(bearer, flight, self._young_seconds(bearer, flight.began_at))
         if self._clock() >= held.works_until:
-            planned = f", its refresh was due at {bearer.next_refresh_at}" if bearer.next_refresh_at else ""
             raise TokenExpired(
-                f"the token in secret {secret_id!r} expires at {bearer.expires_at}{planned}: look at the refresher's "
-                "alarms, and run `virtuous-token status`"
+                f"the token in secret {secret_id!r} is over ({_plan_of(bearer)}): look at the refresher's alarms, and "
+                "run `virtuous-token status`"
             )
         return held
 
     def _young_seconds(self, bearer: Bearer, now: float) -> float:
-        """For how long a token read *now* is not read again.
+        """For how long a token read *now* is not read again: the least of three, each moved by chance so that many
+        readers do not come due together.
 
-        The maximum age, moved a little so that many readers do not come due together. Its first time is drawn from the
-        whole second half: processes that began together stay apart from then on. Less where the token's own life
-        asks for it: shortly after the planned refresh, and at half of what is left of its life.
+        The maximum age; its first time anything from its half on, so that processes which began together stay apart.
+        Soon after the planned refresh. At the latest when three quarters of the token's remaining life are over.
         """
         seconds = self._max_age_seconds * (1 - _chance() * (0.5 if self._held is _NOTHING else 0.01))
         if bearer.expires_at is None:
@@ -257,7 +256,7 @@ class TokenReader:
             planned_at = bearer.next_refresh_at.timestamp()
             if now < planned_at:
                 seconds = min(seconds, planned_at - now + _chance() * (expires_at - planned_at) / 10)
-        return min(seconds, (expires_at - now) / 2)
+        return min(seconds, (expires_at - now) * (0.75 - _chance() / 4))
 
     def _land(self, flight: _Flight, outcome: _Held | VirtuousTokenError) -> None:
         with self._lock:
@@ -354,6 +353,14 @@ def _hold(bearer: Bearer, flight: _Flight, young_seconds: float) -> _Held:
         works_until = bearer.expires_at.timestamp() - LAST_SECONDS_UNUSED
     young_until = min(read_at + young_seconds, works_until)
     return _Held(bearer.access_token.reveal(), flight.number, read_at, young_until, works_until)
+
+
+def _plan_of(bearer: Bearer) -> str:
+    from .contract import format_instant
+
+    end = f"its end: {format_instant(bearer.expires_at)}" if bearer.expires_at else "its end is unknown"
+    planned_at = bearer.next_refresh_at
+    return f"{end}; its refresh was due at {format_instant(planned_at)}" if planned_at else end
 
 
 def _chance() -> float:

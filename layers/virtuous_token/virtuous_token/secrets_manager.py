@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from .errors import NoSuchSecret, NotAllowed, NotConfigured, NotLoggedIn, NoToken, Unreachable
 
 TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes longer than the rest of the package
@@ -62,9 +64,9 @@ def connect(secret_id: str) -> SecretsManager:
     )
     session: Any = Session()
     try:
-        client: SecretsManager = session.create_client(
-            "secretsmanager", region_name=_region_in(secret_id), config=settings
-        )
+        # botocore overlooks AWS_REGION, which is all that some containers set.
+        region = _region_in(secret_id) or session.get_config_variable("region") or os.environ.get("AWS_REGION")
+        client: SecretsManager = session.create_client("secretsmanager", region_name=region, config=settings)
     except (BotoCoreError, ValueError) as error:
         problem = type(error).__name__
     else:
