@@ -513,12 +513,24 @@ def test_steps_combine(virtuous: Virtuous) -> None:
     assert (heard.json()["scope"], heard.headers["Date"], seen) == ("all", None, ["/Token"])
 
 
-def test_a_combination_grants_only_if_each_part_does(virtuous: Virtuous) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(answer_lost("closed") | reply(503), id="a lost answer that is no grant"),
+        pytest.param(unprocessed("closed") | late(0), id="an unprocessed request that is late"),
+    ],
+)
+def test_a_combination_grants_only_if_each_part_does(virtuous: Virtuous, step: Step) -> None:
     token = virtuous.issue_pair()["refresh_token"]
-    virtuous.script(answer_lost("closed") | reply(503))
+    virtuous.script(step)
     with pytest.raises(http.client.RemoteDisconnected):
         refresh(virtuous, token)
     assert virtuous.live_refresh_token == token
+
+
+def test_of_two_answers_in_place_of_the_normal_one_the_right_one_is_sent(virtuous: Virtuous) -> None:
+    virtuous.script(reply(502) | reply(503))
+    assert log_in(virtuous).status == 503
 
 
 def test_the_proof_call_can_be_denied_whatever_the_token(virtuous: Virtuous) -> None:
@@ -702,6 +714,40 @@ def test_a_connection_is_kept_while_answers_are_whole(virtuous: Virtuous) -> Non
 
 
 @pytest.mark.parametrize(
+    "framing",
+    [
+        pytest.param({"Connection": "close"}, id="no length"),
+        pytest.param({"Transfer-Encoding": "chunked"}, id="chunks"),
+        pytest.param({"Content-Length": "6"}, id="another length"),
+    ],
+)
+def test_a_reply_with_its_own_framing_is_sent_as_given_and_ends_the_connection(
+    virtuous: Virtuous, framing: dict[str, str]
+) -> None:
+    virtuous.script(reply(503, "6\r\nbroken\r\n0\r\n\r\n", framing))
+    with socket.create_connection(("127.0.0.1", virtuous.port), timeout=5) as connection:
+        connection.sendall(b"POST /Token HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        with connection.makefile("rb") as stream:
+            head, _, body = stream.read().partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")[1:]
+    assert sorted(line for line in lines if not line.startswith("Date")) == [
+        f"{name}: {value}" for name, value in framing.items()
+    ]
+    assert body == b"6\r\nbroken\r\n0\r\n\r\n"
+
+
+def test_half_a_request_is_not_processed(virtuous: Virtuous) -> None:
+    token = virtuous.issue_pair()["refresh_token"]
+    body = f"grant_type=refresh_token&refresh_token={token}"
+    with socket.create_connection(("127.0.0.1", virtuous.port), timeout=5) as connection:
+        head = f"POST /Token HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\nContent-Length: {len(body) + 1}\r\n\r\n"
+        connection.sendall((head + body).encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+    assert (virtuous.live_refresh_token, virtuous.requests) == (token, [])
+
+
+@pytest.mark.parametrize(
     ("head", "status"),
     [
         pytest.param(b"POST /Token HTTP/1.1\r\nHost: x\r\n\r\n", 411, id="no length"),
@@ -757,6 +803,12 @@ def test_the_state_counts_by_grant_outcome_and_generation(virtuous: Virtuous) ->
     assert len(virtuous.requests) == 6
 
 
+def test_a_secret_sent_in_the_wrong_field_stays_out_of_the_state(virtuous: Virtuous) -> None:
+    post(virtuous, {"grant_type": virtuous.password})
+    assert virtuous.state()["posts"] == {"token": {"bad_request": 1}}
+    assert virtuous.password not in json.dumps(virtuous.state())
+
+
 def control(virtuous: Virtuous, control_name: str, **content: object) -> Heard:
     return send(virtuous, "POST", f"/_control/{control_name}", json.dumps(content))
 
@@ -808,30 +860,42 @@ def test_control_refuses_what_it_does_not_know(virtuous: Virtuous, name: str, co
 # The command
 
 
-def test_the_command_serves_until_it_is_terminated() -> None:
-    arguments = ["--port", "0", "--token-life", "180", "--rotation", "none", "--user", "you@example.org"]
+@contextlib.contextmanager
+def command(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """The stand-in as a process of its own, with the line it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.virtuous", *arguments, "--two-factor"],
+        [sys.executable, "-m", "tests.fakes.virtuous", *arguments],
         cwd=ROOT,
-        env={**os.environ, "VIRTUOUS_PASSWORD": "from the environment"},
+        env={name: value for name, value in os.environ.items() if not name.startswith("VIRTUOUS_")} | environment,
         stdout=subprocess.PIPE,
         text=True,
     )
     with process:
-        assert process.stdout is not None
-        line = json.loads(process.stdout.readline())
-        assert line["user"] == "you@example.org"
-        assert "password" not in line
-        fields = {"grant_type": "password", "username": line["user"], "password": "from the environment"}
+        try:
+            assert process.stdout is not None
+            yield process, json.loads(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+def test_the_command_serves_until_it_is_terminated() -> None:
+    arguments = ["--token-life", "180", "--rotation", "none", "--user", "you@example.org", "--two-factor"]
+    with command(*arguments, VIRTUOUS_PASSWORD="from the environment") as (process, line):
+        assert line.keys() == {"base_url", "port", "user", "code"}
         connection = http.client.HTTPConnection("127.0.0.1", int(line["base_url"].rpartition(":")[2]), timeout=5)
-        statuses = []
-        for more in ({}, {"otp": line["code"]}):
-            connection.request("POST", "/Token", urlencode({**fields, **more}), {"Content-Type": FORM})
+        login = {"grant_type": "password", "username": "you@example.org", "password": "from the environment"}
+        heard = []
+        for fields in (login, login | {"otp": line["code"]}):
+            connection.request("POST", "/Token", urlencode(fields), {"Content-Type": FORM})
             response = connection.getresponse()
-            statuses.append(response.status)
-            content = json.loads(response.read())
+            heard.append((response.status, json.loads(response.read()).get("expires_in")))
         connection.close()
-        assert statuses == [202, 200]
-        assert content["expires_in"] == 180
+        assert heard == [(202, None), (200, 180)]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_the_command_makes_up_and_prints_what_it_was_not_given() -> None:
+    with command(VIRTUOUS_CODE="123456") as (_, line):
+        assert line.keys() == {"base_url", "port", "user", "password"}
+        assert line["password"].startswith("password-")
