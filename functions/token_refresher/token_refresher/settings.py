@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 __all__ = ["InvalidSettings", "Settings"]
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-_RATE = re.compile(r"rate\((\d+) (minute|hour|day)s?\)")
+# Nothing else may be in an address: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
+_RATE = re.compile(r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)")
 
 
 class InvalidSettings(ValueError):
@@ -56,14 +58,14 @@ class Settings:
 
 def _is_safe(url: str) -> bool:
     """True for an address that tokens and passwords may be sent to."""
+    if not _ADDRESS.fullmatch(url):
+        return False
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         return False
-    if not host or parts.username is not None or parts.path or parts.query or parts.fragment:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK)
+    return bool(host) and (parts.scheme == "https" or host in _LOOPBACK)
 
 
 def _interval(expression: str) -> timedelta | None:
