@@ -1,0 +1,232 @@
+"""The harness that every test runs under: no secret that a stand-in issued may appear where a person could read it.
+
+Watched are all log records (their arguments, extra fields and exceptions too), standard output and error, exceptions
+with their causes and contexts, also those that ``pytest.raises`` caught, and every value that a test hands to
+``harness.watch``: return values, metrics. Secrets are those of every ``Virtuous`` that a test makes, and what it
+names with ``harness.secret``. They are looked for as they are, percent-encoded, in base64 and escaped as in JSON or a
+repr. Nothing that is shorter than SHORTEST is looked for: it would be found by chance. With ``pytest -s`` the output
+is not watched.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import weakref
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from tests.fakes.virtuous import Virtuous
+
+SHORTEST = 6
+CONTEXT = 40  # characters shown round a find
+
+# At DEBUG these log what they send: no concern of ours while a test itself uses them. That the product holds them at
+# INFO is seen by the tests that set ``harness.hears_libraries``.
+LIBRARIES = ("boto3", "botocore", "botocore.parsers", "urllib3")
+
+# What every record has and what is no text of the program's.
+_PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) - {"args", "msg", "exc_info", "exc_text", "stack_info"}
+
+T = TypeVar("T")
+
+
+class LeakHarness:
+    """Collects what one test makes visible, and knows the secrets that must not be in it."""
+
+    def __init__(self) -> None:
+        self.hears_libraries = False
+        self.records: list[logging.LogRecord] = []
+        self._seen: list[tuple[str, str]] = []
+        self._secrets: set[str] = set()
+        self._stand_ins: weakref.WeakSet[Virtuous] = weakref.WeakSet()
+
+    def secret(self, text: str) -> str:
+        """*text*, which from now on is a secret."""
+        self._secrets.add(text)
+        return text
+
+    def watch(self, value: T, name: str = "a watched value") -> T:
+        """*value*, which must hold no secret: in its repr, its str or as JSON."""
+        if isinstance(value, BaseException):
+            self._seen += ((name, text) for text in _texts_of(value))
+        else:
+            self._seen.append((name, f"{value!r}\n{value}\n{json.dumps(value, default=repr)}"))
+        return value
+
+    def know(self, stand_in: Virtuous) -> None:
+        """From now on every secret that *stand_in* issues is a secret."""
+        self._stand_ins.add(stand_in)
+
+    def forget(self, stand_in: Virtuous) -> None:
+        """*stand_in* is closed: its secrets stay, it need not."""
+        self._secrets |= stand_in.secrets()
+        self._stand_ins.discard(stand_in)
+
+    def leaks(self) -> list[str]:
+        """Where a secret was seen; the secret itself is masked."""
+        seen = list(self._visible())
+        if not seen:
+            return []
+        secrets = self._secrets.union(*(stand_in.secrets() for stand_in in self._stand_ins))
+        forms = [(encoding, form) for secret in secrets for encoding, form in encodings(secret).items()]
+        forms.sort(key=lambda item: -len(item[1]))  # the longest form tells most
+        return [
+            f"{channel}, {encoding}: {_excerpt(text, form)}"
+            for channel, text in seen
+            for encoding, form in forms
+            if form in text
+        ]
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Sees every log record that is made meanwhile, whichever handlers its logger has, from DEBUG on.
+
+        Levels are afterwards what they were: the product changes those of the libraries.
+        """
+        make = logging.getLogRecordFactory()
+        loggers = [logging.getLogger(), *map(logging.getLogger, LIBRARIES)]
+        levels = [logger.level for logger in loggers]
+
+        def see(*args: Any, **kwargs: Any) -> logging.LogRecord:
+            record = make(*args, **kwargs)
+            if self.hears_libraries or record.levelno > logging.DEBUG or not record.name.startswith(LIBRARIES):
+                self.records.append(record)
+            return record
+
+        logging.setLogRecordFactory(see)
+        loggers[0].setLevel(logging.DEBUG)
+        try:
+            yield
+        finally:
+            logging.setLogRecordFactory(make)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+    def _visible(self) -> Iterator[tuple[str, str]]:
+        yield from self._seen
+        for record in self.records:
+            yield f"a log record of {record.name}", _text_of(record)
+
+
+def encodings(secret: str) -> dict[str, str]:
+    """The forms in which *secret* is looked for; none if it is too short."""
+    if len(secret) < SHORTEST:
+        return {}
+    in_json = json.dumps(secret)[1:-1]
+    forms = {
+        "plain": secret,
+        "percent-encoded": quote(secret, safe=""),
+        "percent-encoded but slashes": quote(secret),
+        "form-encoded": quote_plus(secret),
+        "percent-encoded in lower case": re.sub("%..", lambda found: found[0].lower(), quote(secret, safe="")),
+        "in JSON": in_json,
+        "in JSON as UTF-8": json.dumps(secret, ensure_ascii=False)[1:-1],
+        "in JSON in JSON": json.dumps(in_json)[1:-1],
+        "in a repr": repr(secret)[1:-1],
+        "in a repr of bytes": repr(secret.encode())[2:-1],
+    }
+    for offset in range(3):
+        # Six bits are one character: what also holds bits of a neighbour is cut off.
+        whole = base64.b64encode(b"\0" * offset + secret.encode()).decode()
+        core = whole[-(-offset * 8 // 6) : (offset + len(secret.encode())) * 8 // 6]
+        forms[f"base64 at offset {offset}"] = core
+        forms[f"base64 for addresses at offset {offset}"] = core.replace("+", "-").replace("/", "_")
+    return {encoding: form for form, encoding in {form: encoding for encoding, form in reversed(forms.items())}.items()}
+
+
+def _excerpt(text: str, form: str) -> str:
+    start = text.index(form)
+    return repr(f"{text[max(0, start - CONTEXT) : start]}***{text[start + len(form) : start + len(form) + CONTEXT]}")
+
+
+def _text_of(record: logging.LogRecord) -> str:
+    texts = [record.getMessage()]
+    texts += [repr(value) for name, value in vars(record).items() if name not in _PLAIN_FIELDS and value]
+    if record.exc_info and record.exc_info[1]:
+        texts += _texts_of(record.exc_info[1])
+    return "\n".join(texts)
+
+
+def _texts_of(error: BaseException) -> Iterator[str]:
+    """All that *error*, its causes and its contexts say, whether or not a traceback would show it."""
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        current = chain.pop()
+        if current is None or id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield f"{current}\n{current!r}\n{current.args!r}\n{vars(current)!r}"
+        chain += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            chain += current.exceptions
+
+
+# How it is put round every test.
+
+_HARNESS = pytest.StashKey[LeakHarness]()
+_current: LeakHarness | None = None
+
+
+@pytest.fixture(autouse=True)
+def harness(request: pytest.FixtureRequest) -> Generator[LeakHarness]:
+    """Fails the test if a secret becomes visible; see the module."""
+    global _current
+    request.node.stash[_HARNESS] = _current = LeakHarness()
+    with _current.listening():
+        yield _current
+    _current = None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, Any]:
+    """Judges after the test, and again after its fixtures are torn down."""
+    report = yield
+    harness = item.stash.get(_HARNESS, None)
+    if harness is not None and call.when != "setup":
+        for name, text in report.sections:
+            if "log" not in name:
+                harness.watch(text, name)
+        if call.excinfo is not None and not isinstance(call.excinfo.value, pytest.skip.Exception):
+            harness.watch(call.excinfo.value, "the exception that ended the test")
+        if leaks := harness.leaks():
+            told = "\n".join(["A secret became visible.", *dict.fromkeys(leaks)])
+            if report.outcome == "failed":
+                report.sections.append(("Leak harness", told))
+            else:
+                report.outcome, report.longrepr = "failed", told
+    return report
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets the harness of the running test see what only passes through a test."""
+    _after(Virtuous, "__init__", lambda harness, stand_in, _: harness.know(stand_in))
+    _after(Virtuous, "close", lambda harness, stand_in, _: harness.forget(stand_in))
+    _after(
+        pytest.CaptureFixture, "readouterr", lambda harness, _, read: harness.watch("".join(map(str, read)), "output")
+    )
+    _after(
+        pytest.ExceptionInfo,
+        "fill_unfilled",
+        lambda harness, caught, _: harness.watch(caught.value, "a raised exception"),
+    )
+
+
+def _after(kind: type[Any], name: str, tell: Any) -> None:
+    """Calls *tell* with the harness, the object and the result after every call of a method."""
+    method = getattr(kind, name)
+
+    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(self, *args, **kwargs)
+        if _current is not None:
+            tell(_current, self, result)
+        return result
+
+    setattr(kind, name, told)
