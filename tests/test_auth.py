@@ -19,6 +19,7 @@ import urllib3
 
 from tests.fakes.one_bearer import Clock, OneBearer, join_renewals
 from tests.fakes.virtuous import Virtuous
+from tests.leak_harness import LeakHarness
 from virtuous_token import TokenReader
 from virtuous_token.auth_httpx import HttpxAuth
 from virtuous_token.auth_requests import RequestsAuth
@@ -103,7 +104,9 @@ def api(serve: Callable[[], Api]) -> Api:
 
 
 @pytest.fixture
-def source() -> Iterator[OneBearer]:
+def source(harness: LeakHarness) -> Iterator[OneBearer]:
+    harness.secret("access-1")
+    harness.secret("access-2")
     yield OneBearer(Clock())
     join_renewals()
 

@@ -23,6 +23,7 @@ from moto import mock_aws
 
 from tests.fakes.one_bearer import DAY, HOUR, START, Clock, OneBearer, join_renewals
 from tests.fakes.secrets_manager import StrictSecretsManager
+from tests.leak_harness import LeakHarness
 from virtuous_token import (
     NoSuchSecret,
     NotAllowed,
@@ -51,8 +52,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def source(clock: Clock) -> Iterator[OneBearer]:
+def source(clock: Clock, harness: LeakHarness) -> Iterator[OneBearer]:
     source = OneBearer(clock)
+    for generation in range(1, 4):
+        harness.secret(f"access-{generation}")
     yield source
     if source.gate is not None:
         source.gate.set()

@@ -1,0 +1,100 @@
+"""The reader as people get it: a small layer, and a wheel that installs into an empty environment and works there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+LAYER = Path(__file__).parents[1] / "layers" / "virtuous_token"
+LARGEST_LAYER = 40_000
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(
+        command, cwd=cwd, env={**clean, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, since setuptools leaves its traces beside the source."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    shutil.copytree(LAYER, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    build = "from setuptools import build_meta; build_meta.build_wheel('..')"
+    run(sys.executable, "-c", build, cwd=source)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment in which nothing but the wheel is installed."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    interpreter = folder / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", interpreter, "--disable-pip-version-check")
+    run(*pip, "install", "--quiet", "--no-index", "--no-deps", wheel, cwd=folder)
+    return interpreter
+
+
+def test_the_wheel_holds_every_module_and_the_mark_of_its_types(wheel: Path) -> None:
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("virtuous_token/")}
+    package = LAYER / "virtuous_token"
+    assert names == {f"virtuous_token/{path.name}" for path in [*package.glob("*.py"), package / "py.typed"]}
+
+
+def test_the_wheel_asks_for_botocore_alone(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+    metadata = Parser().parsestr(archive.read(name).decode())
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert (metadata["Name"], metadata["Version"], needed) == ("virtuous-token", "1.0.0", ["botocore>=1.34"])
+
+
+def test_in_an_empty_environment_it_imports_and_says_what_is_missing(python: Path) -> None:
+    program = """
+from virtuous_token import NotConfigured, TokenReader
+try:
+    TokenReader("virtuous/default/bearer").token()
+except NotConfigured as problem:
+    print(problem)
+"""
+    assert run(python, "-c", program, cwd=python.parent) == "botocore is not installed: run `pip install botocore`\n"
+
+
+def test_beside_botocore_it_reads(python: Path) -> None:
+    program = """
+import virtuous_token
+class Client:
+    def get_secret_value(self, **_):
+        return {"SecretString": '{"access_token": "access-1"}'}
+print(virtuous_token.TokenReader("bearer", client=Client()).authorization(), virtuous_token.__file__)
+"""
+    shown = run(python, "-c", program, cwd=python.parent, PYTHONPATH=sysconfig.get_paths()["purelib"])
+    assert shown.startswith(f"Bearer access-1 {python.parents[1]}")
+
+
+def test_the_layer_is_small(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "layer.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in LAYER.rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.write(path, path.relative_to(LAYER))
+    assert (tmp_path / "layer.zip").stat().st_size <= LARGEST_LAYER
+
+
+def test_the_layer_brings_nothing_but_us() -> None:
+    lines = (LAYER / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == []

@@ -1,0 +1,63 @@
+"""What a caller of the package may write, for ``mypy --strict``; ``assert_type`` fails the check, nothing is run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+import boto3
+import httpx
+import requests
+import urllib3
+
+from virtuous_token import NoToken, TokenReader, UnreadableSecret, VirtuousTokenError, bearer_token
+from virtuous_token.auth_httpx import HttpxAuth
+from virtuous_token.auth_requests import RequestsAuth
+from virtuous_token.auth_urllib3 import Urllib3Auth
+from virtuous_token.contract import Bearer, TokenPair
+from virtuous_token.hmac_signature import HmacKeys
+from virtuous_token.secret_text import SecretText
+
+reader = TokenReader("virtuous/default/bearer", max_age_seconds=600, cool_down_seconds=30.0)
+assert_type(TokenReader(), TokenReader)
+assert_type(TokenReader(client=boto3.client("secretsmanager")), TokenReader)
+assert_type(reader.token(), str)
+assert_type(reader.authorization(), str)
+assert_type(reader.token_without_waiting(), str | None)
+assert_type(reader.rejected("access-1"), bool)
+assert_type(bearer_token(), str)
+
+
+async def in_a_coroutine() -> None:
+    assert_type(await reader.async_token(), str)
+    assert_type(await reader.async_rejected("access-1"), bool)
+    async with httpx.AsyncClient(auth=HttpxAuth(reader)) as client:
+        assert_type(await client.get("https://api.virtuoussoftware.com"), httpx.Response)
+
+
+def with_each_client() -> None:
+    url = "https://api.virtuoussoftware.com/api/Organization/Current"
+    assert_type(requests.get(url, auth=RequestsAuth(reader), timeout=30), requests.Response)
+    assert_type(httpx.get(url, auth=HttpxAuth(reader)), httpx.Response)
+    assert_type(Urllib3Auth(reader).request("GET", url), urllib3.BaseHTTPResponse)
+    keys = HmacKeys.read("virtuous/default/hmac")
+    assert_type(keys.authorization("GET", url), str)
+
+
+def errors(text: str) -> str:
+    try:
+        bearer = Bearer.parse(text)
+    except UnreadableSecret as unreadable:
+        problem: VirtuousTokenError = unreadable
+        return str(problem)
+    except NoToken:
+        return "no token"
+    assert_type(bearer.access_token, SecretText)
+    assert_type(TokenPair.parse(text).refresh_token, SecretText | None)
+    return assert_type(bearer.access_token.reveal(), str)
+
+
+# Each of these is an error that mypy must find: an ignore that is not needed is one, too.
+TokenReader(max_age_seconds="an hour")  # type: ignore[arg-type]
+TokenReader(client=boto3.client("ssm"))  # type: ignore[arg-type]
+TokenReader("bearer", 600)  # type: ignore[call-arg, arg-type]
+reader.rejected()  # type: ignore[call-arg]
