@@ -18,13 +18,16 @@ from virtuous_token.hmac_signature import HmacKeys
 from virtuous_token.secret_text import SecretText
 
 reader = TokenReader("virtuous/default/bearer", max_age_seconds=600, cool_down_seconds=30.0)
-assert_type(TokenReader(), TokenReader)
-assert_type(TokenReader(client=boto3.client("secretsmanager")), TokenReader)
-assert_type(reader.token(), str)
-assert_type(reader.authorization(), str)
-assert_type(reader.token_without_waiting(), str | None)
-assert_type(reader.rejected("access-1"), bool)
-assert_type(bearer_token(), str)
+
+
+def in_a_function() -> None:
+    assert_type(TokenReader(), TokenReader)
+    assert_type(TokenReader(client=boto3.client("secretsmanager")), TokenReader)
+    assert_type(reader.token(), str)
+    assert_type(reader.authorization(), str)
+    assert_type(reader.token_without_waiting(), str | None)
+    assert_type(reader.rejected("access-1"), bool)
+    assert_type(bearer_token(), str)
 
 
 async def in_a_coroutine() -> None:
@@ -56,8 +59,9 @@ def errors(text: str) -> str:
     return assert_type(bearer.access_token.reveal(), str)
 
 
-# Each of these is an error that mypy must find: an ignore that is not needed is one, too.
-TokenReader(max_age_seconds="an hour")  # type: ignore[arg-type]
-TokenReader(client=boto3.client("ssm"))  # type: ignore[arg-type]
-TokenReader("bearer", 600)  # type: ignore[call-arg, arg-type]
-reader.rejected()  # type: ignore[call-arg]
+def mistakes() -> None:
+    """Each is an error that mypy must find: an ignore that is not needed is an error, too."""
+    TokenReader(max_age_seconds="an hour")  # type: ignore[arg-type]
+    TokenReader(client=boto3.client("ssm"))  # type: ignore[arg-type]
+    TokenReader("bearer", 600)  # type: ignore[call-arg, arg-type]
+    reader.rejected()  # type: ignore[call-arg]
