@@ -69,13 +69,16 @@ class LeakHarness:
         self._secrets |= stand_in.secrets()
         self._stand_ins.discard(stand_in)
 
+    def known_secrets(self) -> set[str]:
+        """What must not be seen."""
+        return self._secrets.union(*(stand_in.secrets() for stand_in in self._stand_ins))
+
     def leaks(self) -> list[str]:
         """Where a secret was seen; the secret itself is masked."""
         seen = list(self._visible())
         if not seen:
             return []
-        secrets = self._secrets.union(*(stand_in.secrets() for stand_in in self._stand_ins))
-        forms = [(encoding, form) for secret in secrets for encoding, form in encodings(secret).items()]
+        forms = [(encoding, form) for secret in self.known_secrets() for encoding, form in encodings(secret).items()]
         forms.sort(key=lambda item: -len(item[1]))  # the longest form tells most
         return [
             f"{channel}, {encoding}: {_excerpt(text, form)}"
@@ -96,7 +99,9 @@ class LeakHarness:
 
         def see(*args: Any, **kwargs: Any) -> logging.LogRecord:
             record = make(*args, **kwargs)
-            if self.hears_libraries or record.levelno > logging.DEBUG or not record.name.startswith(LIBRARIES):
+            # A record that is made from a dictionary has neither a name nor a level yet.
+            is_theirs = str(record.name).startswith(LIBRARIES) and (record.levelno or 0) <= logging.DEBUG
+            if self.hears_libraries or not is_theirs:
                 self.records.append(record)
             return record
 
@@ -125,7 +130,8 @@ def encodings(secret: str) -> dict[str, str]:
         "percent-encoded": quote(secret, safe=""),
         "percent-encoded but slashes": quote(secret),
         "form-encoded": quote_plus(secret),
-        "percent-encoded in lower case": re.sub("%..", lambda found: found[0].lower(), quote(secret, safe="")),
+        "percent-encoded with small digits": _small_digits(quote(secret, safe="")),
+        "form-encoded with small digits": _small_digits(quote_plus(secret)),
         "in JSON": in_json,
         "in JSON as UTF-8": json.dumps(secret, ensure_ascii=False)[1:-1],
         "in JSON in JSON": json.dumps(in_json)[1:-1],
@@ -139,6 +145,10 @@ def encodings(secret: str) -> dict[str, str]:
         forms[f"base64 at offset {offset}"] = core
         forms[f"base64 for addresses at offset {offset}"] = core.replace("+", "-").replace("/", "_")
     return {encoding: form for form, encoding in {form: encoding for encoding, form in reversed(forms.items())}.items()}
+
+
+def _small_digits(encoded: str) -> str:
+    return re.sub("%..", lambda found: found[0].lower(), encoded)
 
 
 def _excerpt(text: str, form: str) -> str:
