@@ -479,7 +479,7 @@ def test_a_secret_marked_for_deletion_is_described_and_restored(client: Any, sec
 
 def test_a_secret_is_gone_when_its_recovery_window_is_over(client: Any, secret: str, clock: Clock) -> None:
     """API, DeleteSecret, RecoveryWindowInDays: 30 days by default."""
-    client.delete_secret(SecretId=secret)
+    assert client.delete_secret(SecretId=secret)["DeletionDate"] == START + timedelta(days=30)
     clock.time += timedelta(days=30)
     for call in (client.describe_secret, client.restore_secret, client.delete_secret):
         assert code_of(lambda call=call: call(SecretId=secret)) == "ResourceNotFoundException"  # type: ignore[misc]
@@ -668,6 +668,17 @@ def test_a_fault_is_answered_as_often_as_asked_and_changes_nothing(
     assert len(strict.calls("PutSecretValue", secret)) == 5
 
 
+@pytest.mark.parametrize(("code", "status"), [("InternalServiceError", 500), ("ThrottlingException", 400)])
+def test_a_fault_has_its_http_status(
+    client: Any, secret: str, strict: StrictSecretsManager, code: str, status: int
+) -> None:
+    """API, Errors of each operation: HTTP Status Code; Common Errors."""
+    strict.fail("DescribeSecret", code)
+    with pytest.raises(ClientError) as refused:
+        client.describe_secret(SecretId=secret)
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+
+
 def test_a_fault_may_be_meant_for_one_secret(client: Any, secret: str, strict: StrictSecretsManager) -> None:
     """Test means: an ARN and a name are the same secret to a fault."""
     arn = client.create_secret(Name="other")["ARN"]
@@ -734,26 +745,27 @@ def test_a_hook_may_hold_one_caller_while_another_goes_on(
     assert strict.value(secret) == "value-3"
 
 
-def test_one_of_many_threads_writes_a_version(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, PutSecretValue, ClientRequestToken: you can't modify an existing version."""
-    outcomes: list[str] = []
-    start = threading.Barrier(8)
+def test_a_call_takes_effect_whole(client: Any, secret: str, strict: StrictSecretsManager, clock: Clock) -> None:
+    """API, PutSecretValue, ClientRequestToken: of two callers one writes the version, however they meet."""
+    refusals: list[str] = []
 
-    def write(value: str) -> None:
-        start.wait(10)
-        try:
-            put(client, 3, value)
-        except client.exceptions.ResourceExistsException:
-            outcomes.append("refused")
-        else:
-            outcomes.append(value)
+    def write_too() -> None:
+        refusals.append(code_of(lambda: put(client, 3, "too late")))
 
-    threads = [threading.Thread(target=write, args=(f"from thread {n}",)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(10)
-    assert sorted(outcomes) == sorted([str(strict.value(secret)), *["refused"] * 7])
+    intruder = threading.Thread(target=write_too)
+
+    def in_the_middle() -> datetime:
+        """The time, asked for in the midst of the first put; the other thread gets its chance to squeeze in."""
+        strict.now = clock
+        intruder.start()
+        intruder.join(0.3)
+        return clock()
+
+    strict.now = in_the_middle
+    put(client, 3, "in time")
+    intruder.join(10)
+    assert refusals == ["ResourceExistsException"]
+    assert strict.value(secret) == "in time"
 
 
 # Stale reads
@@ -818,6 +830,15 @@ def test_a_new_secret_may_not_be_seen_yet(client: Any, strict: StrictSecretsMana
     client.describe_secret(SecretId=NAME)
 
 
+def test_a_deleted_secret_may_still_be_seen(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+    """API, ListSecrets: it might not reflect changes from the last five minutes."""
+    strict.settle()
+    client.delete_secret(SecretId=secret, ForceDeleteWithoutRecovery=True)
+    assert client.list_secrets()["SecretList"] == []
+    strict.choose_view = lambda operation, secret_name, count: count - 1
+    assert [entry["Name"] for entry in client.list_secrets()["SecretList"]] == [secret]
+
+
 # Forks, log, values
 
 
@@ -834,8 +855,10 @@ def test_a_fork_goes_its_own_way(client: Any, secret: str, strict: StrictSecrets
 
 def test_a_restored_snapshot_is_as_it_was(client: Any, secret: str, strict: StrictSecretsManager) -> None:
     """Test means: an exploration comes back here, as often as it likes."""
+    strict.fail("PutSecretValue", "ThrottlingException")
     snapshot = strict.snapshot()
     for _ in range(2):
+        assert code_of(lambda: put(client, 3)) == "ThrottlingException"
         put(client, 3)
         client.delete_secret(SecretId=secret)
         strict.restore(snapshot)
