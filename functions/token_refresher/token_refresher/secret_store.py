@@ -147,9 +147,10 @@ def connections(client: SecretsManagerClient, prefix: str) -> list[str]:
         pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": [f"{prefix}/"]}])
         for page in pages:
             for secret in page["SecretList"]:
-                rest, _, kind = secret["Name"].removeprefix(f"{prefix}/").partition("/")
-                if kind == "tokens" and secret["Name"].startswith(prefix) and CONNECTION_NAME.fullmatch(rest):
-                    found.append(rest)
+                beyond, _, rest = secret["Name"].partition(f"{prefix}/")
+                connection, _, kind = rest.partition("/")
+                if not beyond and kind == "tokens" and CONNECTION_NAME.fullmatch(connection):
+                    found.append(connection)
     return sorted(found)
 
 
