@@ -21,6 +21,7 @@ from botocore.awsrequest import AWSResponse, HTTPHeaders
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_client import answer_through
 from tests.fakes.virtuous import Virtuous
+from tests.leak_harness import LeakHarness
 from token_refresher import handler
 from token_refresher.ports import CURRENT, World
 from token_refresher.secret_store import SecretStore
@@ -149,13 +150,25 @@ class Deployment:
     account: Account
     virtuous: Virtuous
     session: boto3.session.Session
+    harness: LeakHarness
     function_exists: bool = True
     invoked_with: list[object] = field(default_factory=list)
 
     def invoke(self, event: object, context: Context | None = None) -> dict[str, Any]:
-        """One invocation in this process; what the handler raises comes out."""
+        """One invocation in this process; what the handler raises comes out. The libraries' logs are watched too."""
         self.invoked_with.append(event)
-        return handler.lambda_handler(cast("dict[str, Any]", event), cast("Any", context or Context()))
+        with self.hearing_libraries():
+            answer = handler.lambda_handler(cast("dict[str, Any]", event), cast("Any", context or Context()))
+        return self.harness.watch(answer)
+
+    @contextmanager
+    def hearing_libraries(self) -> Iterator[None]:
+        """While the product runs, and not while a test prepares a secret, botocore's logs must hold none."""
+        before, self.harness.hears_libraries = self.harness.hears_libraries, True
+        try:
+            yield
+        finally:
+            self.harness.hears_libraries = before
 
     def log_in(self, connection: str = "default", *, age: timedelta = timedelta(), **changes: Any) -> str:
         """A pair that Virtuous accepts, stored and published *age* ago; its version id."""
@@ -179,6 +192,7 @@ class Deployment:
             try:
                 told = self.invoke(json.loads(params["body"]))
             except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
+                self.harness.watch(error)
                 told = {"errorMessage": str(error), "errorType": type(error).__name__}
                 failure = {"FunctionError": "Unhandled"}
             payload = io.BytesIO(json.dumps(told).encode())
@@ -193,12 +207,12 @@ def _http(status: int) -> AWSResponse:
 
 
 @contextmanager
-def deployed(*connections: str, rotation: Any = "strict", **virtuous_options: Any) -> Iterator[Deployment]:
+def deployed(harness: LeakHarness, *connections: str, **virtuous_options: Any) -> Iterator[Deployment]:
     """The function as a warm process has it, its logs at DEBUG; every name in its environment is this deployment's."""
-    with Virtuous(rotation=rotation, **virtuous_options) as virtuous, pytest.MonkeyPatch.context() as patch:
+    with Virtuous(**virtuous_options) as virtuous, pytest.MonkeyPatch.context() as patch:
         account = Account(*connections)
         session = account.session()
-        deployment = Deployment(account, virtuous, session)
+        deployment = Deployment(account, virtuous, session, harness)
         deployment.answer_invocations()
         patch.setattr(boto3, "DEFAULT_SESSION", session)
         patch.setenv("SECRET_PREFIX", account.prefix)

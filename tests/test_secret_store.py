@@ -1,0 +1,566 @@
+"""The adapter for Secrets Manager: each method on moto and on the strict stand-in, each way to fail on the latter."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.awsrequest import AWSResponse, HTTPHeaders
+from moto import mock_aws
+
+from tests.fakes.secrets_manager import TRANSPORT_ERRORS, StrictSecretsManager
+from tests.leak_harness import LeakHarness
+from tests.support import REGION, Account, a_version
+from token_refresher.ports import CURRENT, PREVIOUS, StoreMisconfigured, StoreUnavailable
+from token_refresher.secret_store import SecretStore, connections, make_client
+from virtuous_token.contract import SecretNames
+
+NAMES = SecretNames.of("virtuous", "default")
+LABEL = "REFRESHING"
+VALUE = "a value that nobody may see"
+
+UNAVAILABLE = [
+    "InternalServiceError",
+    "LimitExceededException",
+    "PreconditionNotMetException",
+    "RequestExpired",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "ACodeThatAwsMayInvent",
+]
+MISCONFIGURED = {
+    "AccessDeniedException": "role",
+    "DecryptionFailure": "KMS",
+    "EncryptionFailure": "KMS",
+    "ExpiredTokenException": "expired",
+    "InvalidParameterException": "replica",
+    "InvalidRequestException": "deletion",
+    "UnrecognizedClientException": "not valid",
+    "ValidationException": "parameters",
+}
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "none",
+        "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+@pytest.fixture(params=["moto", "strict"])
+def client(request: pytest.FixtureRequest, credentials: None) -> Iterator[Any]:
+    """Secrets Manager, played by each of the two, with the secrets of one connection in it."""
+    if request.param == "moto":
+        with mock_aws():
+            client = make_client()
+            _make_secrets(client)
+            yield client
+    else:
+        client = StrictSecretsManager(region=REGION).client()
+        _make_secrets(client)
+        yield client
+
+
+def _make_secrets(client: Any) -> None:
+    client.create_secret(Name=NAMES.pair)
+    client.create_secret(Name=NAMES.bearer)
+
+
+@pytest.fixture
+def account() -> Account:
+    return Account()
+
+
+@pytest.fixture
+def strict(account: Account) -> StrictSecretsManager:
+    return account.strict
+
+
+@pytest.fixture
+def store(account: Account) -> SecretStore:
+    return account.store()
+
+
+# What each method does
+
+
+def test_a_secret_without_a_version_has_no_labels(client: Any) -> None:
+    store = SecretStore(client, NAMES)
+
+    assert dict(store.pair_labels()) == {}
+    assert dict(store.bearer_labels()) == {}
+
+
+def test_a_pair_is_written_under_its_label_and_read_by_its_id(client: Any) -> None:
+    store = SecretStore(client, NAMES)
+    first, second, entry = a_version(), a_version(), a_version()
+
+    assert store.write_pair(first, '{"a": 1}', CURRENT)
+    assert store.write_pair(second, '{"a": 2}', CURRENT)
+    assert store.write_pair(entry, '{"entry": "intent"}', LABEL)
+
+    assert dict(store.pair_labels()) == {CURRENT: second, PREVIOUS: first, LABEL: entry}
+    assert [store.pair_value(version) for version in (first, second, entry)] == [
+        '{"a": 1}',
+        '{"a": 2}',
+        '{"entry": "intent"}',
+    ]
+
+
+def test_the_same_bytes_again_are_no_error(client: Any) -> None:
+    """The SDK repeats a put whose answer was lost under the same id."""
+    store, version = SecretStore(client, NAMES), a_version()
+
+    assert store.write_pair(version, VALUE, CURRENT)
+    assert store.write_pair(version, VALUE, CURRENT)
+
+
+def test_a_bearer_is_published_under_the_id_of_its_pair(client: Any) -> None:
+    store, version = SecretStore(client, NAMES), a_version()
+
+    assert store.write_bearer(version, VALUE)
+
+    assert dict(store.bearer_labels()) == {CURRENT: version}
+
+
+def test_the_bearer_is_moved_back_to_a_version_that_exists(client: Any) -> None:
+    store, first, second = SecretStore(client, NAMES), a_version(), a_version()
+    store.write_bearer(first, "1")
+    store.write_bearer(second, "2")
+
+    store.move_bearer(first)
+
+    assert dict(store.bearer_labels()) == {CURRENT: first, PREVIOUS: second}
+
+
+def test_moving_the_bearer_where_it_is_changes_nothing(client: Any) -> None:
+    store, version = SecretStore(client, NAMES), a_version()
+    store.write_bearer(version, "1")
+
+    store.move_bearer(version)
+
+    assert dict(store.bearer_labels()) == {CURRENT: version}
+
+
+def test_a_connection_without_a_login_secret_has_no_login(client: Any) -> None:
+    assert SecretStore(client, NAMES).login_value() is None
+
+
+def test_a_login_secret_without_a_value_is_no_login(client: Any) -> None:
+    client.create_secret(Name=NAMES.login)
+
+    assert SecretStore(client, NAMES).login_value() is None
+
+
+def test_a_stored_login_is_read_from_its_current_version(client: Any) -> None:
+    client.create_secret(Name=NAMES.login, SecretString="old")
+    client.put_secret_value(SecretId=NAMES.login, SecretString="new")
+
+    assert SecretStore(client, NAMES).login_value() == "new"
+
+
+def test_a_binary_value_reads_as_empty(client: Any) -> None:
+    """The core then says that the secret is empty; guessing an encoding would hide a mistake."""
+    version = a_version()
+    client.put_secret_value(SecretId=NAMES.pair, SecretBinary=b"\0\1", ClientRequestToken=version)
+    client.create_secret(Name=NAMES.login, SecretBinary=b"\0\1")
+    store = SecretStore(client, NAMES)
+
+    assert store.pair_value(version) == ""
+    assert store.login_value() == ""
+
+
+# What only AWS and the strict stand-in do
+
+
+def test_an_id_that_holds_something_else_is_not_written(store: SecretStore, strict: StrictSecretsManager) -> None:
+    version = a_version()
+    store.write_pair(version, "first", LABEL)
+
+    assert not store.write_pair(version, "second", CURRENT)
+
+    assert store.pair_value(version) == "first"
+
+
+def test_publishing_again_tells_whether_readers_see_it(store: SecretStore) -> None:
+    """The same bytes again move no label."""
+    first, second = a_version(), a_version()
+    store.write_bearer(first, "1")
+    store.write_bearer(second, "2")
+
+    assert store.write_bearer(second, "2")
+    assert not store.write_bearer(first, "1")
+    assert not store.write_bearer(first, "other bytes")
+
+
+def test_a_move_that_lost_its_race_is_left_to_the_next_run(store: SecretStore, strict: StrictSecretsManager) -> None:
+    first, second, third = a_version(), a_version(), a_version()
+    store.write_bearer(first, "1")
+    store.write_bearer(second, "2")
+
+    def another_run(operation: str, params: object, secret_name: str) -> None:
+        if operation == "UpdateSecretVersionStage":
+            strict.before = None
+            store.write_bearer(third, "3")
+
+    strict.before = another_run
+    with pytest.raises(StoreUnavailable, match="moved meanwhile"):
+        store.move_bearer(first)
+
+    assert store.bearer_labels()[CURRENT] == third
+
+
+def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStore) -> None:
+    version = a_version()
+    store.write_bearer(version, "1")
+
+    with pytest.raises(StoreMisconfigured):
+        store.move_bearer(a_version())
+
+    assert store.bearer_labels()[CURRENT] == version
+
+
+def test_a_version_that_cannot_be_read_yet_is_tried_again_later(store: SecretStore) -> None:
+    """Reads may be a moment old: DescribeSecret told of the version before GetSecretValue knows it."""
+    store.write_pair(a_version(), VALUE, CURRENT)
+
+    with pytest.raises(StoreUnavailable, match="yet"):
+        store.pair_value(a_version())
+
+
+@pytest.mark.parametrize("secret", [NAMES.pair, NAMES.bearer])
+def test_a_secret_marked_for_deletion_is_known_from_its_labels(
+    store: SecretStore, strict: StrictSecretsManager, secret: str
+) -> None:
+    """DescribeSecret alone answers for such a secret: it must be noticed there, before anything is spent."""
+    strict.client().delete_secret(SecretId=secret)
+    labels = store.pair_labels if secret == NAMES.pair else store.bearer_labels
+
+    with pytest.raises(StoreMisconfigured, match=f"{secret}.*deletion.*RestoreSecret"):
+        labels()
+
+
+def test_a_secret_marked_for_deletion_cannot_be_used(store: SecretStore, strict: StrictSecretsManager) -> None:
+    version = a_version()
+    store.write_pair(version, VALUE, CURRENT)
+    strict.client().delete_secret(SecretId=NAMES.pair)
+
+    for use in (lambda: store.pair_value(version), lambda: store.write_pair(a_version(), VALUE, LABEL)):
+        with pytest.raises(StoreMisconfigured, match="deletion"):
+            use()
+
+
+def test_a_replica_cannot_be_written(store: SecretStore, strict: StrictSecretsManager) -> None:
+    strict.make_replica(NAMES.pair)
+
+    with pytest.raises(StoreMisconfigured, match="replica"):
+        store.write_pair(a_version(), VALUE, LABEL)
+
+
+def test_a_key_that_refuses_is_known_before_anything_is_spent(store: SecretStore, strict: StrictSecretsManager) -> None:
+    """Writing needs kms:GenerateDataKey as well: the claim's put shows it."""
+    version = a_version()
+    store.write_pair(version, VALUE, CURRENT)
+    strict.refuse_kms(NAMES.pair, "kms:GenerateDataKey")
+
+    assert store.pair_value(version) == VALUE
+    with pytest.raises(StoreMisconfigured, match="KMS"):
+        store.write_pair(a_version(), VALUE, LABEL)
+
+
+def test_a_full_secret_says_that_it_empties_itself(store: SecretStore) -> None:
+    for number in range(100):
+        store.write_pair(a_version(), str(number), LABEL)
+
+    with pytest.raises(StoreUnavailable, match=r"100 versions.*within a day"):
+        store.write_pair(a_version(), VALUE, LABEL)
+
+
+# Failures
+
+
+USES: dict[str, tuple[str, str, Callable[[SecretStore], object]]] = {
+    "pair_labels": ("DescribeSecret", NAMES.pair, lambda store: store.pair_labels()),
+    "bearer_labels": ("DescribeSecret", NAMES.bearer, lambda store: store.bearer_labels()),
+    "pair_value": ("GetSecretValue", NAMES.pair, lambda store: store.pair_value(a_version())),
+    "login_value": ("GetSecretValue", NAMES.login, lambda store: store.login_value()),
+    "write_pair": ("PutSecretValue", NAMES.pair, lambda store: store.write_pair(a_version(), VALUE, LABEL)),
+    "write_bearer": ("PutSecretValue", NAMES.bearer, lambda store: store.write_bearer(a_version(), VALUE)),
+    "move_bearer": ("UpdateSecretVersionStage", NAMES.bearer, lambda store: store.move_bearer(a_version())),
+    "connections": ("ListSecrets", "virtuous/", lambda store: connections(store.client, "virtuous")),
+}
+each_use = pytest.mark.parametrize("use", USES)
+
+
+@each_use
+@pytest.mark.parametrize("code", UNAVAILABLE)
+def test_what_passes_by_itself_is_unavailable(
+    store: SecretStore, strict: StrictSecretsManager, harness: LeakHarness, use: str, code: str
+) -> None:
+    operation, name, call = USES[use]
+    harness.secret(VALUE)
+    strict.fail(operation, code)
+
+    with pytest.raises(StoreUnavailable) as failed:
+        call(store)
+
+    assert all(part in str(failed.value) for part in (operation, name, code))
+
+
+@pytest.mark.parametrize(
+    ("use", "code"),
+    # A label that was moved meanwhile has a test of its own.
+    sorted({(use, code) for use in USES for code in MISCONFIGURED} - {("move_bearer", "InvalidParameterException")}),
+)
+def test_what_a_person_must_change_is_misconfigured_and_says_what(
+    store: SecretStore, strict: StrictSecretsManager, harness: LeakHarness, use: str, code: str
+) -> None:
+    operation, name, call = USES[use]
+    harness.secret(VALUE)
+    strict.fail(operation, code)
+
+    with pytest.raises(StoreMisconfigured) as failed:
+        call(store)
+
+    assert all(part in str(failed.value) for part in (operation, name, code, MISCONFIGURED[code]))
+
+
+@pytest.mark.parametrize("use", ["pair_labels", "bearer_labels", "write_pair", "write_bearer", "move_bearer"])
+def test_a_missing_secret_is_misconfigured_and_says_what(use: str) -> None:
+    """Not so where a missing secret or version has a meaning of its own: pair_value and login_value."""
+    _, name, call = USES[use]
+    empty = SecretStore(StrictSecretsManager(region=REGION).client(), NAMES)
+
+    with pytest.raises(StoreMisconfigured, match="deploy the stack") as failed:
+        call(empty)
+
+    assert name in str(failed.value)
+
+
+@each_use
+@pytest.mark.parametrize("error", sorted(TRANSPORT_ERRORS))
+def test_no_answer_is_unavailable(store: SecretStore, strict: StrictSecretsManager, use: str, error: str) -> None:
+    operation, name, call = USES[use]
+    strict.fail(operation, error)
+
+    with pytest.raises(StoreUnavailable) as failed:
+        call(store)
+
+    assert all(part in str(failed.value) for part in (operation, name, error))
+
+
+@each_use
+def test_no_credentials_are_misconfigured(credentials: None, monkeypatch: pytest.MonkeyPatch, use: str) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    _, name, call = USES[use]
+
+    with pytest.raises(StoreMisconfigured, match="credentials") as failed:
+        call(SecretStore(make_client(), NAMES))
+
+    assert name in str(failed.value)
+
+
+@each_use
+def test_an_error_carries_none_of_botocores_words(store: SecretStore, strict: StrictSecretsManager, use: str) -> None:
+    """Theirs may quote a request."""
+    operation, _, call = USES[use]
+    strict.fail(operation, "ThrottlingException")
+
+    with pytest.raises(StoreUnavailable) as failed:
+        call(store)
+
+    assert "asked for by the test" not in str(failed.value)
+    assert failed.value.__cause__ is None
+    assert failed.value.__suppress_context__
+
+
+def test_a_write_whose_answer_was_lost_is_written(store: SecretStore, strict: StrictSecretsManager) -> None:
+    version, writes = a_version(), strict.writes(NAMES.pair)
+    strict.fail("PutSecretValue", "ReadTimeoutError", after_effect=True)
+
+    with pytest.raises(StoreUnavailable):
+        store.write_pair(version, VALUE, LABEL)
+
+    assert store.write_pair(version, VALUE, LABEL)
+    assert strict.writes(NAMES.pair) == writes + 1
+
+
+# Listing
+
+
+def test_every_connection_is_found_beyond_the_first_page(client: Any) -> None:
+    """ListSecrets answers with 100 secrets at the most."""
+    expected = [f"c{number:03d}" for number in range(120)] + ["default"]
+    for name in expected[:-1]:
+        client.create_secret(Name=f"virtuous/{name}/tokens")
+
+    assert connections(client, "virtuous") == expected
+
+
+def test_only_what_has_the_form_of_a_pair_secret_is_a_connection(client: Any) -> None:
+    for name in (
+        "virtuous/acme/tokens",
+        "virtuous/a-1/tokens",
+        "virtuous/only-a-bearer/bearer",
+        "virtuous/only-a-login/login",
+        "virtuous/Upper/tokens",
+        "virtuous/under_score/tokens",
+        "virtuous/deep/er/tokens",
+        "virtuous/tokens",
+        "virtuous//tokens",
+        "virtuous/tokens/",
+        "virtuous/longer/tokens-of-mine",
+        "virtuous2/other/tokens",
+        "virtuous2/tokens",
+        "my/virtuous/mine/tokens",
+        "unrelated",
+    ):
+        client.create_secret(Name=name)
+
+    assert connections(client, "virtuous") == ["a-1", "acme", "default"]
+
+
+def test_a_prefix_of_several_parts(client: Any) -> None:
+    client.create_secret(Name="crm/virtuous/acme/tokens")
+
+    assert connections(client, "crm/virtuous") == ["acme"]
+
+
+def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(credentials: None) -> None:
+    """The name decides, not the filter."""
+    client = make_client()
+    listed = {
+        "SecretList": [{"Name": "virtuous2/tokens"}, {"Name": "virtuous/acme/tokens"}, {"Name": "other/x/tokens"}]
+    }
+    client.meta.events.register(
+        "before-call.secrets-manager.ListSecrets",
+        lambda **_: (AWSResponse("https://aws.invalid/", 200, HTTPHeaders(), None), listed),  # type: ignore[arg-type]
+    )
+
+    assert connections(client, "virtuous") == ["acme"]
+
+
+def test_an_empty_account_has_no_connections() -> None:
+    assert connections(StrictSecretsManager(region=REGION).client(), "virtuous") == []
+
+
+def test_a_secret_marked_for_deletion_is_no_connection(client: Any) -> None:
+    client.create_secret(Name="virtuous/acme/tokens", SecretString=VALUE)
+    client.delete_secret(SecretId="virtuous/acme/tokens")
+
+    assert connections(client, "virtuous") == ["default"]
+
+
+# The client
+
+
+def _use_everything(store: SecretStore) -> None:
+    pair, other = a_version(), a_version()
+    store.write_pair(pair, VALUE, CURRENT)
+    store.pair_labels()
+    store.pair_value(pair)
+    store.write_bearer(pair, VALUE)
+    store.write_bearer(other, VALUE)
+    store.move_bearer(pair)
+    store.client.create_secret(Name=NAMES.login, SecretString=VALUE)
+    store.login_value()
+    connections(store.client, "virtuous")
+
+
+def test_no_library_logs_a_value_though_the_root_logger_is_at_debug(credentials: None, harness: LeakHarness) -> None:
+    harness.secret(VALUE)
+    with mock_aws():
+        client = make_client()
+        harness.hears_libraries = True
+        _make_secrets(client)
+        _use_everything(SecretStore(client, NAMES))
+
+    assert logging.getLogger().level == logging.DEBUG
+    assert {record.levelno for record in harness.records if record.name.startswith("botocore")} <= {logging.INFO}
+
+
+def test_botocore_at_debug_would_log_a_value(credentials: None, harness: LeakHarness) -> None:
+    """So the test above can see."""
+    with mock_aws():
+        client = make_client()
+        logging.getLogger("botocore").setLevel(logging.DEBUG)
+        harness.hears_libraries = True
+        _make_secrets(client)
+        _use_everything(SecretStore(client, NAMES))
+
+    assert any(VALUE in record.getMessage() for record in harness.records)
+
+
+@pytest.mark.parametrize("name", ["botocore", "boto3", "urllib3"])
+def test_a_logger_that_is_quieter_already_stays_so(credentials: None, name: str) -> None:
+    logging.getLogger(name).setLevel(logging.ERROR)
+
+    make_client()
+
+    assert logging.getLogger(name).level == logging.ERROR
+
+
+@pytest.mark.parametrize("failures", [1, 2, 3])
+def test_a_throttled_call_is_repeated_within_the_client(
+    credentials: None, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    answers = [_raw(400, {"__type": "ThrottlingException"})] * failures + [_raw(200, {"Name": NAMES.pair})]
+
+    assert _labels_through(answers) == {}
+    assert answers == []
+
+
+def test_a_call_that_is_always_throttled_is_given_up(credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core repeats a save until its deadline: one call must not use that up alone."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    answers = [_raw(400, {"__type": "ThrottlingException"})] * 20
+
+    with pytest.raises(StoreUnavailable, match="ThrottlingException"):
+        _labels_through(answers)
+
+    assert len(answers) == 16
+    assert sum(slept) <= 7
+
+
+def test_a_call_that_hangs_ends_in_time(credentials: None) -> None:
+    """Four tries, each bounded, within 40 seconds with the pauses between."""
+    config: Any = make_client().meta.config
+
+    longest = config.connect_timeout + config.read_timeout
+    assert 4 * longest + 7 <= 40
+
+
+def _raw(status: int, body: dict[str, object]) -> AWSResponse:
+    class Raw:
+        def stream(self, *_: object, **__: object) -> Iterator[bytes]:
+            yield json.dumps(body).encode()
+
+    headers = HTTPHeaders()
+    headers["Date"] = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    return AWSResponse("https://aws.invalid/", status, headers, Raw())
+
+
+def _labels_through(answers: list[AWSResponse]) -> dict[str, str]:
+    """What the store makes of these answers of the service, in this order; nothing is sent."""
+    client: Any = make_client()
+    client.meta.events.register("before-send.secrets-manager", lambda **_: answers.pop(0))
+    return dict(SecretStore(client, NAMES).pair_labels())
