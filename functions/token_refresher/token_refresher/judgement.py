@@ -33,10 +33,11 @@ from .answers import (
     Unknown,
 )
 
-__all__ = ["RULES", "Response", "Rule", "judge_proof", "judge_token"]
+__all__ = ["RULES", "Response", "Rule", "deciding_rule", "judge_proof", "judge_token"]
 
-# Virtuous documents 15 days for an access token and 365 for a refresh token: more than this is a mistake.
-LONGEST_LIFE = timedelta(days=400)
+# Twice what Virtuous documents for an access token. Whatever an answer claims, at half of this life the next refresh is
+# due, and the token still works.
+LONGEST_LIFE = timedelta(days=30)
 # The schedule comes round every few hours: a longer wait than a day serves nobody.
 LONGEST_WAIT = timedelta(days=1)
 # A secret holds 65,536 bytes: two tokens of this size, escaped as JSON, and the rest of the pair fit.
@@ -115,7 +116,7 @@ def judge_token(response: Response, started_at: datetime) -> Answer:
     if response.status == 200 and answer is not None and (granted := _grant(response, answer, oddities, started_at)):
         return granted
     code = _error_code(answer)
-    rule = next(rule for rule in RULES if _fits(rule, response.status, code))
+    rule = deciding_rule(response.status, code)
     reason = code if code in _KNOWN_CODES and rule.codes else f"HTTP {response.status}"
     if rule.verdict is CodeNeeded:
         return CodeNeeded()
@@ -144,8 +145,9 @@ def judge_proof(response: Response) -> Proof:
     return Proved(organization_id, name, is_enabled, tuple(oddities))
 
 
-def _fits(rule: Rule, status: int, code: str) -> bool:
-    return status in rule.statuses and (rule.codes is None or code in rule.codes)
+def deciding_rule(status: int, code: str) -> Rule:
+    """The first row that fits. *code* is what ``Rule.codes`` can hold, or empty where the body is no JSON object."""
+    return next(rule for rule in RULES if status in rule.statuses and (rule.codes is None or code in rule.codes))
 
 
 def _error_code(answer: Mapping[str, Any] | None) -> str:
@@ -185,7 +187,8 @@ def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], s
     refresh_token = found.token("refresh_token")
     if access_token is None and refresh_token is None:
         return None
-    if str(answer.get("token_type")).lower() != "bearer":
+    token_type = answer.get("token_type")
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
         oddities.append("token_type is not bearer")
     return Granted(
         access_token=access_token,
@@ -227,7 +230,7 @@ class _Reader(NamedTuple):
 
     def name(self, key: str) -> str | None:
         value = self.answer.get(key)
-        if isinstance(value, str) and value and _is_storable(value) and len(value) <= LONGEST_NAME:
+        if isinstance(value, str) and value and value.isprintable() and len(value) <= LONGEST_NAME:
             return value
         if value is not None:
             self._odd(key, "is unusable")
@@ -241,7 +244,8 @@ class _Reader(NamedTuple):
 
     def flag(self, key: str) -> bool | None:
         value = self.answer.get(key)
-        flag = {"true": True, "false": False}.get(str(value).strip().lower())
+        is_readable = isinstance(value, str | bool)
+        flag = {"true": True, "false": False}.get(str(value).strip().lower()) if is_readable else None
         if flag is None and value is not None:
             self._odd(key, "is neither true nor false")
         return flag
@@ -258,7 +262,7 @@ class _Reader(NamedTuple):
             elif end <= started_at:
                 self._odd(key, "is over already")
             elif end > started_at + LONGEST_LIFE:
-                self._odd(key, "is beyond 400 days")
+                self._odd(key, "is too far ahead")
                 ends.append(started_at + LONGEST_LIFE)
             else:
                 ends.append(end)
