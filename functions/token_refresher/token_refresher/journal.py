@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -83,7 +82,6 @@ class Attempt:
 
 
 Attempts = Mapping[Grant, Attempt]
-_NONE: Attempts = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ class Intent:
     grant: Grant
     started_at: datetime
     dead_after: datetime
-    attempts: Attempts = field(default=_NONE)
+    attempts: Attempts = field(default_factory=dict)
     failures: int = 0
 
     def ends(self, ended: Ended, now: datetime, *, retry_at: datetime | None = None) -> Outcome:
@@ -135,7 +133,7 @@ class Outcome:
     ended: Ended
     at: datetime
     retry_at: datetime | None = None
-    attempts: Attempts = field(default=_NONE)
+    attempts: Attempts = field(default_factory=dict)
     failures: int = 0
 
     def to_json(self) -> str:
