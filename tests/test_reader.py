@@ -419,17 +419,6 @@ class TestTheClock:
         source.clock.now += 2 * DAY
         assert reader.token() == "access-2"
 
-    def test_a_clock_that_is_set_back_makes_a_read_and_not_a_long_wait(
-        self, reader: TokenReader, source: OneBearer
-    ) -> None:
-        reader.token()
-        source.clock.now -= DAY
-        source.rotate()
-        assert reader.token() == "access-1"
-        join_renewals()
-        assert reader.token() == "access-2"
-        assert source.reads == 2
-
     def test_a_clock_that_is_set_back_does_not_prolong_a_pause(self, reader: TokenReader, source: OneBearer) -> None:
         source.failure = throttled()
         with pytest.raises(Unreachable):

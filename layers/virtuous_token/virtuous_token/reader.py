@@ -1,12 +1,13 @@
 """The current Virtuous bearer token: from memory, kept young in the background, never one that is over.
 
-What it costs: a call that finds a young token in memory compares the clock with two stored instants and returns the
+What it costs: a call that finds a young token in memory compares the clock with one stored instant and returns the
 text. The first call waits for one read of Secrets Manager, whatever the number of threads that make it. After that
 nobody waits as long as the token in hand works: the call that finds it old begins a read in another thread and returns
 what is there. Where reads fail, the token in hand is served to its own end, then one clear error is raised.
 
 Instants are seconds of the wall clock since 1970, on purpose: a function that was frozen between invocations, or
-restored from a snapshot, then knows how much time has passed.
+restored from a snapshot, then knows how much time has passed. Where the clock is set back, the next read comes later by
+as much, at the token's end at the latest.
 """
 
 from __future__ import annotations
@@ -109,14 +110,14 @@ class TokenReader:
         Waits only where no token is in hand, or where the one in hand is over. Raises NoToken or UnreadableSecret.
         """
         held = self._held
-        if held.read_at <= self._clock() < held.young_until:
+        if self._clock() < held.young_until:
             return held.token
         return (self._working() or self._awaited()).token
 
     def authorization(self) -> str:
         """The value of the ``Authorization`` header: ``Bearer`` and the token. As :meth:`token` otherwise."""
         held = self._held
-        if held.read_at <= self._clock() < held.young_until:
+        if self._clock() < held.young_until:
             return held.authorization
         return (self._working() or self._awaited()).authorization
 
@@ -164,7 +165,7 @@ class TokenReader:
         held, now = self._held, self._clock()
         if now >= held.works_until:
             return None
-        if not held.read_at <= now < held.young_until and not _is_within(self._failure, now):
+        if now >= held.young_until and not _is_within(self._failure, now):
             self._renew_in_background()
         return held
 
@@ -295,13 +296,12 @@ class TokenReader:
 class _Held:
     """A token with the instants that decide about it. Never changed: readers in other threads take it as a whole."""
 
-    __slots__ = ("authorization", "number", "read_at", "token", "works_until", "young_until")
+    __slots__ = ("authorization", "number", "token", "works_until", "young_until")
 
-    def __init__(self, token: str, number: int, read_at: float, young_until: float, works_until: float) -> None:
+    def __init__(self, token: str, number: int, young_until: float, works_until: float) -> None:
         self.token = token
         self.authorization = f"Bearer {token}"
         self.number = number
-        self.read_at = read_at
         self.young_until = young_until
         self.works_until = works_until
 
@@ -352,7 +352,7 @@ def _hold(bearer: Bearer, flight: _Flight, young_seconds: float) -> _Held:
     else:
         works_until = bearer.expires_at.timestamp() - LAST_SECONDS_UNUSED
     young_until = min(read_at + young_seconds, works_until)
-    return _Held(bearer.access_token.reveal(), flight.number, read_at, young_until, works_until)
+    return _Held(bearer.access_token.reveal(), flight.number, young_until, works_until)
 
 
 def _plan_of(bearer: Bearer) -> str:
@@ -374,7 +374,7 @@ def _warn(error: VirtuousTokenError) -> None:
     getLogger("virtuous_token").warning("the token could not be read: %s", error)
 
 
-_NOTHING = _Held("", 0, float("inf"), float("-inf"), float("-inf"))
+_NOTHING = _Held("", 0, float("-inf"), float("-inf"))
 _readers: weakref.WeakSet[TokenReader] = weakref.WeakSet()
 
 
