@@ -1,0 +1,385 @@
+"""The door for Lambda: the real handler against the strict Secrets Manager and the stand-in for Virtuous."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.fakes import virtuous as step
+from tests.leak_harness import LeakHarness
+from tests.support import Context, Deployment, a_version, deployed, issued_by
+from token_refresher import handler
+from token_refresher.events import InvalidEvent
+from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
+from token_refresher.journal import LABEL, Intent, parse_entry
+from token_refresher.ports import StoreMisconfigured, StoreUnavailable
+from token_refresher.settings import InvalidSettings
+
+DUE = timedelta(days=14)
+PAIR_SECRET = "virtuous/default/tokens"
+
+
+@pytest.fixture
+def deployment(harness: LeakHarness) -> Iterator[Deployment]:
+    """One connection that nobody logged in to yet."""
+    with deployed(harness) as deployment:
+        yield deployment
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """Everything that was written to standard output: each line of it is JSON."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+# What comes back
+
+
+def test_a_connection_that_is_due_is_refreshed_and_published(deployment: Deployment) -> None:
+    deployment.log_in(age=DUE)
+
+    assert deployment.invoke({}) == {"checked": 1, "outcomes": {"default": "refreshed"}}
+
+    account = deployment.account
+    assert account.pair().access_token.reveal() in deployment.virtuous.live_access_tokens
+    assert account.bearer().access_token == account.pair().access_token
+    assert (
+        account.strict.labels("virtuous/default/bearer")["AWSCURRENT"]
+        == account.strict.labels(PAIR_SECRET)["AWSCURRENT"]
+    )
+
+
+def test_a_connection_that_is_fresh_is_left_alone(deployment: Deployment) -> None:
+    deployment.log_in()
+
+    assert deployment.invoke({}) == {"checked": 1, "outcomes": {"default": "fresh"}}
+    assert deployment.virtuous.requests == []
+
+
+def test_every_connection_under_the_prefix_is_looked_at(harness: LeakHarness) -> None:
+    with deployed(harness, "acme", "default", "zebra") as deployment:
+        deployment.log_in("acme", age=DUE)
+        deployment.log_in("default")
+
+        answer = deployment.invoke({})
+
+    assert answer == {
+        "checked": 3,
+        "outcomes": {"acme": "refreshed", "default": "fresh", "zebra": "login_required"},
+    }
+
+
+def test_an_account_without_connections_is_no_error(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_PREFIX", "elsewhere")
+
+    assert deployment.invoke({}) == {"checked": 0, "outcomes": {}}
+
+
+def test_the_answer_is_json(deployment: Deployment) -> None:
+    deployment.log_in(age=DUE)
+
+    answer = deployment.invoke({})
+
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_a_report_refreshes_nothing(deployment: Deployment) -> None:
+    deployment.log_in(age=DUE)
+    writes = deployment.account.strict.writes(PAIR_SECRET)
+
+    answer = deployment.invoke({"report": True})
+
+    assert answer["checked"] == 1
+    assert answer["connections"]["default"]["organization_name"] == "Example Relief"
+    assert deployment.virtuous.requests == []
+    assert deployment.account.strict.writes(PAIR_SECRET) == writes
+
+
+# What is an error, and what it says
+
+
+def test_a_login_that_is_required_is_no_error(deployment: Deployment) -> None:
+    """It would be repeated twice in vain; the alarm has a metric of its own."""
+    deployment.log_in(age=DUE)
+    deployment.virtuous.revoke_refresh_token()
+
+    assert deployment.invoke({}) == {"checked": 1, "outcomes": {"default": "login_required"}}
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "outcome"),
+    [
+        pytest.param(step.bad_gateway(), "try_again", id="a bad gateway"),
+        pytest.param(step.throttled(60), "try_again", id="throttled"),
+        pytest.param(step.answer_lost(), "try_again", id="the answer was lost"),
+        pytest.param(step.refused("invalid_client", 401), "misconfigured", id="the request is wrong"),
+    ],
+)
+def test_an_invocation_with_a_failed_connection_ends_in_an_error(
+    deployment: Deployment, misbehaviour: step.Step, outcome: str
+) -> None:
+    deployment.log_in(age=DUE)
+    deployment.virtuous.script(misbehaviour)
+
+    with pytest.raises(SomeConnectionsFailed) as failed:
+        deployment.invoke({})
+
+    assert str(failed.value) == f"default: {outcome}"
+
+
+def test_a_pair_that_virtuous_does_not_accept_ends_in_an_error(deployment: Deployment) -> None:
+    deployment.log_in(age=DUE)
+    deployment.virtuous.script_organization(step.denied())
+
+    with pytest.raises(SomeConnectionsFailed) as failed:
+        deployment.invoke({})
+
+    assert str(failed.value) == "default: unproven"
+
+
+def test_of_several_connections_the_others_are_done_and_only_the_failed_are_named(harness: LeakHarness) -> None:
+    with deployed(harness, "acme", "broken", "default", "empty", "garbled") as deployment:
+        deployment.log_in("acme", age=DUE)
+        deployment.log_in("default")
+        deployment.account.put(deployment.account.names("garbled").pair, "not a pair")
+        deployment.account.strict.fail("DescribeSecret", "ThrottlingException", secret="virtuous/broken/tokens")
+
+        with pytest.raises(SomeConnectionsFailed) as failed:
+            deployment.invoke({})
+
+        assert str(failed.value) == "broken: try_again, garbled: misconfigured"
+        assert len(deployment.virtuous.token_requests) == 1
+        assert deployment.account.bearer("acme").access_token == deployment.account.pair("acme").access_token
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("ThrottlingException", StoreUnavailable), ("AccessDeniedException", StoreMisconfigured)]
+)
+def test_connections_that_cannot_be_listed_are_an_error(
+    deployment: Deployment, code: str, error: type[Exception]
+) -> None:
+    deployment.account.strict.fail("ListSecrets", code)
+
+    with pytest.raises(error, match="ListSecrets"):
+        deployment.invoke({})
+
+
+def test_a_named_connection_needs_no_list(deployment: Deployment) -> None:
+    """ListSecrets may lag minutes behind; who names a connection does not wait for it."""
+    deployment.log_in()
+    deployment.account.strict.fail("ListSecrets", "AccessDeniedException")
+
+    assert deployment.invoke({"connections": ["default"]})["outcomes"] == {"default": "fresh"}
+
+
+def test_a_connection_that_does_not_exist_is_misconfigured(deployment: Deployment) -> None:
+    with pytest.raises(SomeConnectionsFailed, match=r"^nobody: misconfigured$"):
+        deployment.invoke({"connections": ["nobody"]})
+
+
+def test_wrong_settings_end_every_invocation(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REFRESH_AT_PERCENT", "99")
+
+    for _ in range(2):
+        with pytest.raises(InvalidSettings, match="REFRESH_AT_PERCENT"):
+            deployment.invoke({})
+
+
+# Time
+
+
+@pytest.mark.parametrize("milliseconds", [0, 30_000, 80_000])
+def test_with_little_time_left_no_refresh_token_is_sent(deployment: Deployment, milliseconds: int) -> None:
+    deployment.log_in(age=DUE)
+
+    answer = deployment.invoke({}, Context(milliseconds_left=milliseconds))
+
+    assert answer["outcomes"] == {"default": "postponed"}
+    assert deployment.virtuous.token_requests == []
+
+
+def test_the_claim_ends_a_minute_after_the_invocation_does(deployment: Deployment) -> None:
+    """Lambda ends the holder at its time-out, so that a dead intent really is dead."""
+    deployment.log_in(age=DUE)
+    hold = step.hook(lambda _: intents.append(deployment.account.strict.value(PAIR_SECRET, LABEL)))
+    intents: list[str | bytes] = []
+    deployment.virtuous.script(hold)
+
+    started = datetime.now(UTC)
+    deployment.invoke({}, Context(milliseconds_left=200_000))
+
+    intent = parse_entry(str(intents[0]))
+    assert isinstance(intent, Intent)
+    expected = started + timedelta(seconds=200 - CLOSING_SECONDS + 60)
+    assert timedelta(seconds=-1) <= intent.dead_after - expected <= timedelta(seconds=10)
+
+
+# Warm processes
+
+
+def test_a_warm_process_uses_the_pair_that_is_stored_now(deployment: Deployment) -> None:
+    """What an earlier invocation knew is no reason to send an old refresh token."""
+    deployment.log_in(age=DUE)
+    deployment.invoke({})
+    stored = issued_by(deployment.virtuous, age=DUE)
+    deployment.account.put_pair(stored)
+
+    assert deployment.invoke({})["outcomes"] == {"default": "refreshed"}
+
+    assert stored.refresh_token is not None
+    assert deployment.virtuous.token_requests[-1].form()["refresh_token"] == stored.refresh_token.reveal()
+
+
+def test_a_warm_process_makes_its_client_once(deployment: Deployment) -> None:
+    deployment.log_in()
+    deployment.invoke({})
+    before = handler.application()
+    deployment.invoke({})
+
+    assert handler.application() is before
+
+
+def test_the_same_event_twice_sends_one_refresh_token(deployment: Deployment) -> None:
+    """EventBridge Scheduler delivers at least once."""
+    deployment.log_in(age=DUE)
+
+    outcomes = [deployment.invoke({})["outcomes"]["default"] for _ in range(3)]
+
+    assert outcomes == ["refreshed", "fresh", "fresh"]
+    assert len(deployment.virtuous.token_requests) == 1
+
+
+def test_nothing_is_read_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SnapStart shares what was made at import among all restored environments."""
+    assert not [name for name, value in vars(handler).items() if isinstance(value, handler.Application)]
+
+
+# What is told
+
+
+def test_a_run_tells_who_called_and_each_outcome(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    deployment.log_in(age=DUE)
+    context = Context()
+    capsys.readouterr()
+
+    deployment.invoke({"source": "aws.scheduler"}, context)
+
+    invoked, checked, metrics = _lines(capsys)
+    assert (invoked["message"], invoked["source"], invoked["aws_request_id"], invoked["connections"]) == (
+        "invoked",
+        "aws.scheduler",
+        context.aws_request_id,
+        1,
+    )
+    assert (checked["connection"], checked["outcome"]) == ("default", "refreshed")
+    assert (metrics["Refreshed"], metrics["Checked"]) == ([1.0], [1.0])
+
+
+def test_a_failed_run_writes_its_metrics_all_the_same(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment.log_in(age=DUE)
+    deployment.virtuous.script(step.bad_gateway())
+    capsys.readouterr()
+
+    with pytest.raises(SomeConnectionsFailed):
+        deployment.invoke({})
+
+    *_, failed, metrics = _lines(capsys)
+    assert (failed["level"], failed["outcome"]) == ("ERROR", "try_again")
+    assert failed["reason"]
+    assert metrics["TryAgain"] == [1.0]
+
+
+def test_a_report_writes_no_metrics(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
+    """It checks nothing, and a count of zero would end an alarm."""
+    deployment.log_in()
+    capsys.readouterr()
+
+    deployment.invoke({"report": True})
+
+    assert [line for line in _lines(capsys) if "_aws" in line] == []
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_invalid_event_writes_no_word_of_it(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], nested: bool
+) -> None:
+    """A person who pastes tokens into an event must not find them in the log or in the error."""
+    pasted = deployment.virtuous.issue_pair()
+    capsys.readouterr()
+
+    with pytest.raises(InvalidEvent):
+        deployment.invoke({"connections": pasted} if nested else pasted)
+
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("misbehaviour", "stored_login"),
+    [
+        pytest.param(None, False, id="all goes well"),
+        pytest.param(step.answer(refresh_token="", token_type="mac", expires_in="soon"), False, id="an odd answer"),
+        pytest.param(step.refused(), False, id="refused"),
+        pytest.param(step.refused(), True, id="refused, then the stored password"),
+        pytest.param(step.refused("invalid_client", 401), False, id="misconfigured"),
+        pytest.param(step.truncated(200), False, id="cut short in the middle of a token"),
+        pytest.param(step.answer_lost(), False, id="the answer lost"),
+        pytest.param(step.rewrite(lambda body: body[:-1]), False, id="a body that is no JSON"),
+        pytest.param(step.answer(access_token="with a space"), False, id="a token that no header may carry"),
+        pytest.param(step.code_needed(), False, id="a one-time code needed"),
+    ],
+)
+@pytest.mark.usefixtures("capsys")
+def test_no_secret_is_visible_at_debug_however_the_refresh_ends(
+    deployment: Deployment, harness: LeakHarness, misbehaviour: step.Step | None, stored_login: bool
+) -> None:
+    """The harness judges logs, output, metrics, answers and errors; what must be there is looked for here."""
+    deployment.log_in(age=DUE)
+    if stored_login:
+        login = {"username": deployment.virtuous.user, "password": deployment.virtuous.password}
+        deployment.account.client.create_secret(Name="virtuous/default/login", SecretString=json.dumps(login))
+    if misbehaviour:
+        deployment.virtuous.script(misbehaviour)
+    context = Context()
+
+    try:
+        deployment.invoke({}, context)
+    except SomeConnectionsFailed as failed:
+        harness.watch(failed)
+    deployment.invoke({"report": True})
+
+    assert logging.getLogger().level == logging.DEBUG
+    assert any(context.aws_request_id in repr(vars(record)) for record in harness.records)
+
+
+@pytest.mark.parametrize("operation", ["DescribeSecret", "GetSecretValue", "PutSecretValue"])
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "InvalidRequestException"])
+def test_no_secret_is_visible_at_debug_however_secrets_manager_refuses(
+    deployment: Deployment, harness: LeakHarness, operation: str, code: str
+) -> None:
+    deployment.log_in(age=DUE)
+    deployment.account.strict.fail(operation, code)
+
+    with pytest.raises(SomeConnectionsFailed):
+        deployment.invoke({})
+
+
+def test_a_defect_shows_no_text_of_its_own(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = harness.secret(a_version())
+
+    def defective(*_: object, **__: object) -> None:
+        raise ZeroDivisionError(secret)
+
+    monkeypatch.setattr(handler, "refresh_connection", defective)
+
+    with pytest.raises(SomeConnectionsFailed, match=r"^default: try_again$"):
+        deployment.invoke({})
+
+    assert "ZeroDivisionError" in capsys.readouterr().out
