@@ -1,0 +1,86 @@
+# Each target sets itself up; the only thing to install by hand is Python 3.11 to 3.14 ("PYTHON=..." chooses one).
+
+PYTHON ?=
+export PYTHON
+# Nothing of the caller's Python leaks into ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+BIN := .venv/bin
+CHECKED := functions layers tests benchmarks
+# The stamps carry the Python's version, so another one makes the environments anew.
+VERSION := $(shell python=$$(scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
+DEVELOPMENT := .venv/.installed-$(VERSION)
+LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
+PIP_INSTALL := -m pip --disable-pip-version-check install -qq
+
+.PHONY: help demo test lint types unit deployed bench fuzz local stop format lock environments clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: environments ## the main job from deployment to a refreshed token, on this machine
+	@$(BIN)/python -m tests.deployed.demo
+
+test: lint types unit deployed ## everything that must hold: style, types, template, unit tests, deployed stack
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/cfn-lint template.yaml tests/deployed/reader_stack/template.yaml
+	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
+
+types: $(DEVELOPMENT)
+	$(BIN)/mypy $(CHECKED)
+
+unit: $(DEVELOPMENT) ## the tests that need no stack
+	$(BIN)/pytest -q -m "not deployed"
+
+deployed: environments ## the tests of the deployed stack
+	$(BIN)/pytest -q -m deployed
+
+bench: $(DEVELOPMENT) ## measured promises: process start, the reader
+	$(BIN)/python -m benchmarks.start_up
+	$(BIN)/python -m benchmarks.reader
+
+fuzz: $(DEVELOPMENT) ## a long campaign against the token endpoint's answers
+	$(BIN)/python -m benchmarks.fuzz_token_endpoint
+
+local: environments ## the demo's world, left running to play with
+	@$(BIN)/python -m tests.deployed.local_world start
+
+stop: ## end what "make local" started
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tests.deployed.local_world stop; fi
+
+format: $(DEVELOPMENT) ## ruff's formatting and its safe corrections
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# uv resolves for every platform and Python at once, which pip cannot.
+lock: $(DEVELOPMENT) ## pin the newest development tools in requirements/*.txt
+	$(BIN)/python $(PIP_INSTALL) uv
+	for name in dev local-aws; do \
+	    $(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url \
+	        --no-annotate --quiet requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+	done
+
+clean: stop ## remove what the targets made, environments included
+	rm -rf .venv .venv-local-aws .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+environments: ## install what the other targets need
+	@$(MAKE) --silent -j2 $(DEVELOPMENT) $(LOCAL_AWS)
+
+$(DEVELOPMENT): requirements/dev.txt pyproject.toml
+	@echo "Install the development tools in .venv (once; two minutes or so)"
+	@rm -rf .venv
+	@python=$$(scripts/choose-python) && "$$python" -m venv .venv
+	@$(BIN)/python $(PIP_INSTALL) --requirement requirements/dev.txt
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --editable .
+	@touch $@
+
+$(LOCAL_AWS): requirements/local-aws.txt
+	@echo "Install the local AWS in .venv-local-aws (once)"
+	@rm -rf .venv-local-aws
+	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-local-aws
+	@.venv-local-aws/bin/python $(PIP_INSTALL) --requirement requirements/local-aws.txt
+	@touch $@

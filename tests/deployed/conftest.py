@@ -1,0 +1,32 @@
+"""One world for the whole session: starting it takes half a minute, so nothing may depend on having it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.deployed.local_aws import REPOSITORY
+from tests.deployed.world import Run, World, open_world
+
+
+@pytest.fixture(scope="session")
+def empty_world() -> Iterator[World]:
+    """Local AWS and the stand-in for Virtuous, perhaps with nothing deployed."""
+    with open_world(REPOSITORY / ".local" / "test") as world:
+        yield world
+
+
+@pytest.fixture(scope="session")
+def deployed_world(empty_world: World) -> World:
+    """Both stacks deployed and somebody logged in, as by ``virtuous-token login``."""
+    empty_world.deploy()
+    empty_world.deploy_reader()
+    empty_world.log_in()
+    return empty_world
+
+
+@pytest.fixture(scope="session")
+def scheduled_refresh(deployed_world: World) -> Run:
+    """The run in which the schedule found the token due and refreshed it."""
+    return deployed_world.wait_for_the_schedule()

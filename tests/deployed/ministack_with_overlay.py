@@ -1,0 +1,149 @@
+"""MiniStack with the Secrets Manager that AWS documents: ``python -m tests.deployed.ministack_with_overlay``.
+
+MiniStack lets a version be written twice, leaves a label on several versions and gives a secret without a value an
+empty one; the refresher's journal could not be trusted there. So what a write does is decided by the strict Secrets
+Manager of the tests, and MiniStack keeps the state, the wire and the permissions.
+
+It ends when its standard input closes: it outlives whoever started it by no more than a moment, even after a kill. It
+runs in the environment of requirements/local-aws.txt.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.fakes.secrets_manager import (
+    AwsError,
+    Secret,
+    Version,
+    labels_in,
+    move_label,
+    put_version,
+    value_in,
+    version_id_in,
+)
+
+Record = dict[str, Any]
+Asked = Mapping[str, Any]
+
+
+def secret_in(record: Record) -> Secret:
+    """MiniStack's record as the strict Secrets Manager sees it."""
+    return Secret(
+        name=record["Name"],
+        arn=record["ARN"],
+        created_at=datetime.fromtimestamp(record["CreatedDate"], UTC),
+        changed_at=datetime.fromtimestamp(record["LastChangedDate"], UTC),
+        versions={
+            version_id: Version(_value(version), datetime.fromtimestamp(version["CreatedDate"], UTC))
+            for version_id, version in record["Versions"].items()
+        },
+        labels={label: version_id for version_id, version in record["Versions"].items() for label in version["Stages"]},
+    )
+
+
+def keep(secret: Secret, record: Record) -> None:
+    """Writes *secret*'s versions and labels into MiniStack's record."""
+    record["LastChangedDate"] = int(secret.changed_at.timestamp())
+    record["Versions"] = {
+        version_id: {
+            "SecretString": version.value if isinstance(version.value, str) else None,
+            "SecretBinary": base64.b64encode(version.value).decode() if isinstance(version.value, bytes) else None,
+            "CreatedDate": int(version.created_at.timestamp()),
+            "Stages": secret.labels_of(version_id),
+        }
+        for version_id, version in secret.versions.items()
+    }
+
+
+def _value(version: Record) -> str | bytes:
+    text: str | None = version["SecretString"]
+    return base64.b64decode(version["SecretBinary"]) if text is None else text
+
+
+def put(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
+    """PutSecretValue: the new secret, and what the answer says beside the secret's name."""
+    value = value_in(asked)
+    if value is None:
+        raise AwsError("InvalidRequestException", "give SecretString or SecretBinary")
+    version_id = version_id_in(asked)
+    changed = put_version(secret, version_id, value, labels_in(asked), now)
+    return changed, {"VersionId": version_id, "VersionStages": changed.labels_of(version_id)}
+
+
+def move(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
+    """UpdateSecretVersionStage, likewise."""
+    move_to, remove_from = asked.get("MoveToVersionId"), asked.get("RemoveFromVersionId")
+    return move_label(secret, asked["VersionStage"], move_to, remove_from, now), {}
+
+
+def mend(service: Any, provisioners: Any) -> None:
+    """Replaces what writes a secret in MiniStack's service and in its CloudFormation."""
+
+    def strict(
+        decide: Callable[[Secret, Asked, datetime], tuple[Secret, Record]], otherwise: Callable[[Asked], object]
+    ) -> Callable[[Asked], object]:
+        def handle(asked: Asked) -> object:
+            _, record = service._resolve(asked.get("SecretId"))
+            if not record or record["DeletedDate"]:
+                return otherwise(asked)  # MiniStack refuses these as AWS does
+            try:
+                changed, told = decide(secret_in(record), asked, datetime.now(UTC))
+            except AwsError as refusal:
+                return service.error_response_json(refusal.code, refusal.message, 400)
+            keep(changed, record)
+            return service.json_response({"ARN": record["ARN"], "Name": record["Name"], **told})
+
+        return handle
+
+    service._put_secret_value = strict(put, service._put_secret_value)
+    service._update_secret_version_stage = strict(move, service._update_secret_version_stage)
+
+    store_new, create_by_stack = service._store_new_secret, provisioners._sm_secret_create
+
+    def store_new_secret(name: str, **properties: Any) -> object:
+        made = store_new(name, **properties)
+        if properties.get("secret_string") is None and properties.get("secret_binary") is None:
+            service._secrets[name]["Versions"].clear()
+        return made
+
+    def secret_of_a_stack(logical_id: str, properties: Record, stack_name: str) -> tuple[str, Record]:
+        name: str
+        name, attributes = create_by_stack(logical_id, properties, stack_name)
+        if not {"SecretString", "GenerateSecretString"} & properties.keys():
+            service._secrets[name]["Versions"].clear()
+        return name, attributes
+
+    service._store_new_secret = store_new_secret
+    provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]["create"] = secret_of_a_stack
+
+
+def end_with_standard_input() -> None:
+    """Ends this process and the functions' workers once whoever holds the other end of standard input is gone."""
+    while os.read(sys.stdin.fileno(), 4096):  # unbuffered, since a lock held here would spoil an orderly end
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Serves until standard input closes. Must lead a process group of its own, because that ends as a whole."""
+    if os.getpgrp() != os.getpid():
+        sys.exit("start it as the leader of a process group")
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
+    mend(
+        importlib.import_module("ministack.services.secretsmanager"),
+        importlib.import_module("ministack.services.cloudformation.provisioners"),
+    )
+    importlib.import_module("ministack.app").main()
+
+
+if __name__ == "__main__":
+    main()

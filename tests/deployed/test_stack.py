@@ -1,0 +1,229 @@
+"""The stack as deployed: what it makes, what its roles may and may not do, and the main job from end to end."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.deployed.world import READER_STACK, STACK, Run, World
+
+pytestmark = pytest.mark.deployed
+
+PAIR, BEARER = "virtuous/default/tokens", "virtuous/default/bearer"
+
+
+def test_the_bearer_has_the_version_of_the_pair_it_came_from(deployed_world: World) -> None:
+    manager = deployed_world.client("secretsmanager")
+
+    def current(name: str) -> str:
+        version: str = manager.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["VersionId"]
+        return version
+
+    # A run that is under way writes one after the other.
+    deployed_world.wait("both to be the same", lambda: current(PAIR) == current(BEARER) or None, 30)
+
+
+def test_a_reader_may_read_the_bearer_secret_alone(deployed_world: World) -> None:
+    deployed_world.client("secretsmanager").create_secret(Name=f"other/{uuid4()}", SecretString="{}")
+
+    assert deployed_world.reader_reads(BEARER) == "read"
+    assert deployed_world.reader_reads(PAIR) == "AccessDeniedException"
+    assert deployed_world.reader_reads("virtuous/default/login") == "AccessDeniedException"
+    assert deployed_world.reader_reads("virtuous/acme/bearer") == "AccessDeniedException"
+
+
+PAIR_ACTIONS = {"DescribeSecret", "GetSecretValue", "PutSecretValue"}
+BEARER_ACTIONS = {"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"}
+NEVER = {"CreateSecret", "DeleteSecret", "UpdateSecret", "PutResourcePolicy", "TagResource", "RotateSecret"}
+EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        pytest.param(PAIR, PAIR_ACTIONS, id="the stack's pair secret"),
+        pytest.param("virtuous/acme/tokens", PAIR_ACTIONS, id="another connection's pair secret"),
+        pytest.param(BEARER, BEARER_ACTIONS, id="a bearer secret is written and never read"),
+        pytest.param("virtuous/acme/login", {"GetSecretValue"}, id="a login secret is read and never written"),
+        pytest.param("virtuous/acme/other", set(), id="another secret under the prefix"),
+        pytest.param("virtuous-2/acme/tokens", set(), id="a prefix that begins alike"),
+        pytest.param("database/password", set(), id="somebody else's secret"),
+    ],
+)
+def test_the_refresher_may_do_what_it_needs_and_no_more(deployed_world: World, name: str, allowed: set[str]) -> None:
+    arn = f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{name}-a1B2c3"
+
+    simulated = deployed_world.client("iam").simulate_principal_policy(
+        PolicySourceArn=refresher(deployed_world)["Role"],
+        ActionNames=[f"secretsmanager:{action}" for action in sorted(EVERY_ACTION)],
+        ResourceArns=[arn],
+    )["EvaluationResults"]
+
+    granted = {result["EvalActionName"] for result in simulated if result["EvalDecision"] == "allowed"}
+    assert granted == {f"secretsmanager:{action}" for action in allowed}
+
+
+def refresher(world: World) -> Any:
+    return world.client("lambda").get_function_configuration(FunctionName=STACK)
+
+
+def test_the_function_has_time_for_a_sweep_and_reserves_no_concurrency(deployed_world: World) -> None:
+    configuration = refresher(deployed_world)
+
+    assert configuration["Timeout"] == 300
+    assert configuration["Architectures"] == ["arm64"]
+    reserved = deployed_world.client("lambda").get_function_concurrency(FunctionName=STACK)
+    assert "ReservedConcurrentExecutions" not in reserved
+
+
+def test_the_schedule_has_a_window_retries_and_a_place_for_what_it_cannot_deliver(deployed_world: World) -> None:
+    schedule = deployed_world.client("scheduler").get_schedule(Name=STACK)
+
+    assert schedule["State"] == "ENABLED"
+    assert schedule["FlexibleTimeWindow"] == {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 10}
+    assert schedule["Target"]["Arn"] == refresher(deployed_world)["FunctionArn"]
+    assert schedule["Target"]["RetryPolicy"] == {"MaximumRetryAttempts": 10, "MaximumEventAgeInSeconds": 3600}
+    assert schedule["Target"]["DeadLetterConfig"]["Arn"].rpartition(":")[2] in failed_runs(deployed_world)
+
+
+def failed_runs(world: World) -> str:
+    return world.outputs()["FailedRunsQueueUrl"]
+
+
+def test_a_run_that_fails_for_good_is_handed_over(deployed_world: World) -> None:
+    event = {"connections": "not a list"}
+    deployed_world.client("lambda").invoke(
+        FunctionName=STACK, InvocationType="Event", Payload=json.dumps(event).encode()
+    )
+
+    def message() -> Any:
+        queue = deployed_world.client("sqs")
+        (received,) = queue.receive_message(QueueUrl=failed_runs(deployed_world)).get("Messages", [None])
+        return received and json.loads(received["Body"])
+
+    handed_over = deployed_world.wait("the failed run's message", message, 60)
+    assert handed_over["requestPayload"] == event
+    assert handed_over["requestContext"]["approximateInvokeCount"] == 3
+
+
+def test_logs_go_to_a_group_that_forgets(deployed_world: World) -> None:
+    (group,) = deployed_world.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{STACK}")["logGroups"]
+
+    assert group["retentionInDays"] == 90
+    assert refresher(deployed_world)["LoggingConfig"]["LogGroup"] == group["logGroupName"]
+
+
+def test_other_stacks_find_what_they_need_in_parameters(deployed_world: World) -> None:
+    outputs, store = deployed_world.outputs(), deployed_world.client("ssm")
+
+    def parameter(name: str) -> str:
+        value: str = store.get_parameter(Name=name)["Parameter"]["Value"]
+        return value
+
+    assert parameter("/virtuous/reader-layer-arn") == outputs["ReaderLayerArn"]
+    assert parameter("/virtuous/default/reader-policy-arn") == outputs["ReaderPolicyArn"]
+    assert parameter("/virtuous/default/bearer-secret-arn") == outputs["BearerSecretArn"]
+
+
+def test_every_output_names_something_that_exists(deployed_world: World) -> None:
+    outputs, client = deployed_world.outputs(), deployed_world.client
+
+    secret = client("secretsmanager").describe_secret(SecretId=outputs["BearerSecretName"])
+    assert secret["ARN"] == outputs["BearerSecretArn"]
+    client("secretsmanager").describe_secret(SecretId=outputs["PairSecretName"])
+    client("iam").get_policy(PolicyArn=outputs["ReaderPolicyArn"])
+    client("lambda").get_layer_version_by_arn(Arn=outputs["ReaderLayerArn"])
+    client("lambda").get_function(FunctionName=outputs["FunctionName"])
+    client("sqs").get_queue_attributes(QueueUrl=outputs["FailedRunsQueueUrl"])
+    groups = client("logs").describe_log_groups(logGroupNamePrefix=outputs["LogGroupName"])["logGroups"]
+    assert [group["logGroupName"] for group in groups] == [outputs["LogGroupName"]]
+
+
+def test_what_is_deployed_is_small_and_carries_no_boto3(deployed_world: World) -> None:
+    layer = deployed_world.client("lambda").get_layer_version_by_arn(Arn=deployed_world.outputs()["ReaderLayerArn"])
+    built = deployed_world.directory / "build" / "refresher" / "TokenRefresher"
+
+    assert refresher(deployed_world)["CodeSize"] <= 3_000_000
+    assert layer["Content"]["CodeSize"] <= 40_000
+    assert (built / "token_refresher").is_dir()
+    assert not [found.name for found in built.iterdir() if re.match("boto|virtuous", found.name)]
+
+
+def test_every_alarm_says_what_to_run_and_the_command_exists(deployed_world: World) -> None:
+    alarms = deployed_world.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    descriptions = {alarm["AlarmName"]: alarm["AlarmDescription"] for alarm in alarms}
+
+    assert len(descriptions) == 6
+    for name, description in descriptions.items():
+        assert "aws " in description, name
+        for command in re.findall(r"virtuous-token [a-z0-9 -]+", description):
+            deployed_world.run("help", [deployed_world.tool("virtuous-token"), *shlex.split(command)[1:4], "--help"])
+
+
+def test_deploying_again_changes_nothing(deployed_world: World) -> None:
+    before = deployed_world.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+
+    deployed_world.deploy()
+
+    after = deployed_world.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"][0]
+    assert after.get("LastUpdatedTime") == before.get("LastUpdatedTime")
+    assert "No changes to deploy" in (deployed_world.directory / "deploy-refresher.log").read_text()
+
+
+def test_a_second_deployment_with_a_key_of_its_own_leaves_its_secrets_behind(deployed_world: World) -> None:
+    client = deployed_world.client
+    key = client("kms").create_key()["KeyMetadata"]["Arn"]
+    stack = deployed_world.deploy_another("second", KmsKeyArn=key, ConnectionName="acme")
+    manager = client("secretsmanager")
+
+    for kind in ("tokens", "bearer"):
+        assert manager.describe_secret(SecretId=f"second/acme/{kind}")["KmsKeyId"] == key
+        assert not manager.describe_secret(SecretId=f"second/acme/{kind}").get("VersionIdsToStages")
+    client("cloudformation").delete_stack(StackName=stack)
+    client("cloudformation").get_waiter("stack_delete_complete").wait(
+        StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
+    )
+
+    left = manager.list_secrets(Filters=[{"Key": "name", "Values": ["second/"]}])["SecretList"]
+    assert sorted(secret["Name"] for secret in left) == ["second/acme/bearer", "second/acme/tokens"]
+    assert not [found for found in client("lambda").list_functions()["Functions"] if "second" in found["FunctionName"]]
+
+
+# Last, because the schedule fires a minute after it was made: the tests above fill that time.
+
+
+def test_the_schedule_alone_refreshes_a_token_that_is_due(deployed_world: World, scheduled_refresh: Run) -> None:
+    assert scheduled_refresh.is_scheduled
+    assert not any(run.has_refreshed for run in deployed_world.runs() if not run.is_scheduled)
+
+
+def test_a_reader_gets_the_refreshed_token_and_virtuous_accepts_it(
+    deployed_world: World, scheduled_refresh: Run
+) -> None:
+    newest = deployed_world.virtuous.generation
+
+    status, generation = deployed_world.wait(
+        "the new token", lambda: seen if (seen := deployed_world.read_as_reader())[1] >= newest else None
+    )
+
+    assert status == 200
+    assert generation > 1
+
+
+def test_no_log_holds_a_secret(deployed_world: World, scheduled_refresh: Run) -> None:
+    logs = deployed_world.client("logs").get_paginator("filter_log_events")
+    told = "".join(
+        event["message"]
+        for function in (STACK, READER_STACK)
+        for page in logs.paginate(logGroupName=f"/aws/lambda/{function}")
+        for event in page["events"]
+    )
+    told += "".join(log.read_text(errors="replace") for log in deployed_world.directory.glob("*.log"))
+
+    assert "connection checked" in told
+    assert not [secret for secret in deployed_world.virtuous.secrets() if secret in told]
