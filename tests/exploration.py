@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import botocore.exceptions
+
 from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from token_refresher import claim
 from token_refresher.answers import Answer, Granted, Later, NothingSent, Proof, Proved, Refused, Unknown
@@ -140,15 +141,16 @@ def next_step(name: str, replies: tuple[Reply, ...], force: bool = False) -> Ste
 
 
 class Provider(NamedTuple):
-    """Accepts the newest refresh token only, and that one once."""
+    """Accepts the newest refresh token only, and that one once; with *reusable* any that it ever gave out."""
 
     live: int = 1
     sent: tuple[tuple[int, bool], ...] = ()
     logins: int = 0
+    reusable: bool = False
 
     def refresh(self, token: str, now: datetime) -> tuple[Provider, Answer]:
         number = int(token.removeprefix("refresh-"))
-        accepted = number == self.live
+        accepted = self.reusable or number == self.live
         after = self._replace(sent=(*self.sent, (number, accepted)))
         if not accepted:
             return after, Refused("invalid_grant")
@@ -256,8 +258,9 @@ class State:
                 if self.budget.kills:
                     held = refresher.granted and not self.saved(refresher.granted)
                     killed = self._with(i, refresher._replace(outcome="killed", replies=refresher.replies[:1]))
-                    yield f"{name} is killed", replace(
-                        killed, budget=self._spent("kills"), lost=self.lost or bool(held)
+                    yield (
+                        f"{name} is killed",
+                        replace(killed, budget=self._spent("kills"), lost=self.lost or bool(held)),
                     )
         if self.budget.ticks and not any(r.runs and r.deadline < self.now + TICK for r in self.refreshers):
             yield "time passes", replace(self, now=self.now + TICK, budget=self._spent("ticks"))

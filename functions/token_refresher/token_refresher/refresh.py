@@ -103,7 +103,8 @@ def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
     """When *pair* is to be refreshed: once *percent* of its access token's life is over, or up to 5 % of it earlier.
 
     How much earlier depends on the connection's name alone, so that many connections made on one day do not fall due
-    together. None for a pair without a refresh token. A pair that does not say when it was issued is due since ever.
+    together. Whole seconds, as it is stored. None for a pair without a refresh token. A pair that does not say when it
+    was issued is due since ever.
     """
     if pair.refresh_token is None:
         return None
@@ -111,7 +112,7 @@ def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
         return SINCE_EVER
     life = max(pair.expires_at - pair.issued_at, timedelta()) if pair.expires_at else ASSUMED_LIFE
     earlier = int.from_bytes(sha256(connection.encode()).digest()[:4], "big") / 2**32 * 0.05
-    return pair.issued_at + life * (percent / 100 - earlier)
+    return (pair.issued_at + life * (percent / 100 - earlier)).replace(microsecond=0)
 
 
 def refresh_connection(

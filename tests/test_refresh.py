@@ -1,0 +1,832 @@
+"""One connection through the real core and store, against the strict Secrets Manager and a scripted provider."""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.fakes.secrets_manager import StrictSecretsManager
+from token_refresher.answers import (
+    Answer,
+    CodeNeeded,
+    Denied,
+    Granted,
+    Later,
+    Misconfigured,
+    NothingSent,
+    Proof,
+    Proved,
+    Refused,
+    Unclear,
+    Unknown,
+)
+from token_refresher.journal import LABEL, Intent, Outcome, parse_entry
+from token_refresher.ports import CURRENT, PREVIOUS, World
+from token_refresher.refresh import Policy, Result, due_at, refresh_connection
+from token_refresher.secret_store import SecretStore
+from virtuous_token.contract import Bearer, SecretNames, TokenPair
+from virtuous_token.secret_text import SecretText
+
+NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
+DAY = timedelta(days=1)
+NAMES = SecretNames.of("virtuous", "default")
+ORGANIZATION = Proved("77", "Helping Hands", is_enabled=True)
+
+
+@dataclass
+class Virtuous:
+    """Gives the scripted answers in turn, then refuses; strictly rotating where nothing is scripted."""
+
+    world: Scene
+    answers: list[Answer | Callable[[], Answer]] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
+    sent: list[str] = field(default_factory=list)
+    proved: list[str] = field(default_factory=list)
+    live: str = "refresh-1"
+
+    def refresh(self, refresh_token: SecretText) -> Answer:
+        self.sent.append(refresh_token.reveal())
+        return self._next(accepted=refresh_token.reveal() == self.live)
+
+    def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Answer:
+        self.sent.append(f"{username} {password.reveal()}")
+        return self._next(accepted=True)
+
+    def prove(self, access_token: SecretText) -> Proof:
+        self.proved.append(access_token.reveal())
+        return self.proofs.pop(0) if self.proofs else ORGANIZATION
+
+    def _next(self, *, accepted: bool) -> Answer:
+        if self.answers:
+            answer = self.answers.pop(0)
+            return answer() if callable(answer) else answer
+        if not accepted:
+            return Refused("invalid_grant")
+        number = len(self.sent) + 1
+        self.live = f"refresh-{number}"
+        return granted(number, self.world.now)
+
+
+def granted(number: int, at: datetime, **changes: Any) -> Granted:
+    new = Granted(SecretText(f"access-{number}"), SecretText(f"refresh-{number}"), at, at + timedelta(days=15))
+    return replace(new, **changes)
+
+
+class Scene:
+    """A stack with one connection, and a clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.strict = StrictSecretsManager(lambda: self.now)
+        self.client = self.strict.client()
+        self.virtuous = Virtuous(self)
+        self.policy = Policy("https://api.virtuoussoftware.com")
+        for name in NAMES[:2]:
+            self.client.create_secret(Name=name)
+
+    def store_pair(self, value: str) -> str:
+        version: str = self.client.put_secret_value(SecretId=NAMES.pair, SecretString=value)["VersionId"]
+        self.strict.settle()
+        return version
+
+    def store_login(self) -> None:
+        login = json.dumps({"username": "u@x.org", "password": "p w"})
+        self.client.create_secret(Name=NAMES.login, SecretString=login)
+
+    def run(self, *, force: bool = False, seconds: float = 300) -> Result:
+        def pause(seconds: float) -> None:
+            self.now += timedelta(seconds=seconds)
+
+        return refresh_connection(
+            "default",
+            SecretStore(self.client, NAMES),
+            World(self.virtuous, lambda: self.now, pause),
+            self.policy,
+            deadline=self.now + timedelta(seconds=seconds),
+            force=force,
+        )
+
+    def runs(self, times: int, every: timedelta) -> list[str]:
+        outcomes = []
+        for _ in range(times):
+            outcomes.append(str(self.run().outcome))
+            self.now += every
+        return outcomes
+
+    @property
+    def pair(self) -> TokenPair:
+        return TokenPair.parse(str(self.strict.value(NAMES.pair)))
+
+    @property
+    def bearer(self) -> Bearer:
+        return Bearer.parse(str(self.strict.value(NAMES.bearer)))
+
+    @property
+    def in_step(self) -> bool:
+        return self.strict.labels(NAMES.bearer).get(CURRENT) == self.strict.labels(NAMES.pair)[CURRENT]
+
+    def journal(self) -> Intent | Outcome | None:
+        return parse_entry(str(self.strict.value(NAMES.pair, LABEL)))
+
+
+def pair(number: int = 1, *, age: timedelta = timedelta(days=8), **changes: Any) -> TokenPair:
+    made = TokenPair(
+        access_token=SecretText(f"access-{number}"),
+        refresh_token=SecretText(f"refresh-{number}"),
+        issued_at=NOW - age,
+        expires_at=NOW - age + timedelta(days=15),
+        refresh_token_issued_at=NOW - age,
+        refresh_token_expires_at=NOW - age + timedelta(days=365),
+        user_name="u@x.org",
+        organization_id="77",
+        organization_name="Helping Hands",
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def due(scene: Scene) -> Scene:
+    """A published pair that is due."""
+    version = scene.store_pair(pair().to_json())
+    scene.client.put_secret_value(SecretId=NAMES.bearer, SecretString="{}", ClientRequestToken=version)
+    scene.strict.settle()
+    return scene
+
+
+# The main job
+
+
+def test_a_due_pair_is_refreshed_saved_proved_and_published(due: Scene) -> None:
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1"]
+    assert due.virtuous.proved == ["access-2"]
+    assert (due.pair.access_token, due.pair.refresh_token) == (SecretText("access-2"), SecretText("refresh-2"))
+    assert due.bearer.access_token == SecretText("access-2")
+    assert due.in_step
+    assert due.bearer.expires_at == NOW + timedelta(days=15)
+    assert due.bearer.organization_name == "Helping Hands"
+    assert due.bearer.next_refresh_at == due_at(due.pair, "default", 50)
+
+
+def test_the_new_pair_tells_what_it_replaces_and_keeps_what_the_answer_does_not_tell(due: Scene) -> None:
+    before = due.strict.labels(NAMES.pair)[CURRENT]
+    due.run()
+    assert due.pair.replaces == before
+    assert (due.pair.user_name, due.pair.organization_id) == ("u@x.org", "77")
+
+
+def test_the_first_login_is_published_without_a_refresh(scene: Scene) -> None:
+    scene.store_pair(pair(age=timedelta(0)).to_json())
+    assert scene.run().outcome == "recovered"
+    assert scene.virtuous.sent == []
+    assert scene.in_step
+    assert scene.run().outcome == "fresh"
+
+
+def test_a_connection_without_a_pair_needs_a_login(scene: Scene) -> None:
+    assert scene.run().outcome == "login_required"
+    assert scene.strict.versions(NAMES.pair) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome"),
+    [pytest.param(-1, "fresh", id="one second before it is due"), pytest.param(1, "refreshed", id="one second after")],
+)
+def test_the_margin_has_the_right_sign(due: Scene, seconds: float, outcome: str) -> None:
+    at = due_at(due.pair, "default", 50)
+    assert at is not None
+    due.now = at + timedelta(seconds=seconds)
+    assert due.run().outcome == outcome
+
+
+def test_two_runs_missed_in_a_row_leave_days(due: Scene) -> None:
+    at = due_at(due.pair, "default", 50)
+    assert at is not None
+    due.now = at + 2 * timedelta(hours=6)
+    assert due.run().outcome == "refreshed"
+    assert pair().expires_at is not None
+    assert pair().expires_at - due.now > timedelta(days=6)
+
+
+def test_a_forced_run_refreshes_what_is_not_due(scene: Scene) -> None:
+    scene.store_pair(pair(age=timedelta(hours=1)).to_json())
+    scene.run()
+    assert scene.run().outcome == "fresh"
+    assert scene.run(force=True).outcome == "refreshed"
+
+
+@pytest.mark.parametrize("percent", [10, 50, 80])
+def test_connections_made_together_fall_due_apart_and_never_late(percent: int) -> None:
+    made = pair(age=timedelta(0))
+    latest = NOW + timedelta(days=15) * percent / 100
+    instants = {due_at(made, f"connection-{n}", percent) for n in range(1000)}
+    assert len(instants) > 990
+    assert all(at is not None and latest - timedelta(days=0.75) <= at <= latest for at in instants)
+
+
+def test_each_run_reads_the_secret_anew(due: Scene) -> None:
+    """What one invocation knew must not serve the next: a person may have stored another pair in between."""
+    due.run()
+    due.store_pair(pair(7).to_json())
+    due.virtuous.live = "refresh-7"
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-7"]
+
+
+# What an answer lacks
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+def test_an_answer_without_a_refresh_token_keeps_the_old_one_over_two_cycles(due: Scene, rotates: bool) -> None:
+    due.virtuous.answers = [granted(2, NOW, refresh_token=None)]
+    assert due.run().outcome == "refreshed"
+    assert due.pair.refresh_token == SecretText("refresh-1")
+    assert due.pair.refresh_token_issued_at == NOW - timedelta(days=8)
+    due.now += timedelta(days=8)
+    due.virtuous.answers = [granted(3, due.now, refresh_token=SecretText("refresh-3") if rotates else None)]
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-1"]
+    assert due.pair.refresh_token == SecretText("refresh-3" if rotates else "refresh-1")
+
+
+def test_the_newest_refresh_token_is_sent_next(due: Scene) -> None:
+    due.run()
+    due.now += timedelta(days=8)
+    due.run()
+    assert due.virtuous.sent == ["refresh-1", "refresh-2"]
+
+
+def test_an_unusable_access_token_stays_out_and_its_refresh_token_is_saved(due: Scene) -> None:
+    due.virtuous.answers = [granted(2, NOW, access_token=None)]
+    result = due.run()
+    assert result.outcome == "try_again"
+    assert (due.pair.access_token, due.pair.refresh_token) == (SecretText("access-1"), SecretText("refresh-2"))
+    assert due.pair.expires_at == pair().expires_at
+    assert due.in_step
+    due.virtuous.live = "refresh-2"
+    assert due.run().outcome == "refreshed"
+
+
+def test_a_life_that_nobody_knows_is_stored_as_unknown_and_falls_due_soon(due: Scene) -> None:
+    due.virtuous.answers = [granted(2, NOW, expires_at=None, oddities=("expires_in is not a number",))]
+    result = due.run()
+    assert result.outcome == "refreshed"
+    assert "expires_in is not a number" in result.notes
+    assert due.bearer.expires_at is None
+    assert due.run().outcome == "fresh"
+    due.now += timedelta(hours=1)
+    assert due.run().outcome == "refreshed"
+
+
+def test_a_clock_that_is_off_and_a_life_too_short_for_the_schedule_are_reported(due: Scene) -> None:
+    due.policy = replace(due.policy, schedule_interval=timedelta(hours=6))
+    short = {"expires_at": NOW + timedelta(hours=1), "clock_skew": timedelta(minutes=10)}
+    due.virtuous.answers = [granted(2, NOW, **short)]
+    notes = "; ".join(due.run().notes)
+    assert "differs from ours by 600 s" in notes
+    assert "the schedule is too slow" in notes
+
+
+# Answers without a grant
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "recorded"),
+    [
+        pytest.param(Refused("invalid_grant"), "login_required", "refused", id="refused"),
+        pytest.param(CodeNeeded(), "login_required", "code_needed", id="a one-time code is asked for"),
+        pytest.param(Misconfigured("404"), "misconfigured", "misconfigured", id="the request is wrong"),
+        pytest.param(Later("429", throttled=True), "try_again", "throttled", id="throttled"),
+        pytest.param(Later("503"), "try_again", "unreachable", id="in trouble"),
+        pytest.param(NothingSent("connection refused"), "try_again", "unreachable", id="nothing sent"),
+        pytest.param(Unknown("read timeout"), "try_again", "unknown", id="no clear answer"),
+    ],
+)
+def test_an_answer_without_a_grant_is_recorded_and_keeps_the_pair(
+    due: Scene, answer: Answer, outcome: str, recorded: str
+) -> None:
+    before = due.strict.labels(NAMES.pair)[CURRENT]
+    due.virtuous.answers = [answer]
+    assert due.run().outcome == outcome
+    assert due.strict.labels(NAMES.pair)[CURRENT] == before
+    entry = due.journal()
+    assert isinstance(entry, Outcome)
+    assert entry.ended == recorded
+    assert entry.retry_at is not None
+    assert entry.retry_at > due.now
+    assert due.run().outcome == outcome
+    assert len(due.virtuous.sent) == 1
+
+
+def test_retry_after_is_waited_for_across_runs_and_not_inside_one(due: Scene) -> None:
+    due.virtuous.answers = [Later("429", timedelta(seconds=847), throttled=True)]
+    began = due.now
+    due.run()
+    assert due.now == began
+    due.now = began + timedelta(seconds=846)
+    assert due.run().outcome == "try_again"
+    assert len(due.virtuous.sent) == 1
+    due.now = began + timedelta(seconds=847)
+    assert due.run().outcome == "refreshed"
+
+
+def test_an_outage_of_a_day_makes_few_versions_even_on_a_schedule_of_a_minute(due: Scene) -> None:
+    due.virtuous.answers = [NothingSent("connection refused")] * 1440
+    outcomes = due.runs(1440, timedelta(minutes=1))
+    assert set(outcomes) == {"try_again"}
+    assert len(due.strict.versions(NAMES.pair)) <= 70
+    due.virtuous.answers = []
+    due.now += timedelta(hours=1)
+    assert due.run().outcome == "refreshed"
+
+
+def test_a_dead_refresh_token_is_sent_once_a_day_and_so_is_the_password(due: Scene) -> None:
+    due.store_login()
+    due.virtuous.answers = [Refused("invalid_grant")] * 100
+    outcomes = due.runs(24, timedelta(hours=1))
+    assert set(outcomes) == {"login_required"}
+    assert due.virtuous.sent.count("refresh-1") == 1
+    assert due.virtuous.sent.count("u@x.org p w") == 1
+    due.runs(2, timedelta(hours=1))
+    assert due.virtuous.sent.count("refresh-1") == 2
+    assert due.virtuous.sent.count("u@x.org p w") == 2
+
+
+def test_an_operator_may_force_one_try_while_a_login_is_required(due: Scene) -> None:
+    due.virtuous.answers = [Refused("invalid_grant")] * 2
+    due.run()
+    assert due.run().outcome == "login_required"
+    assert due.run(force=True).outcome == "login_required"
+    assert due.virtuous.sent == ["refresh-1", "refresh-1"]
+    assert due.run().outcome == "login_required"
+    assert len(due.virtuous.sent) == 2
+
+
+def test_a_refusal_of_a_pair_that_was_replaced_meanwhile_alarms_nobody(due: Scene) -> None:
+    def replaced_in_flight() -> Answer:
+        due.store_pair(pair(7, age=timedelta(0)).to_json())
+        return Refused("invalid_grant")
+
+    due.virtuous.answers = [replaced_in_flight]
+    assert due.run().outcome == "superseded"
+    assert due.virtuous.sent == ["refresh-1"]
+    assert due.pair.refresh_token == SecretText("refresh-7")
+    assert due.run().outcome == "recovered"
+
+
+# Recovery
+
+
+def with_previous(scene: Scene) -> None:
+    """AWSPREVIOUS holds refresh-1 and AWSCURRENT refresh-2, due and published."""
+    scene.store_pair(pair(1, age=timedelta(days=20)).to_json())
+    scene.store_pair(pair(2).to_json())
+    scene.virtuous.proofs = [ORGANIZATION]
+    scene.virtuous.live = "nothing"
+
+
+def test_the_refresh_token_before_is_tried_once(scene: Scene) -> None:
+    with_previous(scene)
+    assert scene.run().outcome == "login_required"
+    assert scene.virtuous.sent == ["refresh-2", "refresh-1"]
+    scene.now += DAY
+    assert scene.run().outcome == "login_required"
+    assert scene.virtuous.sent == ["refresh-2", "refresh-1", "refresh-2"]
+
+
+def test_the_refresh_token_before_mends_it_where_it_is_reusable(scene: Scene) -> None:
+    with_previous(scene)
+    scene.virtuous.live = "refresh-1"
+    assert scene.run().outcome == "refreshed"
+    assert scene.pair.refresh_token == SecretText("refresh-3")
+    assert scene.in_step
+
+
+def test_the_working_token_before_stays_where_its_answer_brings_no_other(scene: Scene) -> None:
+    with_previous(scene)
+    scene.virtuous.answers = [Refused("invalid_grant"), granted(3, NOW, refresh_token=None)]
+    assert scene.run().outcome == "refreshed"
+    assert scene.pair.refresh_token == SecretText("refresh-1")
+
+
+def test_the_stored_password_is_the_last_resort(scene: Scene) -> None:
+    with_previous(scene)
+    scene.store_login()
+    assert scene.run().outcome == "refreshed"
+    assert scene.virtuous.sent == ["refresh-2", "refresh-1", "u@x.org p w"]
+    assert scene.pair.replaces is None
+    assert scene.in_step
+
+
+def test_a_second_factor_ends_the_password_for_good(scene: Scene) -> None:
+    """Each try sends a message to somebody's phone."""
+    with_previous(scene)
+    scene.store_login()
+    scene.virtuous.answers = [Refused("invalid_grant"), Refused("invalid_grant"), CodeNeeded()]
+    scene.runs(10, DAY)
+    assert scene.virtuous.sent.count("u@x.org p w") == 1
+
+
+def test_a_login_is_not_followed_by_another_within_a_day(due: Scene) -> None:
+    due.store_login()
+    due.virtuous.live = "nothing"
+    assert due.run().outcome == "refreshed"
+    due.virtuous.live = "nothing"
+    assert due.run(force=True).outcome == "login_required"
+    assert due.virtuous.sent.count("u@x.org p w") == 1
+
+
+@pytest.mark.parametrize("value", ["", "{}", "[]", "password", '{"username": "u"}', '{"username": 1, "password": 2}'])
+def test_a_login_secret_that_is_no_login_is_passed_over(due: Scene, value: str) -> None:
+    due.client.create_secret(Name=NAMES.login, SecretString=value or " ")
+    due.virtuous.live = "nothing"
+    assert due.run().outcome == "login_required"
+    assert due.virtuous.sent == ["refresh-1"]
+
+
+def test_a_lost_answer_is_not_repeated_in_the_same_run(due: Scene) -> None:
+    due.virtuous.answers = [Unknown("read timeout")]
+    due.store_login()
+    assert due.run().outcome == "try_again"
+    assert due.virtuous.sent == ["refresh-1"]
+
+
+# Races
+
+
+def test_a_live_claim_of_another_makes_a_run_busy(due: Scene) -> None:
+    nested: list[str] = []
+
+    def another_run_meanwhile() -> Answer:
+        nested.append(str(due.run().outcome))
+        return granted(2, due.now)
+
+    due.virtuous.answers = [another_run_meanwhile]
+    assert due.run().outcome == "refreshed"
+    assert nested == ["busy"]
+    assert due.virtuous.sent == ["refresh-1"]
+
+
+def test_of_eight_runs_at_once_one_sends_and_the_others_end_busy(due: Scene) -> None:
+    others_ended, ended = threading.Event(), queue.SimpleQueue[str]()
+
+    def slow_provider() -> Answer:
+        assert others_ended.wait(30)
+        return granted(2, due.now)
+
+    def run() -> None:
+        ended.put(str(due.run().outcome))
+
+    due.virtuous.answers = [slow_provider]
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    assert [ended.get(timeout=30) for _ in range(7)] == ["busy"] * 7
+    others_ended.set()
+    for thread in threads:
+        thread.join(30)
+    assert ended.get(timeout=30) == "refreshed"
+    assert due.virtuous.sent == ["refresh-1"]
+    assert len(due.strict.versions(NAMES.pair)) == 3
+
+
+def test_a_pair_that_a_person_stores_in_the_middle_stays_current_and_ours_is_kept(due: Scene) -> None:
+    def stored_by_hand() -> Answer:
+        due.store_pair(pair(7, age=timedelta(0)).to_json())
+        return granted(2, due.now)
+
+    due.virtuous.answers = [stored_by_hand]
+    assert due.run().outcome == "superseded"
+    assert due.pair.access_token == SecretText("access-7")
+    kept = TokenPair.parse(str(due.strict.value(NAMES.pair, LABEL)))
+    assert kept.refresh_token == SecretText("refresh-2")
+    assert due.run().outcome == "recovered"
+    assert due.bearer.access_token == SecretText("access-7")
+
+
+def test_a_stale_look_before_the_save_does_not_push_the_new_pair_aside(due: Scene) -> None:
+    due.store_pair(pair(5).to_json())
+    due.virtuous.live = "refresh-5"
+    due.strict._earlier.clear()
+    due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(6).to_json())
+    due.virtuous.live = "refresh-6"
+    looks = iter([0, 1, 1, 0])
+    due.strict.choose_view = lambda operation, name, count: (
+        min(next(looks, 0), count - 1) if operation == "DescribeSecret" and name == NAMES.pair else 0
+    )
+    assert due.run().outcome == "refreshed"
+    assert due.pair.refresh_token == SecretText("refresh-2")
+
+
+def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> None:
+    """Clocks can be wrong by more than the grace: the slot is closed, and the answer is in hand."""
+
+    def closed_meanwhile() -> Answer:
+        due.now += timedelta(hours=1)
+        due.virtuous.answers = [Unknown("read timeout")]
+        due.run()
+        due.now -= timedelta(hours=1)
+        return granted(2, due.now)
+
+    due.virtuous.answers = [closed_meanwhile]
+    assert due.run().outcome == "refreshed"
+    assert due.pair.refresh_token == SecretText("refresh-2")
+    assert due.in_step
+
+
+# Time
+
+
+def test_nothing_is_sent_that_could_not_be_saved(due: Scene) -> None:
+    writes = due.strict.writes(NAMES.pair)
+    assert due.run(seconds=89).outcome == "postponed"
+    assert due.virtuous.sent == []
+    assert due.strict.writes(NAMES.pair) == writes
+    assert due.run(seconds=91).outcome == "refreshed"
+
+
+def test_a_claim_that_takes_too_long_sends_nothing_and_blocks_nobody(due: Scene) -> None:
+    due.strict.after = lambda operation, params, name: (
+        setattr(due, "now", due.now + timedelta(seconds=250)) if operation == "PutSecretValue" else None
+    )
+    assert due.run().outcome == "try_again"
+    assert due.virtuous.sent == []
+    due.strict.after = None
+    due.now += timedelta(minutes=1)
+    assert due.run().outcome == "refreshed"
+
+
+def test_saving_survives_throttling_and_makes_one_version(due: Scene) -> None:
+    def throttled() -> Answer:
+        due.strict.fail("PutSecretValue", "ThrottlingException", times=2)
+        return granted(2, due.now)
+
+    due.virtuous.answers = [throttled]
+    before = len(due.strict.versions(NAMES.pair))
+    assert due.run().outcome == "refreshed"
+    assert len(due.strict.versions(NAMES.pair)) == before + 2
+
+
+def test_a_save_that_never_works_is_no_success_and_says_what_comes_next(due: Scene) -> None:
+    def denied() -> Answer:
+        due.strict.fail("PutSecretValue", "InternalServiceError", times=10_000)
+        return granted(2, due.now)
+
+    due.virtuous.answers = [denied]
+    result = due.run()
+    assert result.outcome == "try_again"
+    assert result.pair_at_risk
+    assert "could not be saved" in result.reason
+    assert "the next run" in result.reason
+    assert due.now - NOW > timedelta(seconds=290)
+
+
+# Proof
+
+
+@pytest.mark.parametrize(
+    "proof", [pytest.param(Denied("401"), id="refused"), pytest.param(Denied("403"), id="forbidden")]
+)
+def test_a_token_that_virtuous_refuses_is_saved_but_not_published(due: Scene, proof: Proof) -> None:
+    before = due.strict.labels(NAMES.bearer)[CURRENT]
+    due.virtuous.proofs = [proof]
+    assert due.run().outcome == "unproven"
+    assert due.pair.refresh_token == SecretText("refresh-2")
+    assert due.strict.labels(NAMES.bearer)[CURRENT] == before
+
+
+def test_an_unproven_pair_is_proved_again_by_each_run_and_published_when_it_works(due: Scene) -> None:
+    due.virtuous.proofs = [Denied("401"), Denied("401")]
+    assert due.runs(3, timedelta(hours=6)) == ["unproven", "unproven", "recovered"]
+    assert due.virtuous.sent == ["refresh-1"]
+    assert due.in_step
+
+
+def test_an_unproven_pair_is_refreshed_once_a_day(due: Scene) -> None:
+    due.virtuous.proofs = [Denied("401")] * 100
+    due.runs(13, timedelta(hours=6))
+    assert due.virtuous.sent == ["refresh-1", "refresh-2", "refresh-3", "refresh-4"]
+
+
+@pytest.mark.parametrize("proof", [pytest.param(Unclear("502"), id="trouble"), pytest.param(ORGANIZATION, id="proved")])
+def test_a_token_is_published_unless_it_is_refused(due: Scene, proof: Proof) -> None:
+    due.virtuous.proofs = [proof]
+    assert due.run().outcome == "refreshed"
+    assert due.in_step
+
+
+def test_another_organisation_and_a_disabled_one_are_reported(due: Scene) -> None:
+    due.virtuous.proofs = [Proved("78", "Other", is_enabled=False)]
+    notes = "; ".join(due.run().notes)
+    assert "the organisation changed" in notes
+    assert "disabled" in notes
+    assert due.pair.organization_id == "77"
+
+
+def test_a_pasted_pair_learns_its_organisation_at_its_first_refresh(scene: Scene) -> None:
+    scene.store_pair('{"access_token": "access-1", "refresh_token": "refresh-1"}')
+    assert scene.run().outcome == "refreshed"
+    assert (scene.pair.organization_id, scene.pair.organization_name) == ("77", "Helping Hands")
+
+
+def test_a_pair_pasted_with_its_dates_learns_it_too(due: Scene) -> None:
+    version = due.store_pair(pair(organization_id=None, organization_name=None).to_json())
+    due.client.put_secret_value(SecretId=NAMES.bearer, SecretString="{}", ClientRequestToken=version)
+    due.run()
+    assert due.pair.organization_id == "77"
+
+
+# Publishing
+
+
+def test_a_run_killed_before_publishing_is_finished_by_the_next(due: Scene) -> None:
+    due.store_pair(pair(2, age=timedelta(0)).to_json())
+    assert due.run().outcome == "recovered"
+    assert due.virtuous.sent == []
+    assert due.in_step
+
+
+def test_the_bearer_follows_an_operator_who_moves_the_pair_back(due: Scene) -> None:
+    first = due.strict.labels(NAMES.pair)[CURRENT]
+    due.run()
+    second = due.strict.labels(NAMES.pair)[CURRENT]
+    due.now += timedelta(hours=2)
+    due.client.update_secret_version_stage(
+        SecretId=NAMES.pair, VersionStage=CURRENT, MoveToVersionId=first, RemoveFromVersionId=second
+    )
+    due.strict.settle()
+    # The old pair is due at once: its spent token is refused, and the newer one, now AWSPREVIOUS, mends it.
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-1", "refresh-2"]
+    assert due.in_step
+
+
+def test_moving_the_pair_back_at_once_waits_until_it_cannot_be_a_stale_read(due: Scene) -> None:
+    first = due.strict.labels(NAMES.pair)[CURRENT]
+    due.run()
+    second = due.strict.labels(NAMES.pair)[CURRENT]
+    due.client.update_secret_version_stage(
+        SecretId=NAMES.pair, VersionStage=CURRENT, MoveToVersionId=first, RemoveFromVersionId=second
+    )
+    due.now += timedelta(minutes=10)
+    assert due.run().outcome == "recovered"
+    assert due.strict.labels(NAMES.bearer)[CURRENT] == first
+    assert due.virtuous.sent == ["refresh-1"]
+    due.now += timedelta(hours=1)
+    assert due.run().outcome == "refreshed"
+
+
+# Old and odd secrets
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(" ", id="empty"),
+        pytest.param("{}", id="an empty object"),
+        pytest.param("s3cret-plaintext", id="plain text"),
+        pytest.param('["a"]', id="a list"),
+        pytest.param("null", id="null"),
+        pytest.param('{"access_token": "a b"}', id="a token that cannot be a header"),
+        pytest.param('{"access_token": 7, "refresh_token": "r"}', id="a token that is a number"),
+        pytest.param('{"access_token": "s3cret', id="cut off"),
+        pytest.param("[" * 100_000, id="deeply nested"),
+    ],
+)
+def test_a_secret_that_is_no_pair_is_told_without_its_value(scene: Scene, value: str) -> None:
+    scene.client.put_secret_value(SecretId=NAMES.pair, SecretString=value[:60_000])
+    result = scene.run()
+    assert result.outcome == "misconfigured"
+    assert "the pair secret" in result.reason
+    assert "s3cret" not in result.reason
+    assert scene.virtuous.sent == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param('{"access_token": "access-1", "refresh_token": "refresh-1"}', id="two tokens alone"),
+        pytest.param(
+            '{"access_token": " \\"access-1\\"\\n", "refresh_token": "\'refresh-1\' "}', id="quotes and newlines"
+        ),
+        pytest.param('{"access_token": "access-1", "refresh_token": "refresh-1", "expires_at": "soon"}', id="odd date"),
+        pytest.param('{"access_token": "access-1", "refresh_token": "refresh-1", "expires_at": 12}', id="a number"),
+    ],
+)
+def test_a_pair_that_a_person_pasted_is_published_and_refreshed_at_once(scene: Scene, value: str) -> None:
+    scene.store_pair(value)
+    assert scene.run().outcome == "refreshed"
+    assert scene.virtuous.sent == ["refresh-1"]
+    assert scene.in_step
+
+
+def test_an_api_key_is_published_and_never_refreshed(scene: Scene) -> None:
+    scene.store_pair('{"access_token": "v_key"}')
+    assert scene.run().outcome == "recovered"
+    assert scene.run(force=True).outcome == "fresh"
+    assert scene.virtuous.sent == []
+
+
+def test_an_access_token_that_ended_with_nothing_to_refresh_it_needs_a_login(scene: Scene) -> None:
+    scene.store_pair(pair(refresh_token=None, age=timedelta(days=14)).to_json())
+    scene.run()
+    scene.now += 2 * DAY
+    assert scene.run().outcome == "login_required"
+
+
+def test_unknown_keys_survive(scene: Scene) -> None:
+    stored = json.loads(pair().to_json()) | {"note": "from the board", "future": {"a": [1]}}
+    scene.store_pair(json.dumps(stored))
+    assert scene.run().outcome == "refreshed"
+    written = json.loads(scene.strict.value(NAMES.pair))
+    assert (written["note"], written["future"]) == ("from the board", {"a": [1]})
+
+
+def test_a_label_from_elsewhere_under_refreshing_blocks_nothing(due: Scene) -> None:
+    due.client.put_secret_value(SecretId=NAMES.pair, SecretString="by hand", VersionStages=[LABEL])
+    assert due.run().outcome == "refreshed"
+
+
+def test_a_pending_version_of_another_tool_blocks_nothing(due: Scene) -> None:
+    due.client.put_secret_value(SecretId=NAMES.pair, SecretString="{}", VersionStages=["AWSPENDING"])
+    assert due.run().outcome == "refreshed"
+
+
+def test_a_missing_awsprevious_is_no_obstacle_to_recovery(due: Scene) -> None:
+    assert PREVIOUS not in due.strict.labels(NAMES.pair)
+    due.virtuous.live = "nothing"
+    assert due.run().outcome == "login_required"
+
+
+def test_a_version_id_that_a_person_chose_will_do(scene: Scene) -> None:
+    chosen = "stored-by-hand-on-a-monday-morning"
+    scene.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair().to_json(), ClientRequestToken=chosen)
+    assert scene.run().outcome == "refreshed"
+    assert scene.pair.replaces == chosen
+
+
+def spoil_deleted(scene: Scene) -> None:
+    scene.client.delete_secret(SecretId=NAMES.pair)
+
+
+def spoil_replica(scene: Scene) -> None:
+    scene.strict.make_replica(NAMES.pair)
+
+
+def spoil_kms(scene: Scene) -> None:
+    scene.strict.refuse_kms(NAMES.pair, "kms:GenerateDataKey")
+
+
+def spoil_bearer(scene: Scene) -> None:
+    scene.client.delete_secret(SecretId=NAMES.bearer)
+
+
+def spoil_missing(scene: Scene) -> None:
+    scene.client.delete_secret(SecretId=NAMES.pair, ForceDeleteWithoutRecovery=True)
+
+
+def spoil_full(scene: Scene) -> None:
+    for number in range(200 - len(scene.strict.versions(NAMES.pair))):
+        try:
+            scene.client.put_secret_value(SecretId=NAMES.pair, SecretString=str(number), VersionStages=["FILLING"])
+        except scene.client.exceptions.LimitExceededException:
+            return
+
+
+@pytest.mark.parametrize(
+    ("spoil", "outcome"),
+    [
+        pytest.param(spoil_deleted, "misconfigured", id="marked for deletion"),
+        pytest.param(spoil_missing, "misconfigured", id="not there"),
+        pytest.param(spoil_replica, "misconfigured", id="a replica"),
+        pytest.param(spoil_kms, "misconfigured", id="KMS refuses to encrypt"),
+        pytest.param(spoil_bearer, "misconfigured", id="the bearer secret is marked for deletion"),
+        pytest.param(spoil_full, "try_again", id="a hundred versions within a day"),
+    ],
+)
+def test_a_secret_that_cannot_be_written_is_known_before_anything_is_spent(
+    due: Scene, spoil: Callable[[Scene], None], outcome: str
+) -> None:
+    spoil(due)
+    result = due.run()
+    assert result.outcome == outcome
+    assert NAMES.pair in result.reason or NAMES.bearer in result.reason
+    assert due.virtuous.sent == []
+
+
+def test_results_hold_no_secret(due: Scene) -> None:
+    secrets = ["access-1", "access-2", "refresh-1", "refresh-2"]
+    shown: Iterable[str] = (repr(due.run()), repr(due.pair), str(due.bearer), f"{due.pair.access_token}")
+    assert not [secret for secret in secrets for text in shown if secret in text]
