@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import botocore.exceptions
 
@@ -123,20 +124,18 @@ def next_step(name: str, replies: tuple[Reply, ...], force: bool = False) -> Ste
     """The real code's next call after *replies*, or its outcome."""
     replay = _Replay(replies)
     numbers = iter(range(100))
-    kept, claim.uuid4 = claim.uuid4, lambda: f"{name}-{next(numbers)}"  # type: ignore[assignment, return-value]
     try:
-        result = refresh_connection(
-            "default",
-            SecretStore(replay, NAMES),  # type: ignore[arg-type]
-            World(replay, replay.now, replay.pause),
-            Policy("https://api.virtuoussoftware.com"),
-            deadline=replies[0].at + INVOCATION,
-            force=force,
-        )
+        with patch.object(claim, "uuid4", lambda: f"{name}-{next(numbers)}"):  # the one thing that is random
+            result = refresh_connection(
+                "default",
+                SecretStore(replay, NAMES),  # type: ignore[arg-type]
+                World(replay, replay.now, replay.pause),
+                Policy("https://api.virtuoussoftware.com"),
+                deadline=replies[0].at + INVOCATION,
+                force=force,
+            )
     except _NextStep as stop:
         return stop.step
-    finally:
-        claim.uuid4 = kept
     return result.outcome
 
 
@@ -299,7 +298,9 @@ class State:
                 yield f"meets {missed.reason} before it is served", failed._replied(i, missed)
 
     def _calls(self, i: int, operation: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
-        params = {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
+        params: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()
+        }
         told = f"{operation} {params.get('VersionStages', '')}{params.get('SecretId', '').rpartition('/')[2]}"
         yield told, self._called(i, operation, params)
         if operation == "DescribeSecret" and self.budget.stale_reads:
@@ -386,9 +387,7 @@ def broken_in_the_end(state: State) -> str | None:
     """What may not be left once nobody runs any more and three more runs were not disturbed."""
     after, outcomes = undisturbed(state, (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70)))
     told = f"{outcomes}"
-    if not after.lost and str(after.pair().refresh_token and after.pair().refresh_token.reveal()) != (
-        f"refresh-{after.provider.live}"
-    ):
+    if not after.lost and after.pair().refresh_token != SecretText(f"refresh-{after.provider.live}"):
         return f"the live refresh token is lost: {told}"
     if after.strict.labels(NAMES.bearer).get(CURRENT) != after.strict.labels(NAMES.pair)[CURRENT]:
         return f"the bearer is out of step: {told}"

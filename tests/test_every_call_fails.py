@@ -134,11 +134,8 @@ def test_an_undisturbed_refresh_makes_nine_calls_and_three_writes() -> None:
     ]
 
 
-CASES = [
-    pytest.param(number, way, id=f"{number + 1} {call}, {way}")
-    for number, call in enumerate(CALLS)
-    for way in WAYS.get(call, WAYS["aws"])
-]
+FAILURES = [(number, way) for number, call in enumerate(CALLS) for way in WAYS.get(call, WAYS["aws"])]
+CASES = [pytest.param(number, way, id=f"{number + 1} {CALLS[number]}, {way}") for number, way in FAILURES]
 
 
 def after_failure(number: int, way: str, *, login: bool = False, reusable: bool = False) -> State:
@@ -191,9 +188,7 @@ def test_one_failing_call_ends_in_a_working_pair_where_anything_can_mend_it(
 
 
 def test_only_a_lost_answer_or_a_kill_with_the_answer_in_hand_is_excused() -> None:
-    excused = {
-        (CALLS[number], way) for number, way in (case.values for case in CASES) if after_failure(number, way).lost
-    }
+    excused = {(CALLS[number], way) for number, way in FAILURES if after_failure(number, way).lost}
     assert excused == {
         ("refresh", "timed out, effect done"),
         ("refresh", "killed after"),
