@@ -27,6 +27,7 @@ from .login import store_login
 from .ports import RefreshError, World
 from .refresh import REFRESH_TOKEN_LIFE
 from .secret_store import SecretStore, make_client
+from .settings import is_safe_address
 from .token_endpoint import TokenEndpoint
 
 __all__ = ["main", "run"]
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--base-url",
         default="https://api.virtuoussoftware.com",
+        type=_address,
         help="the stack's VirtuousBaseUrl parameter (default: %(default)s)",
     )
     commands = parser.add_subparsers(dest="command", required=True)
@@ -91,6 +93,12 @@ def _connection(name: str) -> str:
     if not CONNECTION_NAME.fullmatch(name):
         raise argparse.ArgumentTypeError("lower-case letters, digits and hyphens only")
     return name
+
+
+def _address(url: str) -> str:
+    if not is_safe_address(url.rstrip("/")):
+        raise argparse.ArgumentTypeError("https://host (http only for loopback), without a path, user or query")
+    return url.rstrip("/")
 
 
 def _login(arguments: argparse.Namespace) -> None:

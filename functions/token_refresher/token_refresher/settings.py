@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-__all__ = ["InvalidSettings", "Settings"]
+__all__ = ["InvalidSettings", "Settings", "is_safe_address"]
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 # Nothing else may be in an address: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
@@ -41,7 +41,7 @@ class Settings:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+=.@-]*(/[A-Za-z0-9_+=.@-]+)*", prefix):
             wrong.append("SECRET_PREFIX must be letters, digits and _+=.@- in parts that a slash separates")
         base_url = environment.get("VIRTUOUS_BASE_URL", "https://api.virtuoussoftware.com").rstrip("/")
-        if not _is_safe(base_url):
+        if not is_safe_address(base_url):
             wrong.append(
                 "VIRTUOUS_BASE_URL must be https://host (http only for loopback), without a path, user or query"
             )
@@ -56,8 +56,8 @@ class Settings:
         return cls(prefix, base_url, int(percent), kms_key_arn, _interval(environment.get("SCHEDULE_EXPRESSION", "")))
 
 
-def _is_safe(url: str) -> bool:
-    """True for an address that tokens and passwords may be sent to."""
+def is_safe_address(url: str) -> bool:
+    """True for an address that tokens and passwords may be sent to: https, or http on loopback, and a host alone."""
     if not _ADDRESS.fullmatch(url):
         return False
     try:
