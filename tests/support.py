@@ -9,7 +9,7 @@ import io
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -153,6 +153,7 @@ class Deployment:
     harness: LeakHarness
     function_exists: bool = True
     invoked_with: list[object] = field(default_factory=list)
+    _log: io.StringIO = field(default_factory=io.StringIO, repr=False)
 
     def invoke(self, event: object, context: Context | None = None) -> dict[str, Any]:
         """One invocation in this process; what the handler raises comes out. The libraries' logs are watched too."""
@@ -177,6 +178,19 @@ class Deployment:
         self.account.publish(version, pair, connection)
         return version
 
+    def invoke_as_lambda_does(self, event: object) -> tuple[object, bool]:
+        """The payload that a caller gets, and whether the function failed. What it prints is kept from the caller."""
+        with redirect_stdout(self._log):
+            try:
+                told: object = self.invoke(event)
+                failed = False
+            except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
+                self.harness.watch(error)
+                told = {"errorMessage": str(error), "errorType": type(error).__name__}
+                failed = True
+        self.harness.watch(self._log.getvalue(), "the function's log")
+        return told, failed
+
     def answer_invocations(self) -> None:
         """From here on boto3's Lambda client reaches the function: Lambda's Invoke, as the service answers it."""
 
@@ -187,14 +201,8 @@ class Deployment:
                     "Error": {"Code": "ResourceNotFoundException", "Message": "Function not found"},
                     "ResponseMetadata": {"HTTPStatusCode": 404},
                 }
-            told: object
-            failure: dict[str, str] = {}
-            try:
-                told = self.invoke(json.loads(params["body"]))
-            except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
-                self.harness.watch(error)
-                told = {"errorMessage": str(error), "errorType": type(error).__name__}
-                failure = {"FunctionError": "Unhandled"}
+            told, failed = self.invoke_as_lambda_does(json.loads(params["body"]))
+            failure = {"FunctionError": "Unhandled"} if failed else {}
             payload = io.BytesIO(json.dumps(told).encode())
             return _http(200), {"StatusCode": 200, "Payload": payload, **failure}
 
