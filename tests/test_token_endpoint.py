@@ -1,0 +1,556 @@
+"""One request to Virtuous through a real socket: what is sent, and that every way it can end is a result in time."""
+
+import gzip
+import http.client
+import logging
+import socket
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes import virtuous as fake
+from tests.fakes.relay import Relay, certificate
+from tests.fakes.virtuous import Step, Virtuous
+from tests.leak_harness import LeakHarness
+from token_refresher.answers import (
+    Answer,
+    CodeNeeded,
+    Denied,
+    Granted,
+    Later,
+    Misconfigured,
+    NothingSent,
+    Proved,
+    Refused,
+    Unclear,
+    Unknown,
+)
+from token_refresher.token_endpoint import LARGEST_BODY, REQUEST_SECONDS, TokenEndpoint
+from virtuous_token.secret_text import SecretText
+
+NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
+SHORT = 0.4  # seconds: the bound of a request where a test waits for it to be reached
+SLACK = 2.0  # what a busy machine may add to it
+HOST = "virtuous.test"
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture
+def virtuous() -> Iterator[Virtuous]:
+    with Virtuous(now=NOW.timestamp) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def endpoint(virtuous: Virtuous) -> TokenEndpoint:
+    return endpoint_of(virtuous.base_url)
+
+
+def endpoint_of(base_url: str, **settings: Any) -> TokenEndpoint:
+    return TokenEndpoint(base_url, clock=lambda: NOW, **settings)
+
+
+def log_in(endpoint: TokenEndpoint, virtuous: Virtuous) -> Answer:
+    return endpoint.log_in(virtuous.user, SecretText(virtuous.password))
+
+
+def refresh(endpoint: TokenEndpoint, virtuous: Virtuous) -> Answer:
+    """A refresh with a refresh token that the stand-in issued."""
+    return endpoint.refresh(SecretText(str(virtuous.issue_pair()["refresh_token"])))
+
+
+class TestWhatIsSent:
+    def test_a_refresh_is_one_url_encoded_post(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        token = str(virtuous.issue_pair()["refresh_token"])
+        assert isinstance(endpoint.refresh(SecretText(token)), Granted)
+        [request] = virtuous.requests
+        assert (request.method, request.path) == ("POST", "/Token")
+        assert request.form() == {"grant_type": "refresh_token", "refresh_token": token}
+        headers = {name.lower(): value for name, value in request.headers}
+        assert headers.pop("host") == f"127.0.0.1:{virtuous.port}"
+        assert headers.pop("content-length") == str(len(request.body))
+        assert headers == {
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "connection": "close",
+            "content-type": "application/x-www-form-urlencoded",
+            "user-agent": "virtuous-token-refresher/1.0.0",
+        }
+
+    def test_the_user_agent_names_the_released_version(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+        endpoint.prove(SecretText("access-1"))
+        assert virtuous.requests[0].header("User-Agent") == f"virtuous-token-refresher/{project['version']}"
+
+    def test_a_login_with_a_code_names_it_otp(self) -> None:
+        with Virtuous(two_factor=True, now=NOW.timestamp) as virtuous:
+            endpoint = endpoint_of(virtuous.base_url)
+            assert log_in(endpoint, virtuous) == CodeNeeded()
+            code = SecretText(virtuous.last_code)
+            assert isinstance(endpoint.log_in(virtuous.user, SecretText(virtuous.password), code), Granted)
+            assert [sorted(request.form()) for request in virtuous.requests] == [
+                ["grant_type", "password", "username"],
+                ["grant_type", "otp", "password", "username"],
+            ]
+
+    @pytest.mark.parametrize(
+        ("username", "password"),
+        [
+            pytest.param("a+b@x.org", "plus+sign", id="plus signs"),
+            pytest.param("me@x.org", "a&b=c;d%e", id="the form's own signs"),
+            pytest.param("me@x.org", "quo\"te 'tick' <tag>", id="quotes and angle brackets"),
+            pytest.param("me@x.org", "  blanks at the ends  ", id="blanks at the ends"),
+            pytest.param("me@x.org", "already %2B encoded", id="what looks encoded is encoded again"),
+            pytest.param("zoë@x.org", "pässwörd-€", id="accents"),
+            pytest.param("me@x.org", "smile-\U0001f600-smile", id="an emoji"),
+            pytest.param("me@x.org", "line\nend\tand\x00nul", id="control characters"),
+        ],
+    )
+    def test_what_is_decoded_is_what_was_typed(self, username: str, password: str) -> None:
+        with Virtuous(users={username: password}, now=NOW.timestamp) as virtuous:
+            assert isinstance(endpoint_of(virtuous.base_url).log_in(username, SecretText(password)), Granted)
+            [request] = virtuous.requests
+            assert request.form() == {"grant_type": "password", "username": username, "password": password}
+            assert b"+" not in request.body
+
+    def test_a_lone_surrogate_is_refused_unsent(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+    ) -> None:
+        password = harness.secret("password-\udce9")
+        wrong = Misconfigured("a credential holds a character that is none")
+        assert endpoint.log_in("me@x.org", SecretText(password)) == wrong
+        assert endpoint.refresh(SecretText("refresh-\ud800")) == wrong
+        assert virtuous.requests == []
+
+    def test_cookies_are_neither_kept_nor_sent(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        virtuous.script(fake.headers({"Set-Cookie": "session=cookie-4711; Path=/"}))
+        log_in(endpoint, virtuous)
+        log_in(endpoint, virtuous)
+        assert [request.header("Cookie") for request in virtuous.requests] == [None, None]
+
+    def test_the_proof_is_one_get_with_the_token_in_its_header(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous
+    ) -> None:
+        token = str(virtuous.issue_pair()["access_token"])
+        assert endpoint.prove(SecretText(token)) == Proved("4711", "Example Relief", True)
+        [request] = virtuous.requests
+        assert (request.method, request.path, request.body) == ("GET", "/api/Organization/Current", b"")
+        assert request.header("Authorization") == f"Bearer {token}"
+
+    @pytest.mark.parametrize("token", ["two words", "line\nend", '"quoted"', "'ticked'", "ümlaut", "half\ud800", ""])
+    def test_a_token_that_no_header_may_carry_is_denied_unsent(
+        self, token: str, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+    ) -> None:
+        harness.secret(token)
+        denied = harness.watch(endpoint.prove(SecretText(token)))
+        assert denied == Denied("the access token holds a character that no header may carry")
+        assert virtuous.requests == []
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_a_redirect_is_not_followed(self, status: int, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        with Virtuous() as elsewhere:
+            redirect = fake.redirect(f"{elsewhere.base_url}/Token", status)
+            virtuous.script(redirect, redirect)
+            virtuous.script_organization(redirect)
+            assert refresh(endpoint, virtuous) == Misconfigured(f"HTTP {status}")
+            assert log_in(endpoint, virtuous) == Misconfigured(f"HTTP {status}")
+            assert endpoint.prove(SecretText("access-1")) == Unclear(f"HTTP {status}")
+            assert elsewhere.requests == []
+        assert len(virtuous.requests) == 3
+
+
+WAYS_TO_END = [
+    pytest.param(fake.refused(), Refused("invalid_grant"), id="refused"),
+    pytest.param(fake.refused("invalid_request"), Refused("invalid_request"), id="refused as invalid_request"),
+    pytest.param(fake.reply(401, "no"), Refused("HTTP 401"), id="401 in plain text"),
+    pytest.param(fake.refused("invalid_client"), Misconfigured("invalid_client"), id="no such client"),
+    pytest.param(fake.reply(404, "<html>"), Misconfigured("HTTP 404"), id="404"),
+    pytest.param(fake.code_needed(), CodeNeeded(), id="a code is asked for"),
+    pytest.param(fake.throttled(847), Later("HTTP 429", timedelta(seconds=847), throttled=True), id="throttled"),
+    pytest.param(fake.bad_gateway(), Unknown("HTTP 502"), id="a proxy's 502"),
+    pytest.param(fake.bad_gateway(granted=True), Unknown("HTTP 502"), id="a proxy's 502 after the grant"),
+    pytest.param(fake.answer_lost("reset"), Unknown("the connection broke before the answer"), id="lost by a reset"),
+    pytest.param(fake.answer_lost("closed"), Unknown("the connection broke before the answer"), id="lost by a close"),
+    pytest.param(fake.unprocessed("reset"), Unknown("the connection broke before the answer"), id="unprocessed"),
+    pytest.param(fake.truncated(), Unknown("HTTP 200 cut short"), id="truncated"),
+    pytest.param(fake.truncated(chunked=True), Unknown("HTTP 200 cut short"), id="truncated in a chunk"),
+    pytest.param(fake.truncated(how="reset"), Unknown("HTTP 200 cut short"), id="truncated by a reset"),
+    pytest.param(fake.truncated(0), Unknown("HTTP 200 cut short"), id="truncated after the head"),
+    pytest.param(fake.raw(b""), Unknown("the connection broke before the answer"), id="nothing at all"),
+    pytest.param(fake.raw(b"SSH-2.0-x\r\n"), Unknown("the connection broke before the answer"), id="another protocol"),
+    pytest.param(fake.raw(b"HTTP/1.1 99"), Unknown("the connection broke before the answer"), id="no status of HTTP"),
+    pytest.param(
+        fake.raw(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n{}"),
+        Unknown("the connection broke before the answer"),
+        id="too many headers",
+    ),
+    pytest.param(
+        fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000),
+        Unknown("the connection broke before the answer"),
+        id="too long a header",
+    ),
+    pytest.param(
+        fake.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
+        Unknown("HTTP 200 cut short"),
+        id="no size of a chunk",
+    ),
+    pytest.param(fake.raw(b"HTTP/1.1 101 Switching\r\n\r\n"), Unknown("HTTP 101"), id="another protocol offered"),
+]
+
+
+class TestHowItEnds:
+    @pytest.mark.parametrize(("step", "expected"), WAYS_TO_END)
+    @pytest.mark.parametrize("send", [refresh, log_in])
+    def test_each_way_to_end_is_a_result_of_one_post(
+        self,
+        step: Step,
+        expected: Answer,
+        send: Callable[[TokenEndpoint, Virtuous], Answer],
+        endpoint: TokenEndpoint,
+        virtuous: Virtuous,
+    ) -> None:
+        virtuous.script(step)
+        assert send(endpoint, virtuous) == expected
+        assert len(virtuous.token_requests) == 1
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            pytest.param(fake.answer_lost("hang"), id="no answer"),
+            pytest.param(fake.late(SHORT * 3), id="a late answer"),
+            pytest.param(fake.drip(SHORT / 4, head=True), id="a dripping head"),
+            pytest.param(fake.drip(SHORT / 4), id="a dripping body"),
+            pytest.param(fake.truncated(how="hang"), id="a body that stops"),
+            pytest.param(fake.raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 50) | fake.late(SHORT / 2), id="only 100s"),
+        ],
+    )
+    def test_no_answer_takes_longer_than_the_bound(self, step: Step, virtuous: Virtuous) -> None:
+        endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
+        virtuous.script(step)
+        started = time.monotonic()
+        assert isinstance(refresh(endpoint, virtuous), Unknown)
+        assert time.monotonic() - started < SHORT + SLACK
+
+    def test_a_proof_is_bounded_as_well(self, virtuous: Virtuous) -> None:
+        endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
+        virtuous.script_organization(fake.drip(SHORT / 4, head=True))
+        started = time.monotonic()
+        assert endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))) == Unclear("no answer in time")
+        assert time.monotonic() - started < SHORT + SLACK
+
+    def test_the_bound_leaves_a_refresh_its_share_of_an_invocation(self) -> None:
+        assert REQUEST_SECONDS <= 60
+
+    @pytest.mark.parametrize(
+        "step",
+        [
+            pytest.param(fake.headers({"Content-Length": "100000"}), id="closed early"),
+            pytest.param(fake.truncated(10**6, chunked=True), id="closed before the last chunk"),
+            pytest.param(fake.truncated(10**6, chunked=True, how="reset"), id="reset before the last chunk"),
+            pytest.param(fake.truncated(10**6, chunked=True, how="hang"), id="never closed"),
+        ],
+    )
+    def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(self, step: Step, virtuous: Virtuous) -> None:
+        endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
+        virtuous.script(step)
+        answer = refresh(endpoint, virtuous)
+        assert isinstance(answer, Granted)
+        assert answer.oddities == ("the answer's end is missing",)
+
+    def test_an_endless_body_is_cut(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        virtuous.script(fake.endless())
+        answer = refresh(endpoint, virtuous)
+        assert isinstance(answer, Granted)
+        assert answer.oddities == ("the answer's end is missing",)
+
+    @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP"])
+    def test_a_compression_that_nobody_asked_for_costs_no_token(
+        self, encoding: str, endpoint: TokenEndpoint, virtuous: Virtuous
+    ) -> None:
+        virtuous.script(fake.rewrite(gzip.compress) | fake.headers({"Content-Encoding": encoding}))
+        answer = refresh(endpoint, virtuous)
+        assert isinstance(answer, Granted)
+        assert answer.oddities == ()
+
+    def test_a_compressed_bomb_is_unpacked_no_further_than_a_body_may_be(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judged: list[int] = []
+        real = endpoint._exchange
+
+        def measured(*arguments: Any) -> Any:
+            response = real(*arguments)
+            judged.append(len(response.body))  # type: ignore[union-attr]
+            return response
+
+        monkeypatch.setattr(endpoint, "_exchange", measured)
+        bomb = gzip.compress(b" " * 50_000_000)
+        virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip"}))
+        assert isinstance(refresh(endpoint, virtuous), Unknown)
+        assert judged == [LARGEST_BODY]
+
+    def test_what_only_says_that_it_is_compressed_is_read_as_it_is(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous
+    ) -> None:
+        virtuous.script(fake.headers({"Content-Encoding": "gzip"}))
+        assert isinstance(refresh(endpoint, virtuous), Granted)
+
+    def test_every_interim_answer_is_passed_over(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 P\r\n\r\n"
+        final = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"refresh_token":"refresh-of-the-final-answer"}'
+        virtuous.script(fake.raw(interim + final))
+        answer = refresh(endpoint, virtuous)
+        assert isinstance(answer, Granted)
+        assert answer.refresh_token == SecretText("refresh-of-the-final-answer")
+
+    def test_the_clock_is_asked_before_the_request(self, virtuous: Virtuous) -> None:
+        times = iter([NOW, NOW + timedelta(days=1)])
+        answer = refresh(TokenEndpoint(virtuous.base_url, clock=lambda: next(times)), virtuous)
+        assert isinstance(answer, Granted)
+        assert answer.issued_at == NOW
+        assert answer.clock_skew == timedelta()
+
+    def test_no_thread_is_left(self) -> None:
+        before = threading.active_count()
+        with Virtuous() as virtuous:
+            virtuous.script(fake.answer_lost("hang"))
+            refresh(endpoint_of(virtuous.base_url, request_seconds=SHORT), virtuous)
+        assert threading.active_count() == before
+
+
+class TestNothingIsSent:
+    def test_a_refused_connection(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        answer = endpoint_of(f"http://127.0.0.1:{port}").refresh(SecretText("refresh-1"))
+        assert answer == NothingSent("the host refused the connection or cannot be reached")
+
+    def test_a_name_that_is_not_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
+        answer = endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1"))
+        assert answer == NothingSent("the host's name was not found")
+
+    def test_a_name_that_no_resolver_takes(self) -> None:
+        answer = endpoint_of(f"https://{'a' * 64}.test").refresh(SecretText("refresh-1"))
+        assert isinstance(answer, NothingSent)
+
+    def test_a_host_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise TimeoutError("timed out")
+
+        monkeypatch.setattr(socket.socket, "connect", fail)
+        answer = endpoint_of("https://127.0.0.1:1").refresh(SecretText("refresh-1"))
+        assert answer == NothingSent("connecting took too long")
+
+    def test_a_connection_that_stands_too_late_is_not_used(
+        self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        resolve, delayed = socket.getaddrinfo, threading.Event()
+
+        def resolve_slowly(*arguments: Any, **named: Any) -> Any:
+            delayed.wait(SHORT)
+            return resolve(*arguments, **named)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve_slowly)
+        endpoint = endpoint_of(virtuous.base_url, connect_seconds=SHORT / 2)
+        assert refresh(endpoint, virtuous) == NothingSent("connecting took too long")
+        assert virtuous.requests == []
+
+    def test_a_handshake_that_never_ends(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            endpoint = endpoint_of(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_seconds=SHORT)
+            started = time.monotonic()
+            assert endpoint.refresh(SecretText("refresh-1")) == NothingSent("connecting took too long")
+            assert time.monotonic() - started < SHORT + SLACK
+
+    def test_a_server_that_speaks_no_tls(self, virtuous: Virtuous) -> None:
+        answer = refresh(endpoint_of(f"https://127.0.0.1:{virtuous.port}"), virtuous)
+        assert answer == NothingSent("TLS failed")
+        assert virtuous.requests == []
+
+    def test_a_certificate_that_nobody_trusts(self, virtuous: Virtuous, tmp_path: Path) -> None:
+        server, _ = certificate(tmp_path, "localhost")
+        with Relay(virtuous.port, tls=server) as relay:
+            answer = refresh(endpoint_of(f"https://localhost:{relay.port}"), virtuous)
+        assert isinstance(answer, NothingSent)
+        assert answer.reason.startswith("TLS: self-signed certificate")
+        assert virtuous.requests == []
+
+    def test_a_certificate_for_another_host(self, virtuous: Virtuous, tmp_path: Path) -> None:
+        server, client = certificate(tmp_path, HOST)
+        with Relay(virtuous.port, tls=server) as relay:
+            endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client)
+            answer = refresh(endpoint, virtuous)
+        assert isinstance(answer, NothingSent)
+        assert answer.reason.startswith("TLS: Hostname mismatch")
+        assert virtuous.requests == []
+
+    def test_a_proof_says_so_as_well(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        proof = endpoint_of(f"http://127.0.0.1:{port}").prove(SecretText("access-1"))
+        assert proof == Unclear("the host refused the connection or cannot be reached")
+
+
+class TestOverTls:
+    @pytest.fixture
+    def secure(self, virtuous: Virtuous, tmp_path: Path) -> Iterator[tuple[Relay, Any]]:
+        server, client = certificate(tmp_path, HOST)
+        with Relay(virtuous.port, tls=server) as relay:
+            yield relay, client
+
+    def via(self, proxy: Relay, client: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> TokenEndpoint:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:p%40ss-word@127.0.0.1:{proxy.port}")
+        return endpoint_of(f"https://{HOST}", ssl_context=client, **settings)
+
+    def test_a_refresh_without_a_proxy(self, virtuous: Virtuous, tmp_path: Path) -> None:
+        server, client = certificate(tmp_path, "localhost")
+        with Relay(virtuous.port, tls=server) as relay:
+            endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client)
+            assert isinstance(refresh(endpoint, virtuous), Granted)
+
+    def test_a_dripping_answer_is_bounded(self, virtuous: Virtuous, tmp_path: Path) -> None:
+        server, client = certificate(tmp_path, "localhost")
+        virtuous.script(fake.drip(SHORT / 4, head=True))
+        with Relay(virtuous.port, tls=server) as relay:
+            endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client, request_seconds=SHORT)
+            started = time.monotonic()
+            assert refresh(endpoint, virtuous) == Unknown("no answer in time")
+            assert time.monotonic() - started < SHORT + SLACK
+
+    def test_a_proxy_sees_the_host_and_nothing_of_the_request(
+        self, virtuous: Virtuous, secure: tuple[Relay, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relay, client = secure
+        with Relay(relay.port) as proxy:
+            assert isinstance(refresh(self.via(proxy, client, monkeypatch), virtuous), Granted)
+        [head] = proxy.heads
+        assert head.startswith(f"CONNECT {HOST}:443 HTTP/1.".encode())
+        assert b"Basic dXNlcjpwQHNzLXdvcmQ=\r\n" in head
+        assert len(virtuous.token_requests) == 1
+
+    def test_a_proxy_that_refuses_gets_nothing(
+        self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
+    ) -> None:
+        harness.secret("p@ss-word")
+        with Relay(virtuous.port, answer=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n") as proxy:
+            answer = refresh(self.via(proxy, None, monkeypatch), virtuous)
+        assert harness.watch(answer) == NothingSent("the connection broke before it stood")
+        assert virtuous.requests == []
+
+    def test_a_dripping_proxy_is_bounded(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
+        with Relay(virtuous.port, drip_seconds=SHORT / 4) as proxy:
+            endpoint = self.via(proxy, None, monkeypatch, connect_seconds=SHORT)
+            started = time.monotonic()
+            assert refresh(endpoint, virtuous) == NothingSent("connecting took too long")
+            assert time.monotonic() - started < SHORT + SLACK
+
+    def test_loopback_is_never_proxied(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+        assert isinstance(refresh(endpoint_of(virtuous.base_url), virtuous), Granted)
+
+    @pytest.mark.parametrize("exception", [HOST, ".test", "other.test, virtuous.test", "*"])
+    def test_no_proxy_names_hosts_that_are_not_proxied(self, exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+        monkeypatch.setattr(socket, "getaddrinfo", fail)
+        monkeypatch.setenv("NO_PROXY", exception)
+        with Relay(1) as proxy:
+            self.via(proxy, None, monkeypatch).refresh(SecretText("refresh-1"))
+            assert proxy.heads == []
+
+    def test_a_proxy_without_a_scheme_is_understood(
+        self, virtuous: Virtuous, secure: tuple[Relay, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relay, client = secure
+        with Relay(relay.port) as proxy:
+            monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
+            assert isinstance(refresh(endpoint_of(f"https://{HOST}", ssl_context=client), virtuous), Granted)
+
+    @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "https://proxy.test", "http://", "http://x:port"])
+    def test_a_proxy_of_another_kind_is_refused(self, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        with pytest.raises(ValueError):  # noqa: PT011
+            endpoint_of(f"https://{HOST}")
+
+
+class TestBaseUrl:
+    @pytest.mark.parametrize(
+        "base_url",
+        [
+            "http://api.virtuoussoftware.com",
+            "api.virtuoussoftware.com",
+            "https://",
+            "ftp://127.0.0.1",
+            "https://user:hunter2pass@api.virtuoussoftware.com",
+            "https://api.virtuoussoftware.com/api",
+            "https://api.virtuoussoftware.com?x=1",
+            "https://api.virtuoussoftware.com#x",
+            "https://api.virtuoussoftware.com:port",
+            "http://127.0.0.1.example.org",
+        ],
+    )
+    def test_an_address_that_is_not_safe_is_refused_unquoted(self, base_url: str, harness: LeakHarness) -> None:
+        harness.secret("hunter2pass")
+        with pytest.raises(ValueError):  # noqa: PT011
+            endpoint_of(base_url)
+
+    @pytest.mark.parametrize(
+        "base_url", ["https://api.virtuoussoftware.com", "https://x.test:8443/", "http://[::1]:80", "http://localhost"]
+    )
+    def test_a_safe_address_is_taken(self, base_url: str) -> None:
+        endpoint_of(base_url)
+
+
+class TestNothingLeaks:
+    def test_an_error_that_echoes_the_password(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+    ) -> None:
+        virtuous.script(
+            fake.reply(400, f'{{"error":"invalid_grant","error_description":"{virtuous.password}"}}'),
+            fake.reply(400, f'{{"error":"{virtuous.password}"}}'),
+            fake.reply(500, virtuous.password, {"Retry-After": virtuous.password, "Date": virtuous.password}),
+            fake.raw(f"HTTP/1.1 400 {virtuous.password}\r\n\r\n".encode()),
+            fake.raw(f"{virtuous.password}\r\n\r\n".encode()),
+        )
+        for _ in range(5):
+            harness.watch(log_in(endpoint, virtuous))
+
+    def test_urllib3_at_debug_tells_no_secret(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+    ) -> None:
+        harness.hears_libraries = True
+        logging.getLogger("urllib3").setLevel(logging.DEBUG)
+        broken = f"HTTP/1.1 200 OK\r\nSet-Cookie: {virtuous.password}\r\n{virtuous.password}\r\nA: b\r\n\r\n{{}}"
+        virtuous.script(fake.raw(broken.encode()), fake.truncated(), fake.answer_lost("reset"))
+        for _ in range(4):
+            harness.watch(log_in(endpoint, virtuous))
+        harness.watch(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))))
+
+    def test_the_debug_switch_of_http_client_prints_nothing(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    ) -> None:
+        monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+        log_in(endpoint, virtuous)
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_result_shows_no_token(self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
+        assert isinstance(harness.watch(log_in(endpoint, virtuous)), Granted)
+        assert isinstance(harness.watch(refresh(endpoint, virtuous)), Granted)
