@@ -13,9 +13,6 @@ from tests.exploration import Budget, State, broken_in_the_end, broken_now, expl
 
 BOUNDS = [
     pytest.param(1, Budget(kills=1, stale_reads=1, lost_answers=1, faults=1), id="one refresher, one of each mishap"),
-    pytest.param(2, Budget(), id="two refreshers and the clock"),
-    pytest.param(2, Budget(kills=1, ticks=2), id="two refreshers, one killed anywhere"),
-    pytest.param(2, Budget(stale_reads=1, ticks=2), id="two refreshers, one stale read"),
     pytest.param(2, Budget(kills=1, stale_reads=1, ticks=2), id="two refreshers, one killed and one stale read"),
     pytest.param(2, Budget(kills=1, lost_answers=1, ticks=2), id="two refreshers, one killed and one lost answer"),
     pytest.param(2, Budget(faults=1, ticks=0), id="two refreshers, one failing call"),

@@ -518,17 +518,26 @@ def test_a_pair_that_a_person_stores_in_the_middle_stays_current_and_ours_is_kep
 
 
 def test_a_stale_look_before_the_save_does_not_push_the_new_pair_aside(due: Scene) -> None:
-    due.store_pair(pair(5).to_json())
-    due.virtuous.live = "refresh-5"
-    due.strict._earlier.clear()
+    """The view shows another pair as current: one from before the pair that we claimed, not one from after it."""
     due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(6).to_json())
     due.virtuous.live = "refresh-6"
-    looks = iter([0, 1, 1, 0])
+    writes_ago = iter([0, 2])
     due.strict.choose_view = lambda operation, name, count: (
-        min(next(looks, 0), count - 1) if operation == "DescribeSecret" and name == NAMES.pair else 0
+        next(writes_ago, 0) if operation == "DescribeSecret" and name == NAMES.pair else 0
     )
     assert due.run().outcome == "refreshed"
+    assert list(writes_ago) == []
     assert due.pair.refresh_token == SecretText("refresh-2")
+
+
+def test_a_save_whose_answer_is_lost_is_found_done(due: Scene) -> None:
+    def lost_while_saving() -> Answer:
+        due.strict.fail("PutSecretValue", "ReadTimeoutError", after_effect=True)
+        return granted(2, due.now)
+
+    due.virtuous.answers = [lost_while_saving]
+    assert due.run().outcome == "refreshed"
+    assert due.in_step
 
 
 def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> None:
