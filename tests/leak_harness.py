@@ -124,24 +124,25 @@ def encodings(secret: str) -> dict[str, str]:
     """The forms in which *secret* is looked for; none if it is too short."""
     if len(secret) < SHORTEST:
         return {}
+    data = secret.encode("utf-8", "surrogatepass")
     in_json = json.dumps(secret)[1:-1]
     forms = {
         "plain": secret,
-        "percent-encoded": quote(secret, safe=""),
-        "percent-encoded but slashes": quote(secret),
-        "form-encoded": quote_plus(secret),
-        "percent-encoded with small digits": _small_digits(quote(secret, safe="")),
-        "form-encoded with small digits": _small_digits(quote_plus(secret)),
+        "percent-encoded": quote(data, safe=""),
+        "percent-encoded but slashes": quote(data),
+        "form-encoded": quote_plus(data),
+        "percent-encoded with small digits": _small_digits(quote(data, safe="")),
+        "form-encoded with small digits": _small_digits(quote_plus(data)),
         "in JSON": in_json,
         "in JSON as UTF-8": json.dumps(secret, ensure_ascii=False)[1:-1],
         "in JSON in JSON": json.dumps(in_json)[1:-1],
         "in a repr": repr(secret)[1:-1],
-        "in a repr of bytes": repr(secret.encode())[2:-1],
+        "in a repr of bytes": repr(data)[2:-1],
     }
     for offset in range(3):
         # Six bits are one character: what also holds bits of a neighbour is cut off.
-        whole = base64.b64encode(b"\0" * offset + secret.encode()).decode()
-        core = whole[-(-offset * 8 // 6) : (offset + len(secret.encode())) * 8 // 6]
+        whole = base64.b64encode(b"\0" * offset + data).decode()
+        core = whole[-(-offset * 8 // 6) : (offset + len(data)) * 8 // 6]
         forms[f"base64 at offset {offset}"] = core
         forms[f"base64 for addresses at offset {offset}"] = core.replace("+", "-").replace("/", "_")
     return {encoding: form for form, encoding in {form: encoding for encoding, form in reversed(forms.items())}.items()}

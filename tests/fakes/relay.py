@@ -82,7 +82,11 @@ class Relay:
             elif not self._connect(connection):
                 connection.shutdown(socket.SHUT_RDWR)
                 return
-            target = socket.create_connection(("127.0.0.1", self._target_port))
+            try:
+                target = socket.create_connection(("127.0.0.1", self._target_port))
+            except OSError:
+                connection.shutdown(socket.SHUT_RDWR)
+                return
             self._sockets.append(target)
             self._start(_pump, connection, target)
             _pump(target, connection)

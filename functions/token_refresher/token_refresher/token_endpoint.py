@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import math
+import re
 import socket
 import ssl
 import time
@@ -54,7 +55,7 @@ _COMMON_HEADERS = {
 }
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
-# Everything that the network, a proxy or a server can cause; ValueError is what http.client and idna make of nonsense.
+# Everything that the network, a proxy or a server can cause; ssl and http.client have a ValueError for nonsense.
 _FAILURES = (OSError, HTTPError, http.client.HTTPException, ValueError)
 
 
@@ -77,7 +78,7 @@ class TokenEndpoint:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._host, self._port, self._is_https = _parse_base_url(base_url)
-        self._proxy = _proxy_for(self._host) if self._is_https else None
+        self._proxy = _proxy_for(self._host)
         self._clock = clock
         self._connect_seconds = connect_seconds
         self._request_seconds = request_seconds
@@ -283,6 +284,8 @@ def _parse_base_url(base_url: str) -> tuple[str, int, bool]:
         raise ValueError("the base URL must begin with https:// (or http:// on loopback) and name a host")
     if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("the base URL must hold no user, path, query or fragment")
+    if not re.fullmatch(r"[a-z0-9.:-]+", host) or not all(0 < len(label) < 64 for label in host.split(".")):
+        raise ValueError("the base URL must name a host in ASCII")
     return host, port or (443 if is_https else 80), is_https
 
 
