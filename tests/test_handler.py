@@ -14,6 +14,7 @@ from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
 from tests.support import Context, Deployment, a_version, deployed, issued_by
 from token_refresher import handler
+from token_refresher.claim import GRACE
 from token_refresher.events import InvalidEvent
 from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
 from token_refresher.journal import LABEL, Intent, parse_entry
@@ -204,18 +205,22 @@ def test_with_little_time_left_no_refresh_token_is_sent(deployment: Deployment, 
 
 def test_the_claim_ends_a_minute_after_the_invocation_does(deployment: Deployment) -> None:
     """Lambda ends the holder at its time-out, so that a dead intent really is dead."""
-    deployment.log_in(age=DUE)
-    hold = step.hook(lambda _: intents.append(deployment.account.strict.value(PAIR_SECRET, LABEL)))
-    intents: list[str | bytes] = []
-    deployment.virtuous.script(hold)
+    seen: list[tuple[datetime, str]] = []
 
-    started = datetime.now(UTC)
+    def in_flight(_: step.Recorded) -> None:
+        seen.append((datetime.now(UTC), str(deployment.account.strict.value(PAIR_SECRET, LABEL))))
+
+    deployment.log_in(age=DUE)
+    deployment.virtuous.script(step.hook(in_flight))
+    before = datetime.now(UTC)
+
     deployment.invoke({}, Context(milliseconds_left=200_000))
 
-    intent = parse_entry(str(intents[0]))
+    ((after, entry),) = seen
+    intent = parse_entry(entry)
     assert isinstance(intent, Intent)
-    expected = started + timedelta(seconds=200 - CLOSING_SECONDS + 60)
-    assert timedelta(seconds=-1) <= intent.dead_after - expected <= timedelta(seconds=10)
+    until_dead = timedelta(seconds=200 - CLOSING_SECONDS) + GRACE
+    assert before + until_dead - timedelta(seconds=1) <= intent.dead_after <= after + until_dead
 
 
 # Warm processes

@@ -226,6 +226,15 @@ def test_a_move_that_lost_its_race_is_left_to_the_next_run(store: SecretStore, s
     assert store.bearer_labels()[CURRENT] == third
 
 
+def test_a_label_that_is_where_it_should_be_is_not_moved(store: SecretStore, strict: StrictSecretsManager) -> None:
+    version = a_version()
+    store.write_bearer(version, "1")
+
+    store.move_bearer(version)
+
+    assert strict.calls("UpdateSecretVersionStage") == []
+
+
 def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStore) -> None:
     version = a_version()
     store.write_bearer(version, "1")
@@ -446,9 +455,8 @@ def test_a_prefix_of_several_parts(client: Any) -> None:
 def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(credentials: None) -> None:
     """The name decides, not the filter."""
     client = make_client()
-    listed = {
-        "SecretList": [{"Name": "virtuous2/tokens"}, {"Name": "virtuous/acme/tokens"}, {"Name": "other/x/tokens"}]
-    }
+    names = ("virtuous2/tokens", "virtuous/acme/tokens", "other/x/tokens", "my/virtuous/mine/tokens", "tokens")
+    listed = {"SecretList": [{"Name": name} for name in names]}
     client.meta.events.register(
         "before-call.secrets-manager.ListSecrets",
         lambda **_: (AWSResponse("https://aws.invalid/", 200, HTTPHeaders(), None), listed),  # type: ignore[arg-type]
