@@ -25,8 +25,8 @@ demo: environments ## the main job from deployment to a refreshed token, on this
 test: lint types unit deployed ## everything that must hold: style, types, template, unit tests, deployed stack
 
 lint: $(DEVELOPMENT)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/cfn-lint template.yaml tests/deployed/reader_stack/template.yaml
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 
@@ -53,8 +53,8 @@ stop: ## end what "make local" started
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m tests.deployed.local_world stop; fi
 
 format: $(DEVELOPMENT) ## ruff's formatting and its safe corrections
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/ruff check --fix $(CHECKED)
 
 # uv resolves for every platform and Python at once, which pip cannot.
 lock: $(DEVELOPMENT) ## pin the newest development tools in requirements/*.txt
