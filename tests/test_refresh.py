@@ -764,6 +764,13 @@ def test_unknown_keys_survive(scene: Scene) -> None:
     assert (written["note"], written["future"]) == ("from the board", {"a": [1]})
 
 
+def test_a_new_pair_is_saved_even_where_unknown_keys_leave_it_no_room(scene: Scene) -> None:
+    scene.store_pair(json.dumps(json.loads(pair().to_json()) | {"note": "n" * 60_000}))
+    scene.virtuous.answers = [granted(2, NOW, refresh_token=SecretText("r" * 20_000))]
+    assert scene.run().outcome == "refreshed"
+    assert scene.pair.refresh_token == SecretText("r" * 20_000)
+
+
 def test_a_label_from_elsewhere_under_refreshing_blocks_nothing(due: Scene) -> None:
     due.client.put_secret_value(SecretId=NAMES.pair, SecretString="by hand", VersionStages=[LABEL])
     assert due.run().outcome == "refreshed"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from .refresh import OutcomeWord, Result
 
-__all__ = ["FAILED", "WORKERS", "sweep"]
+__all__ = ["FAILED", "WORKERS", "for_each", "sweep"]
+
+_T = TypeVar("_T")
 
 # A refresh waits for Virtuous most of its time; ten of them stay far below Secrets Manager's 50 writes a second.
 WORKERS = 10
@@ -16,10 +19,15 @@ WORKERS = 10
 FAILED = frozenset({OutcomeWord.TRY_AGAIN, OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED})
 
 
+def for_each(connections: Iterable[str], work: Callable[[str], _T]) -> list[_T]:
+    """What *work* gives for each connection, in the order given, a few at a time."""
+    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="refresh") as pool:
+        return list(pool.map(work, connections))
+
+
 def sweep(connections: Iterable[str], refresh: Callable[[str], Result]) -> list[Result]:
     """One result for each connection, in the order given. *refresh* should not raise; if it does, that is a result."""
-    with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="refresh") as pool:
-        return list(pool.map(lambda connection: _isolated(connection, refresh), connections))
+    return for_each(connections, lambda connection: _isolated(connection, refresh))
 
 
 def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
