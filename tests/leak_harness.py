@@ -69,6 +69,12 @@ class LeakHarness:
         self._secrets |= stand_in.secrets()
         self._stand_ins.discard(stand_in)
 
+    def clear(self) -> None:
+        """Forget what was seen and what is secret."""
+        self.records.clear()
+        self._seen.clear()
+        self._secrets.clear()
+
     def known_secrets(self) -> set[str]:
         """What must not be seen."""
         return self._secrets.union(*(stand_in.secrets() for stand_in in self._stand_ins))
