@@ -310,6 +310,18 @@ def test_a_report_writes_no_metrics(deployment: Deployment, capsys: pytest.Captu
     assert [line for line in _lines(capsys) if "_aws" in line] == []
 
 
+def test_a_run_over_named_connections_writes_no_metrics(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would tell the alarms that all is well with connections that nobody looked at."""
+    deployment.log_in()
+    capsys.readouterr()
+
+    deployment.invoke({"connections": ["default"], "force": True})
+
+    assert [line for line in _lines(capsys) if "_aws" in line] == []
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_an_invalid_event_writes_no_word_of_it(
     deployment: Deployment, capsys: pytest.CaptureFixture[str], nested: bool
