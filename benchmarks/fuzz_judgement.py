@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
 import json
 import sys
 import tempfile
@@ -49,11 +50,10 @@ def main(argv: Sequence[str]) -> int:
         from token_refresher.judgement import LONGEST_LIFE, Response, judge_proof, judge_token
 
     def judge_one(data: bytes) -> None:
-        provider = atheris.FuzzedDataProvider(data)
-        status = provider.ConsumeIntInRange(0, 999) if provider.ConsumeBool() else 200
-        headers = {"date": provider.ConsumeString(40), "retry-after": provider.ConsumeString(40)}
-        is_complete = provider.ConsumeBool()
-        response = Response(status, headers, provider.ConsumeBytes(sys.maxsize), is_complete)
+        flags, date, retry_after, body = (data.split(b"\n", 3) + [b""] * 4)[:4]
+        headers = {"date": date.decode("latin-1"), "retry-after": retry_after.decode("latin-1")}
+        status = int.from_bytes(flags[:2]) % 1000 if flags[:1] else 200
+        response = Response(status, headers, body, complete=len(flags) < 3)
         answer = judge_token(response, NOW)
         assert isinstance(answer, get_args(Answer))  # noqa: S101
         assert isinstance(judge_proof(response), get_args(Proof))  # noqa: S101
@@ -64,9 +64,10 @@ def main(argv: Sequence[str]) -> int:
             assert answer.expires_at is None or NOW < answer.expires_at <= NOW + LONGEST_LIFE  # noqa: S101
 
     with tempfile.TemporaryDirectory() as corpus:
-        for number, content in enumerate(CORPUS):
-            # Atheris takes numbers and texts from the end of its data, and bytes from the start.
-            (Path(corpus) / str(number)).write_bytes(json.dumps(content).encode() + b"\0" * 90)
+        for number, (status, content) in enumerate(itertools.product((200, 202, 400, 401, 429, 503), CORPUS)):
+            date = b"Wed, 25 Nov 2026 10:00:00 GMT"
+            answer = status.to_bytes(2) + b"\n" + date + b"\n847\n" + json.dumps(content).encode()
+            (Path(corpus) / str(number)).write_bytes(answer)
         atheris.Setup([sys.argv[0], "-max_len=4096", *(argv or ["-runs=200000"]), corpus], judge_one)
         atheris.Fuzz()
     return 0
