@@ -141,6 +141,24 @@ class TestOneFlight:
             assert {answer.result(30) for answer in answers} == {"access-1"}
         assert source.reads == 1
 
+    @pytest.mark.parametrize("fails", [False, True], ids=["and it works", "and it fails"])
+    def test_threads_that_come_when_the_read_has_just_ended_make_no_other(
+        self, fails: bool, source: OneBearer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if fails:
+            source.failure = timed_out()
+        interval = sys.getswitchinterval()
+        try:
+            sys.setswitchinterval(1e-6)  # threads are stopped between any two steps
+            with ThreadPoolExecutor(16) as pool:
+                for reads in range(1, 31):
+                    reader = TokenReader(NAME, client=source, clock=source.clock)
+                    for answer in [pool.submit(reader.token) for _ in range(16)]:
+                        answer.exception(30)
+                    assert source.reads == reads
+        finally:
+            sys.setswitchinterval(interval)
+
     def test_threads_that_wait_for_a_read_that_fails_all_get_its_error(
         self, reader: TokenReader, source: OneBearer
     ) -> None:
@@ -344,6 +362,14 @@ class TestFailures:
             source.clock.now = START + (tenth + 1) / 10
         assert tries == [0, 10, 30, 70, 150, 310, 630, 1230]
 
+    def test_that_are_raised_are_not_logged_as_well(
+        self, reader: TokenReader, source: OneBearer, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        source.failure = throttled()
+        with pytest.raises(Unreachable):
+            reader.token()
+        assert [record for record in caplog.records if record.name == "virtuous_token"] == []
+
     def test_end_as_soon_as_a_read_works(self, reader: TokenReader, source: OneBearer) -> None:
         source.failure = throttled()
         with pytest.raises(Unreachable):
@@ -384,7 +410,7 @@ class TestFailures:
         join_renewals()
         assert reader.token() == "access-1"
         assert [record.getMessage() for record in caplog.records] == [
-            f"the token could not be read: secret '{NAME}': the bearer secret has no access_token"
+            f"the token could not be read again: secret '{NAME}': the bearer secret has no access_token"
         ]
 
     def test_after_one_the_reader_connects_anew(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,6 +493,12 @@ class TestRejected:
         source.rotate()
         assert reader.rejected(old)
         assert source.reads == 3
+
+    def test_without_a_cool_down_each_complaint_makes_one_read(self, source: OneBearer) -> None:
+        reader = TokenReader(NAME, client=source, clock=source.clock, cool_down_seconds=0)
+        old = reader.token()
+        assert [reader.rejected(old) for _ in range(3)] == [False] * 3
+        assert source.reads == 4
 
     def test_64_threads_that_complain_make_one_read(self, reader: TokenReader, source: OneBearer) -> None:
         old = reader.token()

@@ -23,6 +23,7 @@ from .secrets_manager import connect, read_current
 TYPE_CHECKING = False  # as in secrets_manager.py
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeGuard
 
     from .contract import Bearer
     from .secrets_manager import SecretsManager
@@ -144,12 +145,12 @@ class TokenReader:
         while self._held.token in ("", token):
             flight, is_mine = self._board(rejected=True)
             if flight is None:
-                return False
+                break
             if is_mine:
-                self._fly(flight)
-            else:
-                flight.landed.wait(FLIGHT_SECONDS)
-        return True
+                _warn_of(self._fly(flight))
+                break
+            flight.landed.wait(FLIGHT_SECONDS)
+        return self._held.token not in ("", token)
 
     async def async_rejected(self, token: str) -> bool:
         """As :meth:`rejected`, for asyncio: another thread waits and the loop goes on."""
@@ -165,16 +166,13 @@ class TokenReader:
         held, now = self._held, self._clock()
         if now >= held.works_until:
             return None
-        if now >= held.young_until and not _is_within(self._failure, now):
+        if now >= held.young_until:
             self._renew_in_background()
         return held
 
     def _awaited(self) -> _Held:
         """What one read brings, made here or by another thread. Raises what the read ended in."""
         while True:
-            failure = self._failure
-            if failure is not None and _is_within(failure, self._clock()):
-                raise failure.kind(failure.text)
             flight, is_mine = self._board()
             if flight is not None and is_mine:
                 self._fly(flight)
@@ -183,13 +181,18 @@ class TokenReader:
             held = self._working()
             if held is not None:
                 return held
+            failure = self._failure
+            if _is_within(failure, self._clock()):
+                raise failure.kind(failure.text)
 
     def _renew_in_background(self) -> None:
         flight, is_mine = self._board()
         if flight is None or not is_mine:
             return
         # A daemon, so that a process may end in the middle of a read. It ends by itself when the read has ended.
-        thread = threading.Thread(target=self._fly, args=(flight,), name="virtuous-token-renewal", daemon=True)
+        thread = threading.Thread(
+            target=lambda: _warn_of(self._fly(flight)), name="virtuous-token-renewal", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError:  # the system gives no more threads, or the interpreter is shutting down
@@ -198,7 +201,8 @@ class TokenReader:
     def _board(self, *, rejected: bool = False) -> tuple[_Flight | None, bool]:
         """The read that is under way; else a new one, which the caller must make (True).
 
-        For a rejected token None while that cools down.
+        None where no read is to be made: another thread has just made it, or it failed and is not to be repeated yet,
+        or the last one for a rejected token is too recent.
         """
         now = self._clock()
         with self._lock:
@@ -209,11 +213,13 @@ class TokenReader:
                 if self._rejected_at <= now < self._rejected_at + self._cool_down_seconds:
                     return None, False
                 self._rejected_at = now
+            elif now < self._held.young_until or _is_within(self._failure, now):
+                return None, False
             self._flights += 1
             self._flight = flight = _Flight(self._flights, now)
             return flight, True
 
-    def _fly(self, flight: _Flight) -> None:
+    def _fly(self, flight: _Flight) -> _Held | VirtuousTokenError:
         """Makes the read and lands it, whatever it ends in."""
         outcome: _Held | VirtuousTokenError = Unreachable("reading the token ended in an unexpected error")
         try:
@@ -222,6 +228,7 @@ class TokenReader:
             outcome = error.with_traceback(None)
         finally:
             self._land(flight, outcome)
+        return outcome
 
     def _read(self, flight: _Flight) -> _Held:
         secret_id = self._secret_id or os.environ.get(SECRET_VARIABLE, "").strip()
@@ -273,8 +280,6 @@ class TokenReader:
                 # The next try begins anew: with other credentials, where they were the reason, and another socket.
                 self._connection = None
         flight.landed.set()
-        if not isinstance(outcome, _Held):
-            _warn(outcome)
 
     def _failed(self, error: VirtuousTokenError) -> _Failure:
         now = self._clock()
@@ -330,7 +335,7 @@ class _Failure:
         self.until = until
 
 
-def _is_within(failure: _Failure | None, now: float) -> bool:
+def _is_within(failure: _Failure | None, now: float) -> TypeGuard[_Failure]:
     """Both ends count, so that a clock that was set back does not make a pause longer than it was meant to be."""
     return failure is not None and failure.since <= now < failure.until
 
@@ -368,10 +373,12 @@ def _chance() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-def _warn(error: VirtuousTokenError) -> None:
-    from logging import getLogger  # here: importing it takes as long as the rest of the package
+def _warn_of(outcome: _Held | VirtuousTokenError) -> None:
+    """For reads whose failure nobody is told, as long as the token in hand works."""
+    if isinstance(outcome, VirtuousTokenError):
+        from logging import getLogger  # here: importing it takes as long as the rest of the package
 
-    getLogger("virtuous_token").warning("the token could not be read: %s", error)
+        getLogger("virtuous_token").warning("the token could not be read again: %s", outcome)
 
 
 _NOTHING = _Held("", 0, float("-inf"), float("-inf"))
