@@ -1,0 +1,22 @@
+"""docs/odd-answers.md tells the truth about us."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers_token_endpoint import ANSWERS, cell, ours
+
+DOCUMENT = Path(__file__).parent.parent / "docs/odd-answers.md"
+TOLD = dict(line.split(" | ")[:2] for line in DOCUMENT.read_text().splitlines() if line.startswith("| "))
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_the_document_says_what_becomes_of_an_odd_answer(name: str) -> None:
+    seen: Counter[str] = Counter()
+    assert cell(ANSWERS[name], ours, seen) == TOLD[f"| {name}"]
+    assert seen.total() == 0
+
+
+def test_no_answer_costs_us_a_refresh_token() -> None:
+    assert not [told for told in TOLD.values() if "**" in told]
