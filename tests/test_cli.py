@@ -63,10 +63,7 @@ class Operator:
     def runs(self, *arguments: str, base_url: str | None = None) -> Ended:
         self.capsys.readouterr()
         with self.deployment.hearing_libraries():
-            try:
-                status = cli.main(["--base-url", base_url or self.deployment.virtuous.base_url, *arguments])
-            except SystemExit as exit_:
-                status = int(str(exit_.code))
+            status = cli.main(["--base-url", base_url or self.deployment.virtuous.base_url, *arguments])
         return Ended(status, *self.capsys.readouterr())
 
     def logs_in(self, *more: str, connection: str = "default") -> Ended:
@@ -402,7 +399,6 @@ def _as_stored(pair: TokenPair) -> TokenPair:
     return TokenPair.parse(pair.to_json())
 
 
-@pytest.mark.xfail(reason="it tells the error alone, without what comes of the pair", strict=True)
 def test_without_the_function_the_pair_is_stored_and_the_schedule_publishes_it(
     operator: Operator, deployment: Deployment
 ) -> None:
@@ -429,6 +425,17 @@ def test_a_function_that_fails_after_a_login_is_told_with_its_outcome(
 
 
 # refresh, status, check
+
+
+def test_a_refresh_that_ends_in_a_call_for_a_person_is_no_success(operator: Operator, deployment: Deployment) -> None:
+    deployment.log_in()
+    deployment.virtuous.revoke_refresh_token()
+
+    ended = operator.runs("refresh")
+
+    assert ended.status == 1
+    assert '"default": "login_required"' in ended.out
+    assert "default: login_required" in ended.err
 
 
 def test_a_refresh_has_the_function_refresh_though_it_is_fresh(operator: Operator, deployment: Deployment) -> None:

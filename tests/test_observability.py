@@ -37,7 +37,7 @@ IN_A_WEEK = NOW + timedelta(days=7)
 
 def _logged(*results: Result) -> list[dict[str, Any]]:
     stream = io.StringIO()
-    log_results(Logger(service=a_version(), level=logging.DEBUG, stream=stream), results)
+    log_results(Logger(service=a_version(), level=logging.DEBUG, stream=stream), results, "crm")
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -90,7 +90,7 @@ def test_a_pair_that_could_not_be_saved_is_critical() -> None:
 def test_a_login_that_is_required_says_what_to_run_and_how_long_readers_work() -> None:
     (line,) = _logged(Result("acme", OutcomeWord.LOGIN_REQUIRED, access_token_expires_at=IN_A_WEEK))
 
-    assert line["run"] == "virtuous-token login --connection acme"
+    assert line["run"] == "virtuous-token --prefix crm login --connection acme"
     assert line["readers_work_until"] == "2026-12-02T12:00:00+00:00"
 
 

@@ -25,14 +25,15 @@ from virtuous_token.secret_text import SecretText
 from .answers import Answer, CodeNeeded, Granted, Proved
 from .login import store_login
 from .ports import RefreshError, World
-from .refresh import REFRESH_TOKEN_LIFE
+from .refresh import REFRESH_TOKEN_LIFE, OutcomeWord
 from .secret_store import SecretStore, make_client
 from .settings import is_safe_address
 from .token_endpoint import TokenEndpoint
 
 __all__ = ["main", "run"]
 
-DONE, FAILED, MISUSED = 0, 1, 2
+DONE, FAILED = 0, 1  # and argparse's 2
+GOOD = frozenset({OutcomeWord.FRESH, OutcomeWord.REFRESHED, OutcomeWord.RECOVERED})
 # A refresh that holds the claim may take as long as an invocation of the function, five minutes.
 PATIENCE = timedelta(minutes=7)
 
@@ -48,7 +49,10 @@ def run() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as misused:
+        return int(misused.code or DONE)
     try:
         commands = {"login": _login, "refresh": _refresh, "status": _status, "check": _check}
         commands[arguments.command](arguments)
@@ -110,7 +114,10 @@ def _login(arguments: argparse.Namespace) -> None:
     organization = proof if isinstance(proof, Proved) else Proved()
     store_login(store, world, _pair(answer, organization), give_up_at=_now() + PATIENCE)
     _say(f"Stored the token pair of {organization.organization_name or 'an organisation that did not tell its name'}.")
-    _show(_invoke(arguments, {"connections": [arguments.connection]}))
+    try:
+        _run_function(arguments, force=False)
+    except CommandFailed as error:
+        raise CommandFailed(f"{error}; the pair is stored, and the next scheduled run publishes it") from None
 
 
 def _ask_virtuous(world: World) -> Granted:
@@ -146,7 +153,7 @@ def _pair(answer: Granted, organization: Proved) -> TokenPair:
 
 
 def _refresh(arguments: argparse.Namespace) -> None:
-    _show(_invoke(arguments, {"connections": [arguments.connection], "force": True}))
+    _run_function(arguments, force=True)
 
 
 def _status(arguments: argparse.Namespace) -> None:
@@ -163,12 +170,27 @@ def _check(arguments: argparse.Namespace) -> None:
     _show({"organization_id": proof.organization_id, "organization_name": proof.organization_name})
 
 
+def _run_function(arguments: argparse.Namespace, *, force: bool) -> None:
+    """Has the function look at the connection; whatever leaves readers without a current token is a failure."""
+    event = {"connections": [arguments.connection], **({"force": True} if force else {})}
+    answer = _invoke(arguments, event)
+    _show(answer)
+    outcome = answer.get("outcomes", {}).get(arguments.connection)
+    if outcome not in GOOD:
+        raise CommandFailed(f"{arguments.connection}: {outcome}; the README says what to do for it")
+
+
 def _invoke(arguments: argparse.Namespace, event: dict[str, Any]) -> dict[str, Any]:
     """The function's answer. It alone refreshes: two places that spend a refresh token are one too many."""
     function = f"{arguments.prefix}-token-refresher"
     # The function may run for five minutes, and a second invocation would only be busy: wait, and do not retry.
     config = Config(read_timeout=320, retries={"total_max_attempts": 1})
-    answer = boto3.client("lambda", config=config).invoke(FunctionName=function, Payload=json.dumps(event).encode())
+    try:
+        answer = boto3.client("lambda", config=config).invoke(FunctionName=function, Payload=json.dumps(event).encode())
+    except ClientError as error:
+        raise CommandFailed(f"{function} can't be invoked ({error.response['Error']['Code']})") from None
+    except BotoCoreError as error:
+        raise CommandFailed(f"{function} can't be invoked ({type(error).__name__})") from None
     payload: dict[str, Any] = json.loads(answer["Payload"].read() or b"null") or {}
     if "FunctionError" in answer:
         raise CommandFailed(f"{function} failed: {payload.get('errorMessage', 'see its log')}")

@@ -112,7 +112,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if request.report:
         return app.report(names, app.world.now())
     results = app.sweep(names, deadline, force=request.force)
-    log_results(app.logger, results)
+    log_results(app.logger, results, app.settings.secret_prefix)
     if request.connections is None:  # a look at some must not tell the alarms that all is well with the others
         put_metrics(app.metrics, results, app.world.now())
         app.metrics.flush_metrics()

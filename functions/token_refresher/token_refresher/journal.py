@@ -180,7 +180,7 @@ def parse_entry(text: str) -> Entry | None:
                 return Intent(
                     replaces=str(stored["replaces"]),
                     holder=str(stored["holder"]),
-                    grant=Grant(stored["grant"]),
+                    grant=_grant(stored["grant"]),
                     started_at=parse_instant(stored["started_at"]),
                     dead_after=parse_instant(stored["dead_after"]),
                     attempts=_attempts(stored),
@@ -189,7 +189,7 @@ def parse_entry(text: str) -> Entry | None:
             case "outcome":
                 return Outcome(
                     replaces=str(stored["replaces"]),
-                    ended=Ended(stored["outcome"]),
+                    ended=_ended(stored["outcome"]),
                     at=parse_instant(stored["at"]),
                     retry_at=parse_instant(stored["retry_at"]) if stored.get("retry_at") else None,
                     attempts=_attempts(stored),
@@ -213,9 +213,24 @@ def _history_to_json(attempts: Attempts, failures: int) -> dict[str, Any]:
     return {"attempts": told, "failures": failures}
 
 
+def _grant(word: Any) -> Grant:
+    """A grant that only a later version knows still holds its claim: it must not be mistaken for no entry."""
+    try:
+        return Grant(word)
+    except ValueError:
+        return Grant.LOGIN
+
+
+def _ended(word: Any) -> Ended:
+    try:
+        return Ended(word)
+    except ValueError:
+        return Ended.UNKNOWN
+
+
 def _attempts(stored: Mapping[str, Any]) -> Attempts:
     return {
-        Grant(grant): Attempt(parse_instant(told["at"]), Ended(told["ended"]))
+        _grant(grant): Attempt(parse_instant(told["at"]), _ended(told["ended"]))
         for grant, told in stored.get("attempts", {}).items()
     }
 

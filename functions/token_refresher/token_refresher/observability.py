@@ -15,7 +15,7 @@ from .sweep import FAILED
 __all__ = ["log_results", "put_metrics"]
 
 
-def log_results(logger: Logger, results: Sequence[Result]) -> None:
+def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
     """One line for each connection; those that need nobody are at INFO or below."""
     for result in results:
         fields: dict[str, object] = {"connection": result.connection, "outcome": str(result.outcome)}
@@ -27,7 +27,7 @@ def log_results(logger: Logger, results: Sequence[Result]) -> None:
             logger.error("connection failed", extra=fields)
         elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
             until = result.access_token_expires_at
-            fields["run"] = f"virtuous-token login --connection {result.connection}"
+            fields["run"] = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
             fields["readers_work_until"] = until.isoformat() if until else None
             logger.warning("login required", extra=fields)
         else:

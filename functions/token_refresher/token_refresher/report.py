@@ -50,8 +50,9 @@ def _journal(store: Store, version: str, entry_id: str | None, now: datetime) ->
     if isinstance(entry, Intent):
         holder = "refreshing" if now <= entry.dead_after else "its holder died"
         return {"journal": f"{holder}, since {format_instant(entry.started_at)}", "last_outcome": None}
+    waits = entry.retry_at is not None and now < entry.retry_at
     return {
-        "journal": f"waits until {format_instant(entry.retry_at)}" if entry.retry_at else "idle",
+        "journal": f"waits until {_told(entry.retry_at)}" if waits else "idle",
         "last_outcome": entry.ended,
         "last_outcome_at": format_instant(entry.at),
     }
