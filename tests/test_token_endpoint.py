@@ -7,10 +7,12 @@ import socket
 import threading
 import time
 import tomllib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -486,11 +488,33 @@ class TestOverTls:
             monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
             assert isinstance(refresh(endpoint_of(f"https://{HOST}", ssl_context=client), virtuous), Granted)
 
-    @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "https://proxy.test", "http://", "http://x:port"])
-    def test_a_proxy_of_another_kind_is_refused(self, proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        "proxy",
+        [
+            pytest.param("socks5://127.0.0.1:1080", id="SOCKS"),
+            pytest.param("https://proxy.test", id="TLS to the proxy"),
+            pytest.param("http://", id="no host"),
+            pytest.param("http://x:port", id="no port"),
+            pytest.param("http://user:hunter2pass/x@proxy.test", id="a slash in the password"),
+            pytest.param("http://user:hunter2pass\u2100@proxy.test", id="a letter that becomes a slash"),
+        ],
+    )
+    def test_a_proxy_of_another_kind_is_refused_unquoted(
+        self, proxy: str, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
+    ) -> None:
+        harness.secret("hunter2pass")
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError, match=r"^HTTPS_PROXY must be an http:// address$"):
             endpoint_of(f"https://{HOST}")
+
+    def test_the_credentials_of_a_proxy_may_hold_any_character(
+        self, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
+    ) -> None:
+        password = harness.secret("p€ss-wörd")
+        with Relay(1) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://user:{quote(password)}@127.0.0.1:{proxy.port}")
+            harness.watch(endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1")))
+        assert b64encode(f"user:{password}".encode()) in proxy.heads[0]
 
 
 class TestBaseUrl:
@@ -502,6 +526,8 @@ class TestBaseUrl:
             "https://",
             "ftp://127.0.0.1",
             "https://user:hunter2pass@api.virtuoussoftware.com",
+            "https://user:hunter2pass/x@api.virtuoussoftware.com",
+            "https://user:hunter2pass\u2100@api.virtuoussoftware.com",
             "https://api.virtuoussoftware.com/api",
             "https://api.virtuoussoftware.com?x=1",
             "https://api.virtuoussoftware.com#x",
@@ -515,7 +541,7 @@ class TestBaseUrl:
     )
     def test_an_address_that_is_not_safe_is_refused_unquoted(self, base_url: str, harness: LeakHarness) -> None:
         harness.secret("hunter2pass")
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError, match=r"^the base URL must"):
             endpoint_of(base_url)
 
     @pytest.mark.parametrize(

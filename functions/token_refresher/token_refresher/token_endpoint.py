@@ -17,17 +17,18 @@ import socket
 import ssl
 import time
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
-from urllib3.util import make_headers
 
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
@@ -153,10 +154,11 @@ class TokenEndpoint:
         return context
 
 
-class _Proxy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Proxy:
     host: str
     port: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
 
 
 if TYPE_CHECKING:
@@ -276,26 +278,36 @@ def _why_unconnected(error: Exception) -> str:
 
 
 def _parse_base_url(base_url: str) -> tuple[str, int, bool]:
-    """The message does not quote the address: it may hold a password."""
-    parts = urlsplit(base_url)
-    host, port = parts.hostname, parts.port
-    is_https = parts.scheme == "https"
-    if not host or not (is_https or (parts.scheme == "http" and host in LOOPBACK)):
+    """Host, port and whether it is https. No message quotes the address: it may hold a password."""
+    parts = _split(base_url)
+    host = parts.hostname if parts else None
+    is_https = parts is not None and parts.scheme == "https"
+    if not parts or not host or not (is_https or (parts.scheme == "http" and host in LOOPBACK)):
         raise ValueError("the base URL must begin with https:// (or http:// on loopback) and name a host")
     if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError("the base URL must hold no user, path, query or fragment")
     if not re.fullmatch(r"[a-z0-9.:-]+", host) or not all(0 < len(label) < 64 for label in host.split(".")):
         raise ValueError("the base URL must name a host in ASCII")
-    return host, port or (443 if is_https else 80), is_https
+    return host, parts.port or (443 if is_https else 80), is_https
 
 
 def _proxy_for(host: str) -> _Proxy | None:
     address = getproxies().get("https")
     if not address or host in LOOPBACK or proxy_bypass(host):
         return None
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme != "http" or not parts.hostname:
+    parts = _split(address if "://" in address else f"http://{address}")
+    if not parts or parts.scheme != "http" or not parts.hostname:
         raise ValueError("HTTPS_PROXY must be an http:// address")
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-    headers = make_headers(proxy_basic_auth=user) if parts.username else {}
+    headers = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"} if parts.username else {}
     return _Proxy(parts.hostname, parts.port or 80, headers)
+
+
+def _split(address: str) -> SplitResult | None:
+    """None for what is no address. The exceptions of urllib.parse, which quote parts of it, end here."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
