@@ -72,7 +72,7 @@ environments: ## install what the other targets need
 
 $(DEVELOPMENT): requirements/dev.txt pyproject.toml
 	@echo "Install the development tools in .venv (once; two minutes or so)"
-	@rm -rf .venv
+	@rm -rf .venv .mypy_cache # which remembers modules that were missing
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv
 	@$(BIN)/python $(PIP_INSTALL) --requirement requirements/dev.txt
 	@$(BIN)/python $(PIP_INSTALL) --no-deps --editable .

@@ -111,6 +111,12 @@ def test_a_run_that_fails_for_good_is_handed_over(deployed_world: World) -> None
     assert handed_over["requestContext"]["approximateInvokeCount"] == 3
 
 
+def test_a_failed_run_is_repeated_twice_within_the_hour(deployed_world: World) -> None:
+    promised = deployed_world.client("lambda").get_function_event_invoke_config(FunctionName=STACK, Qualifier="$LATEST")
+
+    assert (promised["MaximumRetryAttempts"], promised["MaximumEventAgeInSeconds"]) == (2, 3600)
+
+
 def test_logs_go_to_a_group_that_forgets(deployed_world: World) -> None:
     (group,) = deployed_world.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{STACK}")["logGroups"]
 
