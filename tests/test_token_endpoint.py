@@ -541,7 +541,7 @@ class TestBaseUrl:
     )
     def test_an_address_that_is_not_safe_is_refused_unquoted(self, base_url: str, harness: LeakHarness) -> None:
         harness.secret("hunter2pass")
-        with pytest.raises(ValueError, match=r"^the base URL must"):
+        with pytest.raises(ValueError, match=r"^a base URL "):
             endpoint_of(base_url)
 
     @pytest.mark.parametrize(

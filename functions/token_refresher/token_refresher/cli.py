@@ -22,12 +22,12 @@ from virtuous_token.contract import CONNECTION_NAME, Bearer, SecretNames, TokenP
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
+from .address import Address
 from .answers import Answer, CodeNeeded, Granted, Proved
 from .login import store_login
 from .ports import RefreshError, World
 from .refresh import REFRESH_TOKEN_LIFE, OutcomeWord
 from .secret_store import SecretStore, make_client
-from .settings import is_safe_address
 from .token_endpoint import TokenEndpoint
 
 __all__ = ["main", "run"]
@@ -100,8 +100,10 @@ def _connection(name: str) -> str:
 
 
 def _address(url: str) -> str:
-    if not is_safe_address(url.rstrip("/")):
-        raise argparse.ArgumentTypeError("https://host (http only for loopback), without a path, user or query")
+    try:
+        Address.parse(url)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return url.rstrip("/")
 
 

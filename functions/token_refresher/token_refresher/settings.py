@@ -6,13 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
 
-__all__ = ["InvalidSettings", "Settings", "is_safe_address"]
+from .address import Address
 
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
-# Nothing else may be in an address: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
+__all__ = ["InvalidSettings", "Settings"]
+
 _RATE = re.compile(r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)")
 
 
@@ -41,10 +39,10 @@ class Settings:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+=.@-]*(/[A-Za-z0-9_+=.@-]+)*", prefix):
             wrong.append("SECRET_PREFIX must be letters, digits and _+=.@- in parts that a slash separates")
         base_url = environment.get("VIRTUOUS_BASE_URL", "https://api.virtuoussoftware.com").rstrip("/")
-        if not is_safe_address(base_url):
-            wrong.append(
-                "VIRTUOUS_BASE_URL must be https://host (http only for loopback), without a path, user or query"
-            )
+        try:
+            Address.parse(base_url)
+        except ValueError as error:
+            wrong.append(f"VIRTUOUS_BASE_URL: {error}")
         percent = environment.get("REFRESH_AT_PERCENT", "50")
         if not (re.fullmatch(r"[0-9]{1,2}", percent) and 10 <= int(percent) <= 80):
             wrong.append("REFRESH_AT_PERCENT must be a whole number from 10 to 80")
@@ -54,18 +52,6 @@ class Settings:
         if wrong:
             raise InvalidSettings("; ".join(wrong))
         return cls(prefix, base_url, int(percent), kms_key_arn, _interval(environment.get("SCHEDULE_EXPRESSION", "")))
-
-
-def is_safe_address(url: str) -> bool:
-    """True for an address that tokens and passwords may be sent to: https, or http on loopback, and a host alone."""
-    if not _ADDRESS.fullmatch(url):
-        return False
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    return bool(host) and (parts.scheme == "https" or host in _LOOPBACK)
 
 
 def _interval(expression: str) -> timedelta | None:

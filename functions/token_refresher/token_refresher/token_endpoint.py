@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import http.client
 import math
-import re
 import socket
 import ssl
 import time
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -33,6 +32,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
 
+from .address import LOOPBACK, Address
 from .answers import Answer, Denied, Misconfigured, NothingSent, Proof, Unclear, Unknown
 from .judgement import Response, judge_proof, judge_token
 
@@ -54,7 +54,6 @@ _COMMON_HEADERS = {
     "Connection": "close",
     "User-Agent": USER_AGENT,
 }
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 # Everything that the network, a proxy or a server can cause; ssl and http.client have a ValueError for nonsense.
 _FAILURES = (OSError, HTTPError, http.client.HTTPException, ValueError)
@@ -78,7 +77,7 @@ class TokenEndpoint:
         request_seconds: float = REQUEST_SECONDS,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._host, self._port, self._is_https = _parse_base_url(base_url)
+        self._host, self._port, self._is_https = Address.parse(base_url)
         self._proxy = _proxy_for(self._host)
         self._clock = clock
         self._connect_seconds = connect_seconds
@@ -277,37 +276,17 @@ def _why_unconnected(error: Exception) -> str:
             return "the connection broke before it stood"
 
 
-def _parse_base_url(base_url: str) -> tuple[str, int, bool]:
-    """Host, port and whether it is https. No message quotes the address: it may hold a password."""
-    parts = _split(base_url)
-    host = parts.hostname if parts else None
-    is_https = parts is not None and parts.scheme == "https"
-    if not parts or not host or not (is_https or (parts.scheme == "http" and host in LOOPBACK)):
-        raise ValueError("the base URL must begin with https:// (or http:// on loopback) and name a host")
-    if parts.username is not None or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError("the base URL must hold no user, path, query or fragment")
-    if not re.fullmatch(r"[a-z0-9.:-]+", host) or not all(0 < len(label) < 64 for label in host.split(".")):
-        raise ValueError("the base URL must name a host in ASCII")
-    return host, parts.port or (443 if is_https else 80), is_https
-
-
 def _proxy_for(host: str) -> _Proxy | None:
     address = getproxies().get("https")
     if not address or host in LOOPBACK or proxy_bypass(host):
         return None
-    parts = _split(address if "://" in address else f"http://{address}")
-    if not parts or parts.scheme != "http" or not parts.hostname:
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        proxy, port = (parts.hostname if parts.scheme == "http" else None), parts.port or 80
+    except ValueError:  # it quotes parts of the address, which may hold a password
+        proxy = None
+    if not proxy:
         raise ValueError("HTTPS_PROXY must be an http:// address")
     user = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     headers = {"Proxy-Authorization": f"Basic {b64encode(user.encode()).decode()}"} if parts.username else {}
-    return _Proxy(parts.hostname, parts.port or 80, headers)
-
-
-def _split(address: str) -> SplitResult | None:
-    """None for what is no address. The exceptions of urllib.parse, which quote parts of it, end here."""
-    try:
-        parts = urlsplit(address)
-        _ = parts.port
-    except ValueError:
-        return None
-    return parts
+    return _Proxy(proxy, port, headers)
