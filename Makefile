@@ -13,7 +13,7 @@ DEVELOPMENT := .venv/.installed-$(VERSION)
 LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 
-.PHONY: help demo test lint types unit deployed bench fuzz local stop format lock environments clean
+.PHONY: help demo test lint types unit deployed bench fuzz explore mutants local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,8 +43,15 @@ bench: $(DEVELOPMENT) ## measured promises: process start, the reader
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.reader
 
-fuzz: $(DEVELOPMENT) ## a long campaign against the token endpoint's answers
+fuzz: $(DEVELOPMENT) ## a long campaign of odd answers from the token endpoint
 	$(BIN)/python -m benchmarks.fuzz_token_endpoint
+	$(BIN)/python -m benchmarks.fuzz_judgement
+
+explore: $(DEVELOPMENT) ## more orders of steps of several refreshers than the tests have time for
+	$(BIN)/python -m benchmarks.explore
+
+mutants: $(DEVELOPMENT) ## take one safeguard after the other out and see a test fail
+	$(BIN)/python -m tests.mutations
 
 local: environments ## the demo's world, left running to play with
 	@$(BIN)/python -m tests.deployed.local_world start
