@@ -38,9 +38,9 @@ LAST_SECONDS_UNUSED = 10.0
 UNKNOWN_LIFE_SECONDS = 86_400.0
 # A read that is older than this has died: its thread was frozen with a Lambda function, and its connection is gone.
 FLIGHT_SECONDS = 60.0
-# While the token in hand works there is no hurry: 1, 4, 16 minutes, then the maximum age. While callers go without a
-# token they are spaced by 1, 2, 4 seconds and so on, up to a minute.
-FIRST_PAUSE_SECONDS = 60.0
+# While the token in hand works there is no hurry: a quarter of an hour, then the maximum age, so that an outage costs
+# few calls. While callers go without a token they are spaced by 1, 2, 4 seconds and so on, up to a minute.
+FIRST_PAUSE_SECONDS = 900.0
 FIRST_PAUSE_WITHOUT_A_TOKEN_SECONDS = 1.0
 
 
