@@ -2,8 +2,8 @@
 
 PYTHON ?=
 export PYTHON
-# Nothing of the caller's Python leaks into ours.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# Nothing of the caller's Python or AWS account leaks into ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV $(filter AWS_% SAM_% VIRTUOUS_%,$(.VARIABLES))
 
 BIN := .venv/bin
 CHECKED := functions layers tests benchmarks
