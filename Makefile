@@ -8,7 +8,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV $(filter AWS_% SAM_% VIRTUOUS_%,$(.VA
 BIN := .venv/bin
 CHECKED := functions layers tests benchmarks
 # The stamps carry the Python's version, so another one makes the environments anew.
-VERSION := $(shell python=$$(scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
+VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
 LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
