@@ -44,24 +44,26 @@ EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
 
 
 @pytest.mark.parametrize(
-    ("name", "allowed"),
+    ("resource", "allowed"),
     [
-        pytest.param(PAIR, PAIR_ACTIONS, id="the stack's pair secret"),
-        pytest.param("virtuous/acme/tokens", PAIR_ACTIONS, id="another connection's pair secret"),
-        pytest.param(BEARER, BEARER_ACTIONS, id="a bearer secret is written and never read"),
-        pytest.param("virtuous/acme/login", {"GetSecretValue"}, id="a login secret is read and never written"),
-        pytest.param("virtuous/acme/other", set(), id="another secret under the prefix"),
-        pytest.param("virtuous-2/acme/tokens", set(), id="a prefix that begins alike"),
-        pytest.param("database/password", set(), id="somebody else's secret"),
+        pytest.param(f"{PAIR}-a1B2c3", PAIR_ACTIONS, id="the stack's pair secret"),
+        pytest.param("virtuous/acme/tokens-a1B2c3", PAIR_ACTIONS, id="another connection's pair secret"),
+        pytest.param(f"{BEARER}-a1B2c3", BEARER_ACTIONS, id="a bearer secret is written and never read"),
+        pytest.param("virtuous/acme/login-a1B2c3", {"GetSecretValue"}, id="a login secret is read and never written"),
+        pytest.param("virtuous/acme/login", {"GetSecretValue"}, id="a login secret that does not exist is not found"),
+        pytest.param("virtuous/acme/login-2-a1B2c3", set(), id="a secret whose name goes on after login"),
+        pytest.param("virtuous/acme/other-a1B2c3", set(), id="another secret under the prefix"),
+        pytest.param("virtuous-2/acme/tokens-a1B2c3", set(), id="a prefix that begins alike"),
+        pytest.param("database/password-a1B2c3", set(), id="somebody else's secret"),
     ],
 )
-def test_the_refresher_may_do_what_it_needs_and_no_more(deployed_world: World, name: str, allowed: set[str]) -> None:
-    arn = f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{name}-a1B2c3"
-
+def test_the_refresher_may_do_what_it_needs_and_no_more(
+    deployed_world: World, resource: str, allowed: set[str]
+) -> None:
     simulated = deployed_world.client("iam").simulate_principal_policy(
         PolicySourceArn=refresher(deployed_world)["Role"],
         ActionNames=[f"secretsmanager:{action}" for action in sorted(EVERY_ACTION)],
-        ResourceArns=[arn],
+        ResourceArns=[f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{resource}"],
     )["EvaluationResults"]
 
     granted = {result["EvalActionName"] for result in simulated if result["EvalDecision"] == "allowed"}
@@ -115,6 +117,19 @@ def test_a_failed_run_is_repeated_twice_within_the_hour(deployed_world: World) -
     promised = deployed_world.client("lambda").get_function_event_invoke_config(FunctionName=STACK, Qualifier="$LATEST")
 
     assert (promised["MaximumRetryAttempts"], promised["MaximumEventAgeInSeconds"]) == (2, 3600)
+
+
+def test_a_refused_refresh_token_asks_for_a_login_where_no_password_is_stored(deployed_world: World) -> None:
+    manager = deployed_world.client("secretsmanager")
+    for kind in ("tokens", "bearer"):
+        manager.create_secret(Name=f"virtuous/refused/{kind}")
+    deployed_world.log_in("refused")
+    pair = json.loads(manager.get_secret_value(SecretId="virtuous/refused/tokens")["SecretString"])
+    deployed_world.virtuous.revoke_refresh_token(pair["refresh_token"])
+
+    answer = deployed_world.invoke(STACK, {"connections": ["refused"], "force": True})
+
+    assert answer["outcomes"] == {"refused": "login_required"}
 
 
 def test_logs_go_to_a_group_that_forgets(deployed_world: World) -> None:

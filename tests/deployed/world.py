@@ -94,14 +94,12 @@ class World:
         self._build("reader", READER_TEMPLATE)
         self._deploy("reader", READER_STACK, VirtuousBaseUrl=self.virtuous.base_url, PythonRuntime=RUNTIME)
 
-    def log_in(self) -> None:
+    def log_in(self, connection: str = "default") -> None:
         """Logs in with the operator's own command; e-mail and password go through its standard input."""
-        self.say("Log in: virtuous-token login --connection default")
-        self.run(
-            "login",
-            [self.tool("virtuous-token"), "--base-url", self.virtuous.base_url, "login", "--connection", "default"],
-            told=f"{self.virtuous.user}\n{self.virtuous.password}\n",
-        )
+        command = ["virtuous-token", "--base-url", self.virtuous.base_url, "login", "--connection", connection]
+        self.say(f"Log in: virtuous-token login --connection {connection}")
+        told = f"{self.virtuous.user}\n{self.virtuous.password}\n"
+        self.run("login", [self.tool(command[0]), *command[1:]], told=told)
 
     def _build(self, name: str, template: Path) -> None:
         self.say(f"sam build ({name})")
