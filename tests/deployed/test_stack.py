@@ -37,7 +37,7 @@ def test_a_reader_may_read_the_bearer_secret_alone(deployed_world: World) -> Non
     assert deployed_world.reader_reads("virtuous/acme/bearer") == "AccessDeniedException"
 
 
-PAIR_ACTIONS = {"DescribeSecret", "GetSecretValue", "PutSecretValue"}
+PAIR_ACTIONS = {"DescribeSecret", "GetSecretValue", "ListSecretVersionIds", "PutSecretValue"}
 BEARER_ACTIONS = {"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"}
 NEVER = {"CreateSecret", "DeleteSecret", "UpdateSecret", "PutResourcePolicy", "TagResource", "RotateSecret"}
 EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
@@ -179,7 +179,7 @@ def test_every_alarm_says_what_to_run_and_the_command_exists(deployed_world: Wor
     alarms = deployed_world.client("cloudwatch").describe_alarms()["MetricAlarms"]
     descriptions = {alarm["AlarmName"]: alarm["AlarmDescription"] for alarm in alarms}
 
-    assert len(descriptions) == 6
+    assert len(descriptions) == 7
     for name, description in descriptions.items():
         assert "aws " in description, name
         for command in re.findall(r"virtuous-token [a-z0-9 -]+", description):
