@@ -19,6 +19,7 @@ FRESH, REFRESHED = "fresh", "refreshed"
 
 # By file: which connections are looked at, whether what is fresh is refreshed too, whether it only reports.
 EXPECTED: dict[str, Request] = {
+    "all.json": Request(),
     "all-forced.json": Request(force=True),
     "one-connection-forced.json": Request(connections=("acme",), force=True),
     "report-of-one.json": Request(connections=("acme",), report=True),
