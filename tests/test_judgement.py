@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -30,6 +32,7 @@ from token_refresher.judgement import (
     LONGEST_TOKEN,
     RULES,
     Response,
+    Rule,
     deciding_rule,
     judge_proof,
     judge_token,
@@ -158,6 +161,21 @@ def test_a_row_of_the_table_decides(row: str, status: int, body: object, verdict
 
 def test_every_row_of_the_table_has_a_test() -> None:
     assert {case.values[0] for case in ROWS} == {rule.name for rule in RULES}
+
+
+def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and_its_codes() -> None:
+    page = (Path(__file__).parents[1] / "docs/decisions/answers.md").read_text()
+    cells = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| [^|]", line)]
+    told = [(name, verdict, re.findall("`([a-z_]+)`", answer)) for name, answer, verdict, _ in cells[1:]]
+
+    assert told == [
+        (rule.name, re.sub("(?<!^)[A-Z]", r" \g<0>", rule.verdict.__name__).lower(), codes_on_the_page(rule))
+        for rule in RULES
+    ]
+
+
+def codes_on_the_page(rule: Rule) -> list[str]:
+    return [code for code in rule.codes or () if code != JSON]
 
 
 def test_every_status_has_a_row() -> None:
