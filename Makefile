@@ -11,9 +11,12 @@ CHECKED := functions layers tests benchmarks
 VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
 LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
+PEERS := .venv-peers/.installed-$(VERSION)
+# Of use to "make fuzz" alone, and not to be had for every system and Python: so it is no part of requirements/dev.txt.
+ATHERIS := atheris==3.0.0
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 
-.PHONY: help demo test lint types unit deployed bench fuzz explore mutants local stop format lock environments clean
+.PHONY: help demo test lint types unit deployed bench peers fuzz explore mutants local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,17 +37,21 @@ types: $(DEVELOPMENT)
 	$(BIN)/mypy $(CHECKED)
 
 unit: $(DEVELOPMENT) ## the tests that need no stack
-	$(BIN)/pytest -q -m "not deployed"
+	$(BIN)/pytest -q -rs -m "not deployed"
 
 deployed: environments ## the tests of the deployed stack
-	$(BIN)/pytest -q -m deployed
+	$(BIN)/pytest -q -rs -m deployed
 
 bench: $(DEVELOPMENT) ## measured promises: process start, the reader
 	$(BIN)/python -m benchmarks.start_up
 	$(BIN)/python -m benchmarks.reader
 
+peers: $(PEERS) ## the table of docs/odd-answers.md: other OAuth clients beside ours
+	@.venv-peers/bin/python -m benchmarks.peers_token_endpoint
+
 fuzz: $(DEVELOPMENT) ## a long campaign of odd answers from the token endpoint
 	$(BIN)/python -m benchmarks.fuzz_token_endpoint
+	-@$(BIN)/python $(PIP_INSTALL) --only-binary :all: $(ATHERIS)
 	$(BIN)/python -m benchmarks.fuzz_judgement
 
 explore: $(DEVELOPMENT) ## more orders of steps of several refreshers than the tests have time for
@@ -64,15 +71,15 @@ format: $(DEVELOPMENT) ## ruff's formatting and its safe corrections
 	$(BIN)/ruff check --fix $(CHECKED)
 
 # uv resolves for every platform and Python at once, which pip cannot.
-lock: $(DEVELOPMENT) ## pin the newest development tools in requirements/*.txt
+lock: $(DEVELOPMENT) ## pin the newest tools and peers in requirements/*.txt
 	$(BIN)/python $(PIP_INSTALL) uv
-	for name in dev local-aws; do \
+	for name in dev local-aws peers; do \
 	    $(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url \
 	        --no-annotate --quiet requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
 	done
 
 clean: stop ## remove what the targets made, environments included
-	rm -rf .venv .venv-local-aws .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-local-aws .venv-peers *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 environments: ## install what the other targets need
 	@$(MAKE) --silent -j2 $(DEVELOPMENT) $(LOCAL_AWS)
@@ -90,4 +97,12 @@ $(LOCAL_AWS): requirements/local-aws.txt
 	@rm -rf .venv-local-aws
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-local-aws
 	@.venv-local-aws/bin/python $(PIP_INSTALL) --requirement requirements/local-aws.txt
+	@touch $@
+
+$(PEERS): requirements/peers.txt pyproject.toml
+	@echo "Install the other OAuth clients in .venv-peers (once)" >&2
+	@rm -rf .venv-peers
+	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-peers
+	@.venv-peers/bin/python $(PIP_INSTALL) --requirement requirements/peers.txt
+	@.venv-peers/bin/python $(PIP_INSTALL) --no-deps --editable .
 	@touch $@

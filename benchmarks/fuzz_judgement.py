@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of the judgement, where atheris is installed; without it this says so and does nothing.
+"""Coverage-guided fuzzing of the judgement, where atheris is installed; without it this says that it is skipped.
 
 Every status with any headers and any body must have a meaning, whose repr shows no token, and a life is never longer
 than the judgement allows.
 
-    pip install atheris
+    make fuzz    installs atheris where there is a wheel of it, and does this after the campaign over sockets
     python -m benchmarks.fuzz_judgement -runs=1000000 -seed=1
 """
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         atheris: Any = importlib.import_module("atheris")  # has no types
     except ModuleNotFoundError:
-        print("atheris is not installed: no coverage-guided fuzzing")
+        print("SKIPPED: the judgement is not fuzzed, because atheris is not installed (`make fuzz` tries to)")
         return 0
     with atheris.instrument_imports(include=["token_refresher", "json", "email"]):
         from token_refresher.answers import Answer, Granted, Proof

@@ -3,8 +3,7 @@
 Each refreshes one stored refresh token at the stand-in for Virtuous. Told is what becomes of the stored refresh token,
 how often it was sent, to whom, and whether a token shows in what is logged at DEBUG or in the text of an exception.
 
-    pip install -r requirements/peers.txt                    in an environment of its own
-    python -m benchmarks.peers_token_endpoint > table.md     the table of docs/odd-answers.md
+    make --silent peers > table.md     the table of docs/odd-answers.md; makes an environment of its own
 """
 
 from __future__ import annotations
