@@ -17,7 +17,8 @@ from tests.fakes.virtuous import Virtuous
 from tests.leak_harness import LeakHarness
 
 SECRET = "s3cr€t/+ \"quoted\" 'ticked'\\"
-# The last kind passes: what is looked for is a secret, not just any text.
+# The last two show no secret: pytest tells of a comparison that failed by the reprs of both sides, and what is looked for
+# is a secret, not just any text.
 PLANTED = r"""
 import logging, sys
 import pytest
@@ -97,6 +98,24 @@ def test_base64_in_the_middle_of_more(token):
     import base64
     print("Basic", base64.b64encode(f"user:{token}:more".encode()).decode())
 
+def test_metadata_of_a_metric(token):
+    from aws_lambda_powertools import Metrics
+    metrics = Metrics(namespace="VirtuousToken", service="planted")
+    metrics.add_metric(name="Checked", unit="Count", value=1)
+    metrics.add_metadata(key="note", value=f"sent {token}")
+    metrics.flush_metrics()
+
+def test_log_line_of_a_thread_in_the_background(token):
+    import threading
+    thread = threading.Thread(target=lambda: logging.getLogger("some.library").info("sent %s", token))
+    thread.start()
+    thread.join()
+
+def test_a_comparison_of_secrets_that_fails(token):
+    from virtuous_token.secret_text import SecretText
+    one, other = SecretText(token), SecretText(token + "-other")
+    assert one == other
+
 def test_nothing(token, harness):
     logging.getLogger("some.library").error("sent planted-secret-2 of %s", "connection-id-4711")
     print("planted-secret-3")
@@ -122,9 +141,11 @@ def test_a_leak_planted_in_any_channel_fails_the_test(tmp_path: Path) -> None:
     for case in ET.parse(tmp_path / "report.xml").iter("testcase"):
         verdicts = [f"{part.get('message')} {part.text}" for part in case if part.tag in ("failure", "error")]
         told[case.get("name", "")] = told.get(case.get("name", ""), "") + "".join(verdicts)
-    assert len(told) == 16, run.stdout
+    assert len(told) == 19, run.stdout
     unseen = {name for name, verdict in told.items() if "A secret became visible" not in verdict}
-    assert unseen == {"test_nothing"}, run.stdout
+    assert unseen == {"test_nothing", "test_a_comparison_of_secrets_that_fails"}, run.stdout
+    assert "SecretText(***) == SecretText(***)" in told["test_a_comparison_of_secrets_that_fails"]
+    assert told["test_nothing"] == ""
 
 
 @pytest.mark.parametrize(
