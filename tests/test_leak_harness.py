@@ -17,8 +17,8 @@ from tests.fakes.virtuous import Virtuous
 from tests.leak_harness import LeakHarness
 
 SECRET = "s3cr€t/+ \"quoted\" 'ticked'\\"
-# The last two show no secret: pytest tells of a comparison that failed by the reprs of both sides, and what is looked for
-# is a secret, not just any text.
+# The last two show no secret: pytest tells of a comparison that failed by the reprs of both sides, and what is looked
+# for is a secret, not just any text.
 PLANTED = r"""
 import logging, sys
 import pytest
