@@ -666,6 +666,26 @@ assert os.waitpid(child, 0)[1] == 0
 """
         assert run(story) == "access-3\n"
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+    def test_a_child_makes_a_client_of_its_own(self) -> None:
+        story = """
+import warnings
+from virtuous_token import reader as module
+warnings.simplefilter("ignore")  # as above
+block, makers = False, []
+module.connect = lambda secret_id: makers.append(os.getpid()) or Client()
+reader = TokenReader("bearer", clock=lambda: now)
+reader.token()
+child = os.fork()
+now += 365 * 24 * 3600  # what is in hand is over on both sides, so each reads
+reader.token()
+assert makers == ([os.getppid(), os.getpid()] if child == 0 else [os.getpid()]), makers
+if child == 0:
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+        assert run(story) == "0\n"
+
     def test_importing_the_package_imports_neither_boto3_nor_what_takes_long(self) -> None:
         heavy = ["asyncio", "boto3", "botocore", "dataclasses", "inspect", "json", "logging", "re", "typing"]
         program = f"import sys, virtuous_token; print([name for name in {heavy} if name in sys.modules])"

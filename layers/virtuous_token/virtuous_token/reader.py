@@ -56,8 +56,9 @@ class TokenReader:
     *cool_down_seconds* is the least time between two reads that :meth:`rejected` makes. *clock* gives the seconds since
     1970.
 
-    Nothing is read, and botocore is not imported, before the first token is asked for. A reader may be used on both
-    sides of a fork.
+    Nothing is read, and botocore is not imported, before the first token is asked for. A reader that makes its own
+    client may be used on both sides of a fork: each side has its own connection. One that was given a *client* may not,
+    since both sides would use that one's connections: make another reader in the child.
     """
 
     __slots__ = (
