@@ -22,6 +22,7 @@ class InvalidSettings(ValueError):
 class Settings:
     """What the deployment decided.
 
+    ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.
     ``schedule_interval`` is None where SCHEDULE_EXPRESSION is absent or not a plain rate; it serves a warning only.
     """
 
