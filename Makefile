@@ -37,10 +37,10 @@ types: $(DEVELOPMENT)
 	$(BIN)/mypy $(CHECKED)
 
 unit: $(DEVELOPMENT) ## the tests that need no stack
-	$(BIN)/pytest -q -rs -m "not deployed"
+	$(BIN)/pytest -rs -m "not deployed"
 
 deployed: environments ## the tests of the deployed stack
-	$(BIN)/pytest -q -rs -m deployed
+	$(BIN)/pytest -rs -m deployed
 
 bench: $(DEVELOPMENT) ## measured promises: process start, the reader
 	$(BIN)/python -m benchmarks.start_up

@@ -3,8 +3,14 @@
 import os
 
 from tests.leak_harness import harness, pytest_configure, pytest_runtest_makereport
+from tests.seed import SEED
 
 __all__ = ["harness", "pytest_configure", "pytest_runtest_makereport"]
+
+
+def pytest_report_header() -> str:
+    return f"random choices: seed {SEED} (tests/seed.py)"
+
 
 # Here and not in a fixture: some modules make a client when they are imported.
 for name in list(os.environ):

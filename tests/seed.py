@@ -1,3 +1,3 @@
-"""The seed of every random choice in the tests, in one place: a red run can be repeated as it was."""
+"""The seed of Hypothesis in the tests, in one place and in pytest's header: a red run can be repeated as it was."""
 
 SEED = 20261125

@@ -4,12 +4,13 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from benchmarks import fuzz_token_endpoint
 from benchmarks.fuzz_token_endpoint import ScriptedServer, ask
 from tests.leak_harness import LeakHarness
+from tests.seed import SEED
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,7 @@ def server() -> Iterator[ScriptedServer]:
         yield serving
 
 
+@seed(SEED)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chance=st.randoms(use_true_random=False))
 def test_whatever_comes_is_a_result_in_time(

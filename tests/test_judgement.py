@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, seed
 from hypothesis import strategies as st
 
 from tests.leak_harness import LeakHarness
+from tests.seed import SEED
 from token_refresher.answers import (
     Answer,
     CodeNeeded,
@@ -509,6 +510,7 @@ VALUES = st.recursive(
 HEADERS = st.fixed_dictionaries({}, optional={"retry-after": st.text(), "date": st.text()})
 
 
+@seed(SEED)
 @given(
     status=st.sampled_from([200, 202, 400, 401, 429]) | st.integers(0, 999),
     body=st.binary() | st.dictionaries(st.sampled_from([*GOOD, "error"]), VALUES).map(lambda o: json.dumps(o).encode()),
@@ -521,6 +523,7 @@ def test_any_answer_has_a_meaning(status: int, body: bytes, headers: dict[str, s
     assert isinstance(judge_proof(response), get_args(Proof))
 
 
+@seed(SEED)
 @given(changed=st.dictionaries(st.sampled_from([key for key in GOOD if key != "refresh_token"]), VALUES))
 def test_nothing_odd_beside_it_costs_a_new_refresh_token(changed: dict[str, object]) -> None:
     answer = judged(200, GOOD | changed)
