@@ -3,7 +3,7 @@
 A refresher is a deterministic function of the answers it gets. So it is run from its start with the answers so far, up
 to the first call that has none: that call is its next step. A world is a value, and each step makes another; nothing is
 threaded and nothing waits. What may happen at each step: another refresher goes on, time passes, a process is killed, a
-read is stale, an answer is lost, a call fails.
+read is stale, an answer is lost, a call fails, a person stores a pair.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import botocore.exceptions
 from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from token_refresher import claim
 from token_refresher.answers import Answer, Granted, Later, NothingSent, Proof, Proved, Refused, Unknown
+from token_refresher.journal import LABEL
 from token_refresher.ports import CURRENT, World
 from token_refresher.refresh import OutcomeWord, Policy, refresh_connection
 from token_refresher.secret_store import SecretStore
@@ -99,6 +100,9 @@ class _Replay:
         arguments["VersionStages"] = tuple(arguments["VersionStages"])
         return self.ask("PutSecretValue", **arguments)
 
+    def list_secret_version_ids(self, **arguments: Any) -> Any:
+        return self.ask("ListSecretVersionIds", **arguments)
+
     def update_secret_version_stage(self, **arguments: Any) -> Any:
         return self.ask("UpdateSecretVersionStage", **arguments)
 
@@ -140,28 +144,32 @@ def next_step(name: str, replies: tuple[Reply, ...], force: bool = False) -> Ste
 
 
 class Provider(NamedTuple):
-    """Accepts the newest refresh token only, and that one once; with *reusable* any that it ever gave out."""
+    """Accepts each refresh token once, and gives another for it; with *reusable* any that it ever gave out.
 
-    live: int = 1
+    A login begins another line of tokens and leaves the others alone.
+    """
+
+    newest: int = 1
+    live: frozenset[int] = frozenset({1})
     sent: tuple[tuple[int, bool], ...] = ()
     logins: int = 0
     reusable: bool = False
 
     def refresh(self, token: str, now: datetime) -> tuple[Provider, Answer]:
         number = int(token.removeprefix("refresh-"))
-        accepted = self.reusable or number == self.live
+        accepted = self.reusable or number in self.live
         after = self._replace(sent=(*self.sent, (number, accepted)))
         if not accepted:
             return after, Refused("invalid_grant")
-        return after._issue(now)
+        return after._replace(live=self.live - {number})._issue(now)
 
     def log_in(self, now: datetime) -> tuple[Provider, Answer]:
         return self._replace(logins=self.logins + 1)._issue(now)
 
     def _issue(self, now: datetime) -> tuple[Provider, Answer]:
-        new = self.live + 1
+        new = self.newest + 1
         answer = Granted(SecretText(f"access-{new}"), SecretText(f"refresh-{new}"), now, now + LIFE)
-        return self._replace(live=new), answer
+        return self._replace(newest=new, live=self.live | {new}), answer
 
 
 class Refresher(NamedTuple):
@@ -188,6 +196,7 @@ class Budget(NamedTuple):
     lost_answers: int = 0
     faults: int = 0
     ticks: int = 3
+    hands: int = 0  # a person stores another pair, which is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,18 +214,10 @@ class State:
     def first(cls, refreshers: int, budget: Budget, *, login: bool = False) -> State:
         """A due pair of generation 1, published, and *refreshers* that have not begun."""
         strict = StrictSecretsManager(lambda: START)
-        pair = TokenPair(
-            access_token=SecretText("access-1"),
-            refresh_token=SecretText("refresh-1"),
-            issued_at=START - timedelta(days=8),
-            expires_at=START + timedelta(days=7),
-            organization_id="77",
-        )
         for name in NAMES[:2]:
             strict.call("CreateSecret", {"Name": name})
-            strict.call(
-                "PutSecretValue", {"SecretId": name, "SecretString": pair.to_json(), "ClientRequestToken": FIRST}
-            )
+            labels = [CURRENT, LABEL] if name == NAMES.pair else [CURRENT]
+            strict.call("PutSecretValue", _put(name, FIRST, _due_pair(1), labels))
         if login:
             value = '{"username": "u", "password": "p"}'
             strict.call("CreateSecret", {"Name": NAMES.login, "SecretString": value, "ClientRequestToken": FIRST})
@@ -261,8 +262,23 @@ class State:
                         f"{name} is killed",
                         replace(killed, budget=self._spent("kills"), lost=self.lost or bool(held)),
                     )
+        if self.budget.hands:
+            yield "a person stores a pair", self._stored_by_hand()
         if self.budget.ticks and not any(r.runs and r.deadline < self.now + TICK for r in self.refreshers):
             yield "time passes", replace(self, now=self.now + TICK, budget=self._spent("ticks"))
+
+    def _stored_by_hand(self) -> State:
+        provider, _ = self.provider.log_in(self.now)
+        strict = self._fork()
+        version = f"00000000-0000-4000-8000-{provider.newest:012}"
+        strict.call("PutSecretValue", _put(NAMES.pair, version, _due_pair(provider.newest), [CURRENT]))
+        return replace(self, strict=strict, provider=provider, budget=self._spent("hands"))
+
+    def _fork(self) -> StrictSecretsManager:
+        strict = self.strict.fork()
+        strict.log.clear()
+        strict.now = lambda: self.now
+        return strict
 
     def _steps(self, i: int, refresher: Refresher) -> Iterator[tuple[str, State]]:
         step = next_step(f"holder-{i}", refresher.replies)
@@ -285,7 +301,7 @@ class State:
             if operation == "refresh"
             else self.provider.log_in(self.now)
         )
-        granted = provider.live if isinstance(answer, Granted) else self.refreshers[i].granted
+        granted = provider.newest if isinstance(answer, Granted) else self.refreshers[i].granted
         told = f"sends {arguments.get('token', 'the password')}: {type(answer).__name__}"
         after = self._with(i, self.refreshers[i]._replace(granted=granted))
         yield told, replace(after._replied(i, answer), provider=provider)
@@ -303,6 +319,9 @@ class State:
         }
         told = f"{operation} {params.get('VersionStages', '')}{params.get('SecretId', '').rpartition('/')[2]}"
         yield told, self._called(i, operation, params)
+        if operation == "GetSecretValue" and self.budget.stale_reads and params.get("VersionId", FIRST) != FIRST:
+            missed = replace(self, budget=self._spent("stale_reads"))
+            yield f"{told} is not there yet", missed._replied(i, Raised("ResourceNotFoundException"))
         if operation == "DescribeSecret" and self.budget.stale_reads:
             for age in range(1, self.strict.views(params["SecretId"]) + 1):
                 stale = replace(self, budget=self._spent("stale_reads"))
@@ -320,15 +339,16 @@ class State:
                 )
 
     def _called(self, i: int, operation: str, params: Mapping[str, Any], *, age: int = 0) -> State:
-        strict = self.strict.fork()
-        strict.log.clear()
-        strict.now = lambda: self.now
+        strict = self._fork()
         if age:
             strict.choose_view = lambda operation, name, count: age
         try:
             value: object = strict.call(operation, params)
         except AwsError as refusal:
             value = Raised(refusal.code)
+        if operation == "ListSecretVersionIds" and isinstance(value, dict):
+            # As botocore gives it; the instants matter to nobody here, since all versions are young.
+            value["Versions"] = [{**version, "CreatedDate": self.now} for version in value["Versions"]]
         strict.choose_view = None
         return self._with_strict(strict)._replied(i, _hashable(value))
 
@@ -344,6 +364,20 @@ class State:
 
     def _spent(self, what: str) -> Budget:
         return self.budget._replace(**{what: getattr(self.budget, what) - 1})
+
+
+def _due_pair(generation: int) -> TokenPair:
+    return TokenPair(
+        access_token=SecretText(f"access-{generation}"),
+        refresh_token=SecretText(f"refresh-{generation}"),
+        issued_at=START - timedelta(days=8),
+        expires_at=START + timedelta(days=7),
+        organization_id="77",
+    )
+
+
+def _put(name: str, version: str, pair: TokenPair, labels: list[str]) -> dict[str, Any]:
+    return {"SecretId": name, "SecretString": pair.to_json(), "ClientRequestToken": version, "VersionStages": labels}
 
 
 class _Frozen(dict[str, Any]):
@@ -387,7 +421,8 @@ def broken_in_the_end(state: State) -> str | None:
     """What may not be left once nobody runs any more and three more runs were not disturbed."""
     after, outcomes = undisturbed(state, (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70)))
     told = f"{outcomes}"
-    if not after.lost and after.pair().refresh_token != SecretText(f"refresh-{after.provider.live}"):
+    live = {SecretText(f"refresh-{number}") for number in after.provider.live}
+    if not after.lost and after.pair().refresh_token not in live:
         return f"the live refresh token is lost: {told}"
     if after.strict.labels(NAMES.bearer).get(CURRENT) != after.strict.labels(NAMES.pair)[CURRENT]:
         return f"the bearer is out of step: {told}"

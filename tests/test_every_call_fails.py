@@ -67,7 +67,7 @@ def answered(value: object, *, effect: bool = False) -> Callable[[State], State]
         if not effect:
             return state._replied(0, value)
         done = undisturbed_step(state)
-        lost = done.provider.live != state.provider.live
+        lost = done.provider.newest != state.provider.newest
         return replace(state._replied(0, value), provider=done.provider, lost=lost)
 
     return fail
@@ -120,11 +120,12 @@ def path() -> Iterator[State]:
 CALLS = [step_of(state) for state in path()]
 
 
-def test_an_undisturbed_refresh_makes_nine_calls_and_three_writes() -> None:
+def test_an_undisturbed_refresh_makes_ten_calls_and_three_writes() -> None:
     assert CALLS == [
         "DescribeSecret virtuous/default/tokens",
         "GetSecretValue virtuous/default/tokens",
         "DescribeSecret virtuous/default/bearer",
+        "ListSecretVersionIds virtuous/default/tokens",
         "PutSecretValue REFRESHING virtuous/default/tokens",
         "refresh",
         "DescribeSecret virtuous/default/tokens",
@@ -157,7 +158,7 @@ def test_one_failing_call_costs_no_pair(number: int, way: str) -> None:
     token = pair.refresh_token.reveal() if pair.refresh_token else None
     print(
         f"| {CALLS[number]} | {way} | {state.refreshers[0].outcome} | {', '.join(outcomes)} | "
-        f"{token} of refresh-{end.provider.live} | {len(end.provider.sent)} |"
+        f"{token} of refresh-{end.provider.newest} | {len(end.provider.sent)} |"
     )
     assert broken_now(end) is None
     assert end.strict.labels(NAMES.bearer)[CURRENT] == end.strict.labels(NAMES.pair)[CURRENT]
@@ -166,8 +167,8 @@ def test_one_failing_call_costs_no_pair(number: int, way: str) -> None:
         assert pair.expires_at is not None
         assert pair.expires_at - end.now > timedelta(days=5)
     else:
-        assert token == f"refresh-{end.provider.live}"
-        assert end.provider.live > 1
+        assert token == f"refresh-{end.provider.newest}"
+        assert end.provider.newest > 1
         assert pair.expires_at is not None
         assert pair.expires_at - START >= LIFE
 
@@ -183,8 +184,8 @@ def test_one_failing_call_ends_in_a_working_pair_where_anything_can_mend_it(
     end, _ = undisturbed(after_failure(number, way, login=login, reusable=reusable), LATER)
     pair = end.pair()
     assert pair.refresh_token is not None
-    assert pair.refresh_token.reveal() == f"refresh-{end.provider.live}"
-    assert pair.access_token.reveal() == f"access-{end.provider.live}"
+    assert pair.refresh_token.reveal() == f"refresh-{end.provider.newest}"
+    assert pair.access_token.reveal() == f"access-{end.provider.newest}"
 
 
 def test_only_a_lost_answer_or_a_kill_with_the_answer_in_hand_is_excused() -> None:

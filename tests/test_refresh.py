@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import botocore.exceptions
 import pytest
 
 from tests.fakes.secrets_manager import StrictSecretsManager
@@ -27,7 +28,7 @@ from token_refresher.answers import (
     Unclear,
     Unknown,
 )
-from token_refresher.journal import LABEL, Intent, Outcome, parse_entry
+from token_refresher.journal import LABEL, SUPERSEDED, Intent, Outcome, parse_entry
 from token_refresher.ports import CURRENT, PREVIOUS, World
 from token_refresher.refresh import Policy, Result, due_at, refresh_connection
 from token_refresher.secret_store import SecretStore
@@ -276,6 +277,8 @@ def test_an_unusable_access_token_stays_out_and_its_refresh_token_is_saved(due: 
     assert (due.pair.access_token, due.pair.refresh_token) == (SecretText("access-1"), SecretText("refresh-2"))
     assert due.pair.expires_at == pair().expires_at
     assert due.in_step
+    assert due.run().outcome == "fresh"  # a provider that goes on like that is asked once an hour, not in every run
+    due.now += timedelta(hours=1)
     due.virtuous.live = "refresh-2"
     assert due.run().outcome == "refreshed"
 
@@ -365,6 +368,32 @@ def test_a_dead_refresh_token_is_sent_once_a_day_and_so_is_the_password(due: Sce
     assert due.virtuous.sent.count("u@x.org p w") == 2
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Later("429", throttled=True), id="throttled"),
+        pytest.param(NothingSent("connection refused"), id="nothing sent"),
+        pytest.param(Unknown("HTTP 502"), id="a gateway's error"),
+        pytest.param(Misconfigured("404"), id="a wrong address"),
+    ],
+)
+def test_a_refused_token_stays_refused_when_its_daily_try_is_not_served(due: Scene, answer: Answer) -> None:
+    """Else it would be hammered, and the alarm would end because of an error that hides the real one."""
+    due.virtuous.answers = [Refused("invalid_grant"), *[answer] * 100]
+    due.run()
+    due.now += DAY
+    assert set(due.runs(24, timedelta(hours=1))) == {"login_required"}
+    assert due.virtuous.sent == ["refresh-1"] * 2
+
+
+def test_once_a_code_was_asked_for_only_an_operator_asks_again(due: Scene) -> None:
+    due.virtuous.answers = [CodeNeeded()] * 100
+    assert set(due.runs(10, DAY)) == {"login_required"}
+    assert due.virtuous.sent == ["refresh-1"]
+    due.run(force=True)
+    assert due.virtuous.sent == ["refresh-1"] * 2
+
+
 def test_an_operator_may_force_one_try_while_a_login_is_required(due: Scene) -> None:
     due.virtuous.answers = [Refused("invalid_grant")] * 2
     due.run()
@@ -429,6 +458,31 @@ def test_the_stored_password_is_the_last_resort(scene: Scene) -> None:
     assert scene.virtuous.sent == ["refresh-2", "refresh-1", "u@x.org p w"]
     assert scene.pair.replaces is None
     assert scene.in_step
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"organization_id": "78"}, id="another organisation"),
+        pytest.param({"user_name": "other@x.org"}, id="another user"),
+    ],
+)
+def test_the_token_before_is_not_tried_where_it_is_somebody_elses(scene: Scene, changes: dict[str, Any]) -> None:
+    scene.store_pair(pair(1, **changes).to_json())
+    scene.store_pair(pair(2).to_json())
+    scene.virtuous.live = "refresh-1"
+    assert scene.run().outcome == "login_required"
+    assert scene.virtuous.sent == ["refresh-2"]
+
+
+def test_a_login_with_a_known_second_factor_is_not_tried(due: Scene) -> None:
+    due.store_login()
+    due.virtuous.answers = [granted(2, NOW, two_factor_enabled=True)]
+    due.run()
+    due.now += timedelta(days=8)
+    due.virtuous.live = "nothing"
+    assert due.run().outcome == "login_required"
+    assert due.virtuous.sent == ["refresh-1", "refresh-2", "refresh-1"]
 
 
 def test_a_second_factor_ends_the_password_for_good(scene: Scene) -> None:
@@ -511,10 +565,60 @@ def test_a_pair_that_a_person_stores_in_the_middle_stays_current_and_ours_is_kep
     due.virtuous.answers = [stored_by_hand]
     assert due.run().outcome == "superseded"
     assert due.pair.access_token == SecretText("access-7")
-    kept = TokenPair.parse(str(due.strict.value(NAMES.pair, LABEL)))
+    kept = TokenPair.parse(str(due.strict.value(NAMES.pair, SUPERSEDED)))
     assert kept.refresh_token == SecretText("refresh-2")
     assert due.run().outcome == "recovered"
     assert due.bearer.access_token == SecretText("access-7")
+
+
+def test_a_superseded_pair_is_what_helps_when_the_other_is_refused(due: Scene) -> None:
+    def stored_by_hand() -> Answer:
+        due.store_pair(pair(7).to_json())
+        return granted(2, due.now)
+
+    due.virtuous.answers = [stored_by_hand]
+    due.run()
+    due.virtuous.live = "refresh-2"
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-7", "refresh-1", "refresh-2"]
+
+
+def test_an_edit_that_leaves_the_spent_token_does_not_push_the_new_pair_aside(due: Scene) -> None:
+    def edited_by_hand() -> Answer:
+        due.store_pair(json.dumps(json.loads(pair().to_json()) | {"note": "for the board"}))
+        return granted(2, due.now)
+
+    due.virtuous.answers = [edited_by_hand]
+    assert due.run().outcome == "refreshed"
+    assert due.pair.refresh_token == SecretText("refresh-2")
+    assert due.pair.extra == {"note": "for the board"}
+
+
+def test_a_live_claim_on_a_pair_that_a_person_displaced_keeps_others_away_until_it_ends(due: Scene) -> None:
+    nested: list[str] = []
+
+    def displaced_in_flight() -> Answer:
+        due.store_pair(pair(7).to_json())
+        nested.append(str(due.run().outcome))
+        return granted(2, due.now)
+
+    due.virtuous.answers = [displaced_in_flight]
+    due.virtuous.live = "refresh-7"
+    assert due.run().outcome == "superseded"
+    assert nested == ["recovered"]  # published, and not refreshed
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-7"]
+
+
+def test_labels_from_before_a_refresh_do_not_give_readers_the_old_token_back(due: Scene) -> None:
+    due.run()
+    published = due.strict.labels(NAMES.bearer)[CURRENT]
+    for writes_ago in (1, 2):
+        due.strict.choose_view = lambda operation, name, count, ago=writes_ago: (
+            ago if operation == "DescribeSecret" and name == NAMES.pair else 0
+        )
+        assert due.run().outcome == "busy"
+        assert due.strict.labels(NAMES.bearer)[CURRENT] == published
 
 
 def test_a_stale_look_before_the_save_does_not_push_the_new_pair_aside(due: Scene) -> None:
@@ -561,10 +665,34 @@ def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> 
 
 def test_nothing_is_sent_that_could_not_be_saved(due: Scene) -> None:
     writes = due.strict.writes(NAMES.pair)
-    assert due.run(seconds=89).outcome == "postponed"
+    assert due.run(seconds=119).outcome == "postponed"
     assert due.virtuous.sent == []
     assert due.strict.writes(NAMES.pair) == writes
-    assert due.run(seconds=91).outcome == "refreshed"
+    assert due.run(seconds=121).outcome == "refreshed"
+
+
+def test_a_connection_is_not_looked_at_when_a_look_could_outlast_the_invocation(due: Scene) -> None:
+    due.strict.log.clear()
+    assert due.run(seconds=44).outcome == "postponed"
+    assert due.strict.log == []
+
+
+def test_a_look_that_hangs_does_not_eat_the_time_for_saving(due: Scene) -> None:
+    def answered_late() -> Answer:
+        def hang(operation: str, params: object, name: str) -> None:
+            if operation == "DescribeSecret":
+                due.now += timedelta(seconds=38)
+                raise botocore.exceptions.ReadTimeoutError(endpoint_url="none")
+
+        due.now += timedelta(seconds=44)
+        due.strict.before = hang
+        return granted(2, due.now)
+
+    due.virtuous.answers = [answered_late]
+    deadline = due.now + timedelta(seconds=121)
+    assert due.run(seconds=121).outcome == "refreshed"
+    assert due.now < deadline
+    assert due.pair.refresh_token == SecretText("refresh-2")
 
 
 def test_a_claim_that_takes_too_long_sends_nothing_and_blocks_nobody(due: Scene) -> None:
@@ -617,6 +745,14 @@ def test_a_token_that_virtuous_refuses_is_saved_but_not_published(due: Scene, pr
     assert due.strict.labels(NAMES.bearer)[CURRENT] == before
 
 
+def test_while_a_new_token_is_unproven_the_old_ones_end_is_what_counts(due: Scene) -> None:
+    due.virtuous.proofs = [Denied("401")] * 3
+    assert due.run().readers_work_until == pair().expires_at
+    assert due.run().readers_work_until == pair().expires_at
+    due.virtuous.proofs = []
+    assert due.run().readers_work_until == NOW + timedelta(days=15)
+
+
 def test_an_unproven_pair_is_proved_again_by_each_run_and_published_when_it_works(due: Scene) -> None:
     due.virtuous.proofs = [Denied("401"), Denied("401")]
     assert due.runs(3, timedelta(hours=6)) == ["unproven", "unproven", "recovered"]
@@ -639,7 +775,9 @@ def test_a_token_is_published_unless_it_is_refused(due: Scene, proof: Proof) -> 
 
 def test_another_organisation_and_a_disabled_one_are_reported(due: Scene) -> None:
     due.virtuous.proofs = [Proved("78", "Other", is_enabled=False)]
-    notes = "; ".join(due.run().notes)
+    result = due.run()
+    notes = "; ".join(result.notes)
+    assert result.organization_changed
     assert "the organisation changed" in notes
     assert "disabled" in notes
     assert due.pair.organization_id == "77"
@@ -683,7 +821,7 @@ def test_the_bearer_follows_an_operator_who_moves_the_pair_back(due: Scene) -> N
     assert due.in_step
 
 
-def test_moving_the_pair_back_at_once_waits_until_it_cannot_be_a_stale_read(due: Scene) -> None:
+def test_moving_the_pair_back_at_once_is_followed_since_the_labels_show_it(due: Scene) -> None:
     first = due.strict.labels(NAMES.pair)[CURRENT]
     due.run()
     second = due.strict.labels(NAMES.pair)[CURRENT]
@@ -691,11 +829,18 @@ def test_moving_the_pair_back_at_once_waits_until_it_cannot_be_a_stale_read(due:
         SecretId=NAMES.pair, VersionStage=CURRENT, MoveToVersionId=first, RemoveFromVersionId=second
     )
     due.now += timedelta(minutes=10)
-    assert due.run().outcome == "recovered"
-    assert due.strict.labels(NAMES.bearer)[CURRENT] == first
-    assert due.virtuous.sent == ["refresh-1"]
-    due.now += timedelta(hours=1)
     assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-1", "refresh-2"]
+    assert due.in_step
+
+
+def test_an_old_view_of_a_dead_claim_is_not_followed_to_the_pair_that_came_of_it(due: Scene) -> None:
+    """The labels show the old pair and its claim, which is dead by now; the pair that came of it is in its slot."""
+    due.run()
+    due.now += timedelta(minutes=10)
+    due.strict.choose_view = lambda operation, name, count: 1 if operation == "DescribeSecret" else 0
+    assert due.run().outcome == "busy"
+    assert due.virtuous.sent == ["refresh-1"]
 
 
 # Old and odd secrets
@@ -720,6 +865,7 @@ def test_a_secret_that_is_no_pair_is_told_without_its_value(scene: Scene, value:
     result = scene.run()
     assert result.outcome == "misconfigured"
     assert "the pair secret" in result.reason
+    assert "run virtuous-token login --connection default" in result.reason
     assert "s3cret" not in result.reason
     assert scene.virtuous.sent == []
 
@@ -839,8 +985,27 @@ def test_a_secret_that_cannot_be_written_is_known_before_anything_is_spent(
     spoil(due)
     result = due.run()
     assert result.outcome == outcome
-    assert NAMES.pair in result.reason or NAMES.bearer in result.reason
+    assert any(told in result.reason for told in (NAMES.pair, NAMES.bearer, "the pair secret has about 100 versions"))
     assert due.virtuous.sent == []
+
+
+@pytest.mark.parametrize(
+    ("versions", "outcome"),
+    [
+        pytest.param(98, "refreshed", id="room for a claim and its result"),
+        pytest.param(99, "try_again", id="room for a claim alone"),
+    ],
+)
+def test_nothing_is_sent_where_the_quota_leaves_no_room_for_the_answer(due: Scene, versions: int, outcome: str) -> None:
+    while len(due.strict.versions(NAMES.pair)) < versions:
+        number = len(due.strict.versions(NAMES.pair))
+        due.client.put_secret_value(SecretId=NAMES.pair, SecretString=str(number), VersionStages=["FILLING"])
+    result = due.run()
+    assert result.outcome == outcome
+    assert not result.pair_at_risk
+    assert due.virtuous.sent == ([] if outcome == "try_again" else ["refresh-1"])
+    due.now += timedelta(days=1, seconds=1)
+    assert due.run().outcome in ("refreshed", "fresh")
 
 
 def test_results_hold_no_secret(due: Scene) -> None:

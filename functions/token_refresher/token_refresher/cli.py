@@ -112,6 +112,8 @@ def _login(arguments: argparse.Namespace) -> None:
     store.pair_labels()  # before anybody is asked for a password or sent a code
     world = World(TokenEndpoint(arguments.base_url, clock=_now), _now, time.sleep)
     answer = _ask_virtuous(world)
+    for oddity in answer.oddities:
+        _say(f"Noticed: {oddity}.")
     proof = world.endpoint.prove(answer.access_token) if answer.access_token else None
     organization = proof if isinstance(proof, Proved) else Proved()
     store_login(store, world, _pair(answer, organization), give_up_at=_now() + PATIENCE)
@@ -149,6 +151,7 @@ def _pair(answer: Granted, organization: Proved) -> TokenPair:
         refresh_token_issued_at=answer.issued_at if answer.refresh_token else None,
         refresh_token_expires_at=answer.issued_at + REFRESH_TOKEN_LIFE if answer.refresh_token else None,
         user_name=answer.user_name,
+        two_factor_enabled=answer.two_factor_enabled,
         organization_id=organization.organization_id,
         organization_name=organization.organization_name,
     )

@@ -31,7 +31,7 @@ class Request:
         """Raises InvalidEvent: a misspelt key must not turn into a sweep of everything."""
         if not isinstance(event, Mapping):
             raise InvalidEvent("an event is a JSON object")
-        if event.get("source") in _SCHEDULER:
+        if str(event.get("source")) in _SCHEDULER:
             return cls()
         if unknown := sorted(str(key) for key in event.keys() - {"connections", "force", "report"}):
             raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has connections, force and report")

@@ -1,8 +1,11 @@
 """Core: the refresh journal, kept in the pair secret itself because a version there is written once.
 
-The staging label REFRESHING points to the newest entry. An entry counts only while its ``replaces`` is the version that
-AWSCURRENT is on; any other is history. An :class:`Intent` is written before a credential is sent, an :class:`Outcome`
-where no pair came of it; a new pair goes into the same slot as an outcome would, so that exactly one of them exists.
+The staging label REFRESHING points to the newest entry. An :class:`Intent` is written before a credential is sent, an
+:class:`Outcome` where no pair came of it; a new pair goes into the same slot as an outcome would, so that exactly one
+of them exists. What an outcome says counts only while its ``replaces`` is the version that AWSCURRENT is on; any other
+is history.
+
+The entries are one chain: each slot has exactly one claim that can follow it, whatever version is current.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from virtuous_token.errors import UnreadableSecret
 
 __all__ = [
     "LABEL",
+    "SUPERSEDED",
     "Attempt",
     "Attempts",
     "Ended",
@@ -34,6 +38,9 @@ __all__ = [
 ]
 
 LABEL = "REFRESHING"
+# A pair that came too late to be current stays under this label. Not under REFRESHING: whoever moves that off another's
+# claim makes that claim invisible.
+SUPERSEDED = "SUPERSEDED"
 
 # Backoff of attempts that ended without a verdict: half a minute, so that Lambda's own repetition of a failed
 # invocation (after one minute) may try, then three times as long each time, an hour at most. Two versions an attempt
@@ -47,6 +54,7 @@ class Grant(StrEnum):
 
     CURRENT = "refresh_token"
     PREVIOUS = "previous_refresh_token"
+    SUPERSEDED = "superseded_refresh_token"
     PASSWORD = "password"
     LOGIN = "login"  # a person's: obtained before the claim
 
@@ -61,6 +69,11 @@ class Ended(StrEnum):
     UNREACHABLE = "unreachable"
     UNKNOWN = "unknown"
     HOLDER_DIED = "holder_died"
+
+    @property
+    def is_verdict(self) -> bool:
+        """True where the provider judged the credential and a person is needed."""
+        return self in (Ended.REFUSED, Ended.CODE_NEEDED)
 
     @property
     def nothing_spent(self) -> bool:
@@ -100,13 +113,19 @@ class Intent:
     failures: int = 0
 
     def ends(self, ended: Ended, now: datetime, *, retry_at: datetime | None = None) -> Outcome:
-        """The outcome that goes into this intent's result slot."""
+        """The outcome that goes into this intent's result slot.
+
+        A verdict stands until another takes its place: a refused credential does not become a promising one because
+        the next try met a throttled server.
+        """
+        before = self.attempts.get(self.grant)
+        stands = before.ended if before and before.ended.is_verdict and not ended.is_verdict else ended
         return Outcome(
             replaces=self.replaces,
-            ended=ended,
+            ended=stands,
             at=now,
             retry_at=retry_at,
-            attempts={**self.attempts, self.grant: Attempt(self.started_at, ended)},
+            attempts={**self.attempts, self.grant: Attempt(self.started_at, stands)},
             failures=self.failures + 1,
         )
 
@@ -153,12 +172,12 @@ class Outcome:
 Entry = Intent | Outcome
 
 
-def claim_id(current: str, under_refreshing: str | None) -> str:
-    """The version id of the one intent that can follow *under_refreshing* on the version *current*.
+def claim_id(slot: str) -> str:
+    """The version id of the one intent that can follow *slot*, a version that nobody will write to any more.
 
-    Everybody who saw the same two labels computes the same id, and only one of them can write it.
+    Everybody who found the journal there computes the same id, and only one of them can write it.
     """
-    return str(uuid5(_namespace(current), under_refreshing or ""))
+    return str(uuid5(_namespace(slot), "claim"))
 
 
 def result_id(claim: str) -> str:
@@ -171,7 +190,7 @@ def backoff(failures: int) -> timedelta:
     return min(FIRST_BACKOFF * int(3 ** min(failures - 1, 10)), LONGEST_BACKOFF)
 
 
-def parse_entry(text: str) -> Entry | None:
+def parse_entry(text: str | None) -> Entry | None:
     """The entry in *text*; None where it is something else (a pair kept beside AWSCURRENT, a hand-made version)."""
     try:
         stored = parse_object(text, "the journal entry")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import uuid4
 
 from virtuous_token.contract import TokenPair
 from virtuous_token.errors import UnreadableSecret
 
-from .claim import Claims
+from .claim import Claims, with_unknown_keys
 from .journal import LABEL, Grant
 from .ports import CURRENT, Store, StoreUnavailable, World
 
@@ -24,32 +23,31 @@ BETWEEN_LOOKS = 2.0
 def store_login(store: Store, world: World, pair: TokenPair, *, give_up_at: datetime) -> str:
     """Makes *pair* current and returns its version id; unknown keys of the pair it displaces are kept.
 
-    Waits for a refresh that holds the claim. Raises StoreUnavailable once *give_up_at* has come, and what the store
-    raises; nothing is lost then but this login.
+    Waits for a refresh that holds the claim. Raises StoreUnavailable once *give_up_at* has come, PairNotSaved, and what
+    the store raises; nothing is lost then but this login.
     """
     while True:
         labels = store.pair_labels()
-        current = labels.get(CURRENT)
-        if current is None:
-            # Nobody can refresh what is not there. The first version must be the pair itself: Secrets Manager puts
-            # AWSCURRENT on a secret's first version whatever label it was given.
+        if CURRENT not in labels:
+            # Nobody can refresh what is not there, so there is nothing to claim. The first version must be the pair
+            # itself: Secrets Manager puts AWSCURRENT on a secret's first version whatever label it was given. It
+            # carries REFRESHING as well, so that all claims are one chain from the beginning.
             version = str(uuid4())
-            store.write_pair(version, pair.to_json(), CURRENT)
+            store.write_pair(version, pair.to_json(), CURRENT, LABEL)
             return version
         claims = Claims(store, world, world.now() + HOLD)
-        spot = claims.spot(current, labels.get(LABEL))
+        spot = claims.spot(labels)
         claim = claims.claim(spot, Grant.LOGIN) if spot else None
-        saved = claims.save_pair(claim, _with_unknown_keys(store, current, pair)) if claim else None
+        saved = claims.save_pair(claim, _with_keys_of(store, labels[CURRENT], pair)) if claim else None
         if saved:
             return saved
         if world.now() >= give_up_at:
-            raise StoreUnavailable("a refresh is running: try again in a few minutes")
+            raise StoreUnavailable("another run holds the claim: try again in a few minutes")
         world.pause(BETWEEN_LOOKS)
 
 
-def _with_unknown_keys(store: Store, current: str, pair: TokenPair) -> TokenPair:
+def _with_keys_of(store: Store, current: str, pair: TokenPair) -> TokenPair:
     try:
-        displaced = TokenPair.parse(store.pair_value(current))
+        return with_unknown_keys(pair, TokenPair.parse(store.pair_value(current)).extra)
     except UnreadableSecret:
         return pair
-    return replace(pair, extra={**displaced.extra, **pair.extra})

@@ -26,7 +26,7 @@ def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
         elif result.outcome in FAILED:
             logger.error("connection failed", extra=fields)
         elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
-            until = result.access_token_expires_at
+            until = result.readers_work_until
             fields["run"] = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
             fields["readers_work_until"] = until.isoformat() if until else None
             logger.warning("login required", extra=fields)
@@ -47,8 +47,10 @@ def put_metrics(metrics: Metrics, results: Sequence[Result], now: datetime) -> N
         metrics.add_metric(name=name, unit=MetricUnit.Count, value=counts[outcome])
     metrics.add_metric(name="Checked", unit=MetricUnit.Count, value=len(results))
     metrics.add_metric(name="PairNotSaved", unit=MetricUnit.Count, value=sum(r.pair_at_risk for r in results))
+    changed = sum(r.organization_changed for r in results)
+    metrics.add_metric(name="OrganizationChanged", unit=MetricUnit.Count, value=changed)
     metrics.add_metric(name="Noticed", unit=MetricUnit.Count, value=sum(len(r.notes) for r in results))
-    expiries = [r.access_token_expires_at for r in results if r.access_token_expires_at]
+    expiries = [r.readers_work_until for r in results if r.readers_work_until]
     if expiries:
         seconds = max((min(expiries) - now).total_seconds(), 0)
         metrics.add_metric(name="AccessTokenSecondsLeft", unit=MetricUnit.Seconds, value=seconds)

@@ -61,14 +61,17 @@ class Store(Protocol):
     def bearer_labels(self) -> Mapping[str, str]:
         """The same of the bearer secret."""
 
-    def pair_value(self, version_id: str) -> str:
-        """The text of one version of the pair secret."""
+    def pair_value(self, version_id: str) -> str | None:
+        """The text of one version of the pair secret, None where it has no such version (or not yet)."""
+
+    def versions_since(self, instant: datetime) -> int:
+        """How many versions of the pair secret Secrets Manager can't remove: labelled, or made after *instant*."""
 
     def login_value(self) -> str | None:
         """The text of the login secret, None where there is none."""
 
-    def write_pair(self, version_id: str, value: str, label: str) -> bool:
-        """True if the version holds *value* now (it got *label* when it was made), False if it holds something else."""
+    def write_pair(self, version_id: str, value: str, *labels: str) -> bool:
+        """True if the version holds *value* now (it got *labels* when it was made), False if it holds another."""
 
     def write_bearer(self, version_id: str, value: str) -> bool:
         """True if AWSCURRENT is on the version now, False if the version was there before and AWSCURRENT is not."""

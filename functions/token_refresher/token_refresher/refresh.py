@@ -6,7 +6,7 @@ what is tried when a refresh token is dead. Nothing here talks to a network or a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -31,8 +31,8 @@ from .answers import (
     Unknown,
 )
 from .claim import Claim, Claims, Spot
-from .journal import LABEL, Ended, Grant, backoff
-from .ports import CURRENT, PREVIOUS, PairNotSaved, Store, StoreMisconfigured, StoreUnavailable, World
+from .journal import LABEL, SUPERSEDED, Ended, Grant, backoff, claim_id, result_id
+from .ports import CURRENT, PREVIOUS, PairNotSaved, RefreshError, Store, StoreMisconfigured, StoreUnavailable, World
 from .recovery import ONE_TRY_A_DAY, candidates
 
 __all__ = ["Budget", "OutcomeWord", "Policy", "Result", "due_at", "refresh_connection"]
@@ -44,6 +44,11 @@ ASSUMED_LIFE = timedelta(hours=1)
 SINCE_EVER = datetime(1970, 1, 1, tzinfo=UTC)
 # More than this much between our clock and the provider's is worth a line: expiry is counted with ours.
 TOLERATED_SKEW = timedelta(minutes=2)
+# A claim and its result are two versions. Secrets Manager keeps about 100 and removes only those older than a day; past
+# that it refuses writes, and an answer that cannot be written is lost.
+MOST_VERSIONS_BEFORE_A_CLAIM = 98
+# After an answer whose access token was of no use, the next try waits this long.
+PAUSE_AFTER_A_USELESS_ACCESS_TOKEN = timedelta(hours=1)
 
 
 class OutcomeWord(StrEnum):
@@ -66,11 +71,13 @@ class Budget:
     """Time that must be left before something is begun.
 
     ``request``: the longest that one call to Virtuous takes (the endpoint adapter's own bound). ``save``: kept for
-    saving an answer, enough for several throttled or lost writes.
+    saving an answer: one call to Secrets Manager that hangs, and several throttled ones. ``look``: one call that hangs,
+    before a connection is looked at.
     """
 
     request: timedelta = timedelta(seconds=45)
-    save: timedelta = timedelta(seconds=45)
+    save: timedelta = timedelta(seconds=75)
+    look: timedelta = timedelta(seconds=45)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class Policy:
 class Result:
     """What became of one connection. ``reason`` and ``notes`` are for a log and hold no secret.
 
+    ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.
     ``pair_at_risk``: the provider answered and its answer could not be saved.
     """
 
@@ -94,9 +102,10 @@ class Result:
     outcome: OutcomeWord
     reason: str = ""
     notes: tuple[str, ...] = ()
-    access_token_expires_at: datetime | None = None
+    readers_work_until: datetime | None = None
     refresh_token_issued_at: datetime | None = None
     pair_at_risk: bool = False
+    organization_changed: bool = False
 
 
 def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
@@ -112,7 +121,10 @@ def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
         return SINCE_EVER
     life = max(pair.expires_at - pair.issued_at, timedelta()) if pair.expires_at else ASSUMED_LIFE
     earlier = int.from_bytes(sha256(connection.encode()).digest()[:4], "big") / 2**32 * 0.05
-    return (pair.issued_at + life * (percent / 100 - earlier)).replace(microsecond=0)
+    due = pair.issued_at + life * (percent / 100 - earlier)
+    if pair.refresh_token_issued_at and pair.refresh_token_issued_at > pair.issued_at:
+        due = max(due, pair.refresh_token_issued_at + PAUSE_AFTER_A_USELESS_ACCESS_TOKEN)
+    return due.replace(microsecond=0)
 
 
 def refresh_connection(
@@ -129,19 +141,27 @@ def refresh_connection(
     try:
         outcome, reason = run.outcome()
     except PairNotSaved as error:
-        outcome, reason, pair_at_risk = OutcomeWord.TRY_AGAIN, str(error), True
+        outcome, pair_at_risk = OutcomeWord.TRY_AGAIN, True
+        reason = (
+            f"{error}; the next run sends the refresh token again and, if that is refused, tries the one before it and "
+            "the stored password"
+        )
     except StoreUnavailable as error:
         outcome, reason = OutcomeWord.TRY_AGAIN, str(error)
-    except (StoreMisconfigured, UnreadableSecret) as error:
+    except StoreMisconfigured as error:
         outcome, reason = OutcomeWord.MISCONFIGURED, str(error)
+    except UnreadableSecret as error:
+        outcome = OutcomeWord.MISCONFIGURED
+        reason = f"{error}: run virtuous-token login --connection {connection}"
     return Result(
         connection=connection,
         outcome=outcome,
         reason=reason,
         notes=tuple(run.notes),
-        access_token_expires_at=run.newest.expires_at if run.newest else None,
+        readers_work_until=run.readers_work_until(),
         refresh_token_issued_at=run.newest.refresh_token_issued_at if run.newest else None,
         pair_at_risk=pair_at_risk,
+        organization_changed=run.organization_changed,
     )
 
 
@@ -150,11 +170,11 @@ _Verdict = tuple[OutcomeWord, str]
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What is to be replaced, and the version that AWSPREVIOUS is on."""
+    """What is to be replaced, and where the labels were when the run began."""
 
     version: str
     pair: TokenPair
-    previous: str | None
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +185,18 @@ class _Credential:
     source: TokenPair
     send: Callable[[], Answer]
 
+    @property
+    def sent(self) -> SecretText | None:
+        """The refresh token that is spent by sending; None for a password."""
+        return None if self.grant is Grant.PASSWORD else self.source.refresh_token
+
 
 @dataclass(slots=True)
 class _Run:
-    """One run over one connection. ``newest`` is the newest pair that is saved, ``notes`` what else was noticed."""
+    """One run over one connection. ``newest`` is the newest pair that is saved, ``notes`` what else was noticed.
+
+    ``published`` is the version that the bearer secret is on, as far as the run knows.
+    """
 
     connection: str
     store: Store
@@ -177,20 +205,32 @@ class _Run:
     deadline: datetime
     force: bool
     newest: TokenPair | None = None
+    newest_version: str | None = None
+    published: str | None = None
     notes: list[str] = field(default_factory=list)
     proved: Proved | None = None
+    organization_changed: bool = False
 
     def outcome(self) -> _Verdict:
+        if not self._time_for(self.policy.budget.look):
+            return OutcomeWord.POSTPONED, "too little time is left to look"
         labels = self.store.pair_labels()
         if CURRENT not in labels:
             return OutcomeWord.LOGIN_REQUIRED, "no token pair was stored yet"
         version = labels[CURRENT]
-        pair = self.newest = TokenPair.parse(self.store.pair_value(version))
+        value = self.store.pair_value(version)
+        if value is None:
+            raise StoreUnavailable("the current version of the pair secret can't be read yet")
+        pair = self.newest = TokenPair.parse(value)
+        self.newest_version = version
 
-        in_step = self.store.bearer_labels().get(CURRENT) == version
+        self.published = self.store.bearer_labels().get(CURRENT)
+        if self._is_older_view(labels):
+            return OutcomeWord.BUSY, "another run has just published a newer pair"
+        in_step = self.published == version
         before = None if in_step else self._prove_and_publish(version, pair, OutcomeWord.RECOVERED)
 
-        spot = self._claims.spot(version, labels.get(LABEL))
+        spot = self._claims.spot(labels)
         if spot is None:
             return before or (OutcomeWord.BUSY, "another run holds the claim")
         waits = spot.outcome
@@ -198,7 +238,28 @@ class _Run:
             return _word(waits.ended), f"waits for its next try, after: {waits.ended}"
         if not self._is_due(pair, spot, unproven=before is not None and before[0] is OutcomeWord.UNPROVEN):
             return before or self._fresh(pair)
-        return self._replace(_Stored(version, pair, labels.get(PREVIOUS)), spot)
+        return self._replace(_Stored(version, pair, labels), spot)
+
+    def readers_work_until(self) -> datetime | None:
+        """The end of the token that readers have, which is not the newest where that is unproven or unpublished."""
+        if self.published == self.newest_version or self.published is None:
+            return self.newest.expires_at if self.newest and self.published else None
+        try:
+            return TokenPair.parse(self.store.pair_value(self.published)).expires_at
+        except (RefreshError, UnreadableSecret):
+            return None
+
+    def _is_older_view(self, labels: Mapping[str, str]) -> bool:
+        """True if the bearer comes from a pair that these labels do not know yet: they are stale.
+
+        Publishing what they show would give readers the older token back. A pair that the labels show under AWSPREVIOUS
+        was moved away from by a person, and so was one that is old.
+        """
+        if self.published is None or self.published in labels.values():
+            return False
+        slot = labels.get(LABEL, labels[CURRENT])
+        following = {result_id(slot), *(result_id(claim_id(filled)) for filled in (slot, result_id(slot)))}
+        return self.published in following and not self._claims.is_old(self.published)
 
     def _fresh(self, pair: TokenPair) -> _Verdict:
         if pair.refresh_token is None and pair.expires_at and pair.expires_at <= self.world.now():
@@ -223,7 +284,8 @@ class _Run:
             return False
         now = self.world.now()
         a_day_unproven = unproven and now >= (pair.issued_at or SINCE_EVER) + ONE_TRY_A_DAY
-        return self.force or now >= due or spot.outcome is not None or a_day_unproven
+        in_doubt = any(grant is not Grant.LOGIN for grant in spot.attempts)
+        return self.force or now >= due or in_doubt or a_day_unproven
 
     def _replace(self, stored: _Stored, spot: Spot) -> _Verdict:
         """Attempts one credential after the other while each is refused and there is a next."""
@@ -243,6 +305,11 @@ class _Run:
         """Claims, sends once and saves. A Spot if the credential was refused and another can be tried at once."""
         if not self._can_spend:
             return OutcomeWord.POSTPONED, "too little time is left to send a credential and save the answer"
+        if self.store.versions_since(self.world.now() - timedelta(days=1)) > MOST_VERSIONS_BEFORE_A_CLAIM:
+            return OutcomeWord.TRY_AGAIN, (
+                "the pair secret has about 100 versions of the last day, as many as Secrets Manager keeps: refresh "
+                "less often; it removes old ones"
+            )
         claim = self._claims.claim(spot, credential.grant)
         if claim is None:
             return OutcomeWord.BUSY, "another run was first"
@@ -253,11 +320,11 @@ class _Run:
 
     def _keep(self, stored: _Stored, credential: _Credential, claim: Claim, answer: Granted) -> _Verdict:
         renewed = self._renewed(stored, credential, answer)
-        version = self._claims.save_pair(claim, renewed)
+        version = self._claims.save_pair(claim, renewed, credential.sent)
         self._note_oddities(renewed, answer)
         if version is None:
-            return OutcomeWord.SUPERSEDED, "another pair was stored meanwhile; ours is kept under REFRESHING"
-        self.newest = renewed
+            return OutcomeWord.SUPERSEDED, "another pair was stored meanwhile; ours is kept under SUPERSEDED"
+        self.newest, self.newest_version = renewed, version
         verdict = self._prove_and_publish(version, renewed, OutcomeWord.REFRESHED)
         if answer.access_token is None and verdict[0] is OutcomeWord.REFRESHED:
             return OutcomeWord.TRY_AGAIN, "the answer had no usable access token; its refresh token is saved"
@@ -266,20 +333,19 @@ class _Run:
     def _record(self, stored: _Stored, spot: Spot, claim: Claim, answer: Answer) -> _Verdict | Spot:
         """Saves why there is no pair, and when the next attempt may be made."""
         now = self.world.now()
-        ended = _ended(answer)
-        outcome = claim.intent.ends(ended, now)
-        if ended not in (Ended.REFUSED, Ended.CODE_NEEDED):
+        outcome = claim.intent.ends(_ended(answer), now)
+        if not outcome.ended.is_verdict:
             asked = answer.retry_after if isinstance(answer, Later) else None
             wait = max(asked or timedelta(), backoff(outcome.failures))
             self._claims.save_outcome(claim, replace(outcome, retry_at=now + wait))
-            return _word(ended), _reason(answer)
-        if self._claims.is_replaced(claim):
+            return _word(outcome.ended), _reason(answer)
+        if self._claims.replaced_by(claim):
             self._claims.save_outcome(claim, outcome)
             return OutcomeWord.SUPERSEDED, "the refusal is about a pair that was replaced meanwhile"
         if self._credential(stored, replace(spot, outcome=outcome)):
             return self._claims.save_outcome(claim, outcome)
         self._claims.save_outcome(claim, replace(outcome, retry_at=now + ONE_TRY_A_DAY))
-        return _word(ended), _reason(answer)
+        return _word(outcome.ended), _reason(answer)
 
     # Which credential is next, and what is stored of an answer
 
@@ -288,6 +354,7 @@ class _Run:
             found = {
                 Grant.CURRENT: self._current_refresh_token,
                 Grant.PREVIOUS: self._previous_refresh_token,
+                Grant.SUPERSEDED: self._superseded_refresh_token,
                 Grant.PASSWORD: self._password,
             }[grant](stored)
             if found:
@@ -301,20 +368,29 @@ class _Run:
         return _Credential(Grant.CURRENT, stored.pair, lambda: self.world.endpoint.refresh(token))
 
     def _previous_refresh_token(self, stored: _Stored) -> _Credential | None:
-        if stored.previous is None:
+        return self._refresh_token_under(PREVIOUS, Grant.PREVIOUS, stored)
+
+    def _superseded_refresh_token(self, stored: _Stored) -> _Credential | None:
+        return self._refresh_token_under(SUPERSEDED, Grant.SUPERSEDED, stored)
+
+    def _refresh_token_under(self, label: str, grant: Grant, stored: _Stored) -> _Credential | None:
+        """None where there is none, it is the one that was sent, or it belongs to another user or organisation."""
+        if label not in stored.labels:
             return None
         try:
-            before = TokenPair.parse(self.store.pair_value(stored.previous))
+            other = TokenPair.parse(self.store.pair_value(stored.labels[label]))
         except UnreadableSecret:
             return None
-        token = before.refresh_token
-        if token is None or token == stored.pair.refresh_token:
+        token = other.refresh_token
+        if token is None or token == stored.pair.refresh_token or _is_of_somebody_else(other, stored.pair):
             return None
-        return _Credential(Grant.PREVIOUS, before, lambda: self.world.endpoint.refresh(token))
+        return _Credential(grant, other, lambda: self.world.endpoint.refresh(token))
 
     def _password(self, stored: _Stored) -> _Credential | None:
-        """None where no login is stored, and for a day after a login, which must not be followed by another."""
+        """None where no login is stored, where it sends a code to somebody's phone, and for a day after a login."""
         pair = stored.pair
+        if pair.two_factor_enabled:
+            return None
         if pair.replaces is None and self.world.now() < (pair.issued_at or SINCE_EVER) + ONE_TRY_A_DAY:
             return None
         try:
@@ -335,6 +411,9 @@ class _Run:
             pair,
             replaces=None if credential.grant is Grant.PASSWORD else stored.version,
             user_name=answer.user_name or pair.user_name,
+            two_factor_enabled=pair.two_factor_enabled
+            if answer.two_factor_enabled is None
+            else answer.two_factor_enabled,
             organization_id=pair.organization_id or (self.proved.organization_id if self.proved else None),
             organization_name=pair.organization_name or (self.proved.organization_name if self.proved else None),
             refresh_token=source.refresh_token,
@@ -379,6 +458,7 @@ class _Run:
             if proof.is_enabled is False:
                 self.notes.append("the organisation is disabled")
             if pair.organization_id and proof.organization_id and pair.organization_id != proof.organization_id:
+                self.organization_changed = True
                 self.notes.append(
                     f"the organisation changed: the connection was made for {pair.organization_id}, and its token now "
                     f"acts for {proof.organization_id}"
@@ -401,6 +481,7 @@ class _Run:
         )
         if not self.store.write_bearer(version, bearer.to_json()):
             self.store.move_bearer(version)
+        self.published = version
         return done, proof.reason if isinstance(proof, Unclear) else ""
 
 
@@ -420,7 +501,17 @@ def _ended(answer: Answer) -> Ended:
 
 
 def _reason(answer: Answer) -> str:
-    return "" if isinstance(answer, Granted) else answer.reason
+    if isinstance(answer, Granted):
+        return ""
+    if isinstance(answer, Misconfigured):
+        return f"{answer.reason}: check VirtuousBaseUrl, and whether a proxy or firewall answers in Virtuous's place"
+    return answer.reason
+
+
+def _is_of_somebody_else(other: TokenPair, pair: TokenPair) -> bool:
+    """True if the two are known to be of different users or organisations."""
+    known = [(other.organization_id, pair.organization_id), (other.user_name, pair.user_name)]
+    return any(theirs and ours and theirs != ours for theirs, ours in known)
 
 
 def _word(ended: Ended) -> OutcomeWord:

@@ -34,15 +34,26 @@ def describe_connection(connection: str, store: Store, policy: Policy, now: date
             "next_refresh_at": _told(due_at(pair, connection, policy.refresh_at_percent)),
             "refresh_token_issued_at": _told(pair.refresh_token_issued_at),
             "refresh_token_expires_at": _told(pair.refresh_token_expires_at),
-            "bearer_in_step": store.bearer_labels().get(CURRENT) == version,
+            **_bearer(store, version),
             **_journal(store, version, labels.get(LABEL), now),
         }
     except (RefreshError, UnreadableSecret) as error:
         return {"error": str(error)}
 
 
+def _bearer(store: Store, version: str) -> dict[str, Any]:
+    published = store.bearer_labels().get(CURRENT)
+    if published is None or published == version:
+        return {"bearer_in_step": published == version}
+    try:
+        ends = TokenPair.parse(store.pair_value(published)).expires_at
+    except UnreadableSecret:
+        ends = None
+    return {"bearer_in_step": False, "readers_work_until": _told(ends)}
+
+
 def _journal(store: Store, version: str, entry_id: str | None, now: datetime) -> dict[str, Any]:
-    if entry_id is None or result_id(entry_id) == version:
+    if entry_id is None or version in (entry_id, result_id(entry_id)):
         return {"journal": "idle", "last_outcome": None}
     entry = parse_entry(store.pair_value(entry_id))
     if entry is None or entry.replaces != version:

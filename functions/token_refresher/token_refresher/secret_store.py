@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import boto3
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SecretStore", "connections", "make_client"]
 
-# Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s, so that one
-# call that hangs never eats the time in which an answer must be saved (the core tries on until its deadline).
+# Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s: the core
+# keeps more than that for saving an answer, so that one call that hangs does not eat all of it.
 _CONFIG = Config(
     connect_timeout=3,
     read_timeout=5,
@@ -71,15 +72,25 @@ class SecretStore:
     def bearer_labels(self) -> Mapping[str, str]:
         return self._labels(self.names.bearer)
 
-    def pair_value(self, version_id: str) -> str:
+    def pair_value(self, version_id: str) -> str | None:
         # Asked for by id: it cannot be another version's value, whatever happens to the labels meanwhile.
         with _converted("GetSecretValue", self.names.pair):
             try:
                 answer = self.client.get_secret_value(SecretId=self.names.pair, VersionId=version_id)
             except self.client.exceptions.ResourceNotFoundException:
-                # DescribeSecret told of it a moment ago; this read was served by a host that does not know it yet.
-                raise StoreUnavailable(f"a version of {self.names.pair} can't be read yet") from None
+                return None
         return answer.get("SecretString", "")
+
+    def versions_since(self, instant: datetime) -> int:
+        with _converted("ListSecretVersionIds", self.names.pair):
+            page = self.client.list_secret_version_ids(SecretId=self.names.pair, IncludeDeprecated=True)
+            versions = page["Versions"]
+            while "NextToken" in page:  # boto3 has no paginator for it
+                page = self.client.list_secret_version_ids(
+                    SecretId=self.names.pair, IncludeDeprecated=True, NextToken=page["NextToken"]
+                )
+                versions += page["Versions"]
+        return sum(bool(version.get("VersionStages")) or version["CreatedDate"] > instant for version in versions)
 
     def login_value(self) -> str | None:
         with _converted("GetSecretValue", self.names.login):
@@ -89,11 +100,11 @@ class SecretStore:
                 return None
         return answer.get("SecretString", "")
 
-    def write_pair(self, version_id: str, value: str, label: str) -> bool:
+    def write_pair(self, version_id: str, value: str, *labels: str) -> bool:
         with _converted("PutSecretValue", self.names.pair):
             try:
                 self.client.put_secret_value(
-                    SecretId=self.names.pair, ClientRequestToken=version_id, SecretString=value, VersionStages=[label]
+                    SecretId=self.names.pair, ClientRequestToken=version_id, SecretString=value, VersionStages=labels
                 )
             except self.client.exceptions.ResourceExistsException:
                 return False
@@ -111,7 +122,7 @@ class SecretStore:
             except self.client.exceptions.ResourceExistsException:
                 return False
         # The same bytes again are a no-op, and the labels stay where they are.
-        return CURRENT in answer.get("VersionStages", ())
+        return CURRENT in answer.get("VersionStages", (CURRENT,))
 
     def move_bearer(self, version_id: str) -> None:
         holder = self.bearer_labels().get(CURRENT)
@@ -126,8 +137,9 @@ class SecretStore:
                     **({"RemoveFromVersionId": holder} if holder else {}),
                 )
             except self.client.exceptions.InvalidParameterException:
-                # The label moved under us, or our own move happened and its answer was lost: the next run looks again.
-                raise StoreUnavailable(f"{CURRENT} of {self.names.bearer} was moved meanwhile") from None
+                # The label moved under us, or our own move happened and its answer was lost.
+                if self.bearer_labels().get(CURRENT) != version_id:
+                    raise StoreUnavailable(f"{CURRENT} of {self.names.bearer} was moved meanwhile") from None
 
     def _labels(self, name: str) -> Mapping[str, str]:
         with _converted("DescribeSecret", name):

@@ -75,6 +75,8 @@ def format_instant(instant: datetime) -> str:
 def parse_instant(text: str) -> datetime:
     """An RFC 3339 instant as an aware datetime in UTC; one without a zone is taken as UTC. Raises ValueError."""
     instant = datetime.fromisoformat(text)
+    if not 1970 <= instant.year < 9000:  # so that adding a life to it never leaves the calendar
+        raise ValueError("an instant from 1970 to 8999")
     return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
 
 
@@ -112,6 +114,7 @@ class TokenPair:
     organization_id: str | None = None
     organization_name: str | None = None
     replaces: str | None = None
+    two_factor_enabled: bool | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -133,6 +136,7 @@ class TokenPair:
             organization_id=_text(stored, "organization_id"),
             organization_name=_text(stored, "organization_name"),
             replaces=_text(stored, "replaces"),
+            two_factor_enabled=_flag(stored, "two_factor_enabled"),
             extra={key: value for key, value in stored.items() if key not in _PAIR_KEYS},
         )
 
@@ -151,6 +155,7 @@ class TokenPair:
             "organization_id": self.organization_id,
             "organization_name": self.organization_name,
             "replaces": self.replaces,
+            "two_factor_enabled": self.two_factor_enabled,
         }
         return _dump(known, self.extra)
 
@@ -213,6 +218,7 @@ _PAIR_KEYS = {
     "organization_id",
     "organization_name",
     "replaces",
+    "two_factor_enabled",
 }
 
 
@@ -256,6 +262,11 @@ def _instant(stored: Mapping[str, Any], key: str) -> datetime | None:
         return parse_instant(stored[key])
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
+
+
+def _flag(stored: Mapping[str, Any], key: str) -> bool | None:
+    value = stored.get(key)
+    return value if isinstance(value, bool) else None
 
 
 def _formatted(instant: datetime | None) -> str | None:
