@@ -215,6 +215,8 @@ MUTATIONS = [
 
 def main() -> int:
     """Prints one line for each mutation: the first test that caught it."""
+    if (red := _try(None)) is not None:
+        raise SystemExit(f"the tests fail without any mutation: {red}")
     with ThreadPoolExecutor(2) as pool:
         verdicts = list(pool.map(_try, MUTATIONS))
     survived = 0
@@ -225,8 +227,8 @@ def main() -> int:
     return int(survived > 0)
 
 
-def _try(mutation: Mutation) -> str | None:
-    """The first test that fails, None if all pass."""
+def _try(mutation: Mutation | None) -> str | None:
+    """The first test that fails with *mutation* (None: without any), None if all pass."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "repository")
         for part in ("functions", "layers", "tests", "events", "benchmarks", "docs", "pyproject.toml"):
@@ -234,17 +236,21 @@ def _try(mutation: Mutation) -> str | None:
                 shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
             elif Path(ROOT, part).exists():
                 shutil.copy(ROOT / part, copy / part)
-        file = copy / CORE / mutation.file
-        text = file.read_text()
-        if text.count(mutation.old) != 1:
-            raise SystemExit(f"{mutation.told}: the text to change is there {text.count(mutation.old)} times, not once")
-        file.write_text(text.replace(mutation.old, mutation.new))
+        if mutation is not None:
+            _apply(mutation, copy / CORE / mutation.file)
         command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *TESTS]
         ended = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     if ended.returncode == 0:
         return None
     failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return failed[0].removeprefix("FAILED ").split(" - ")[0] if failed else f"exit status {ended.returncode}"
+
+
+def _apply(mutation: Mutation, file: Path) -> None:
+    text = file.read_text()
+    if text.count(mutation.old) != 1:
+        raise SystemExit(f"{mutation.told}: the text to change is there {text.count(mutation.old)} times, not once")
+    file.write_text(text.replace(mutation.old, mutation.new))
 
 
 if __name__ == "__main__":

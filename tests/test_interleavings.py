@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.exploration import Budget, State, broken_in_the_end, broken_now, explore, undisturbed
+from tests.seed import SEED
 
 BOUNDS = [
     pytest.param(1, Budget(kills=1, stale_reads=1, lost_answers=1, faults=1), id="one refresher, one of each mishap"),
@@ -73,8 +74,6 @@ class AnyOrder(RuleBasedStateMachine):
         assert broken_now(self.state) is None
 
 
-SEED = 20261125
-print(f"random interleavings: seed {SEED}")
 AnyOrder.TestCase.settings = settings(
     max_examples=300, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )
