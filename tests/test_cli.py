@@ -217,7 +217,7 @@ def test_a_login_without_tokens_stores_nothing(
     ended = operator.logs_in()
 
     assert (ended.status, ended.out) == (1, "")
-    assert ended.err.startswith("virtuous-token: ")
+    assert "virtuous-token: Virtuous " in ended.err
     assert len(deployment.virtuous.token_requests) == 1
     assert _versions(deployment) == []
 
@@ -330,7 +330,7 @@ def test_a_secret_that_cannot_be_written_is_told_before_anybody_is_asked(
 
 def _claimed(deployment: Deployment, current: str, *, dead_after: timedelta) -> str:
     """The claim of a refresh that is running."""
-    claim, now = claim_id(current, None), datetime.now(UTC)
+    claim, now = claim_id(current), datetime.now(UTC)
     intent = Intent(current, a_version(), Grant.CURRENT, started_at=now, dead_after=now + dead_after)
     assert deployment.account.store().write_pair(claim, intent.to_json(), LABEL)
     return claim

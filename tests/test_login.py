@@ -34,7 +34,7 @@ def _log_in(account: Account, clock: Clock, pair: TokenPair) -> str:
 
 def _claimed(account: Account, current: str, clock: Clock, *, dead_after: timedelta) -> str:
     """A refresh of *current* that holds the claim; the claim's version id."""
-    claim = claim_id(current, None)
+    claim = claim_id(current)
     intent = Intent(
         replaces=current,
         holder=a_version(),
@@ -51,7 +51,8 @@ def test_the_first_login_is_the_first_version_and_needs_no_claim(account: Accoun
     version = _log_in(account, clock, a_pair())
 
     assert account.strict.versions(PAIR_SECRET) == [version]
-    assert account.strict.labels(PAIR_SECRET) == {CURRENT: version}
+    # Under both labels, so that all claims are one chain from the beginning.
+    assert account.strict.labels(PAIR_SECRET) == {CURRENT: version, LABEL: version}
     assert account.pair() == a_pair()
 
 
@@ -60,7 +61,7 @@ def test_a_login_claims_the_pair_that_it_displaces(account: Account, clock: Cloc
 
     version = _log_in(account, clock, a_pair(2))
 
-    claim = claim_id(displaced, None)
+    claim = claim_id(displaced)
     assert version == result_id(claim)
     assert account.strict.labels(PAIR_SECRET) == {CURRENT: version, PREVIOUS: displaced, LABEL: claim}
     assert account.pair() == a_pair(2)
@@ -82,7 +83,7 @@ def test_a_login_keeps_refreshes_away_for_a_moment_only(account: Account, clock:
 
     _log_in(account, clock, a_pair(2))
 
-    intent = parse_entry(str(account.strict.value(PAIR_SECRET, claim_id(displaced, None))))
+    intent = parse_entry(str(account.strict.value(PAIR_SECRET, claim_id(displaced))))
     assert isinstance(intent, Intent)
     assert intent.dead_after <= NOW + HOLD + timedelta(minutes=1)
 
@@ -136,7 +137,7 @@ def test_a_login_follows_a_refresh_that_ended_without_a_pair(account: Account, c
 
     version = _log_in(account, clock, a_pair(2))
 
-    assert version == result_id(claim_id(displaced, result_id(claim)))
+    assert version == result_id(claim_id(result_id(claim)))
     assert account.pair() == a_pair(2)
 
 
@@ -223,9 +224,9 @@ def test_after_a_login_nothing_waits_any_more(account: Account, clock: Clock) ->
     refused = Outcome(replaces=displaced, ended=Ended.REFUSED, at=NOW, retry_at=NOW + timedelta(days=1))
     account.store().write_pair(result_id(claim), refused.to_json(), LABEL)
 
-    version = _log_in(account, clock, a_pair(2))
+    _log_in(account, clock, a_pair(2))
 
     labels = account.strict.labels(PAIR_SECRET)
-    spot = Claims(account.store(), clock.world(), clock.now() + timedelta(minutes=5)).spot(version, labels[LABEL])
+    spot = Claims(account.store(), clock.world(), clock.now() + timedelta(minutes=5)).spot(labels)
     assert spot is not None
     assert spot.outcome is None

@@ -29,6 +29,7 @@ COUNTS = (
     "Misconfigured",
     "Checked",
     "PairNotSaved",
+    "OrganizationChanged",
     "Noticed",
 )
 NONE = {name: [0.0] for name in COUNTS}
@@ -88,7 +89,7 @@ def test_a_pair_that_could_not_be_saved_is_critical() -> None:
 
 
 def test_a_login_that_is_required_says_what_to_run_and_how_long_readers_work() -> None:
-    (line,) = _logged(Result("acme", OutcomeWord.LOGIN_REQUIRED, access_token_expires_at=IN_A_WEEK))
+    (line,) = _logged(Result("acme", OutcomeWord.LOGIN_REQUIRED, readers_work_until=IN_A_WEEK))
 
     assert line["run"] == "virtuous-token --prefix crm login --connection acme"
     assert line["readers_work_until"] == "2026-12-02T12:00:00+00:00"
@@ -150,7 +151,7 @@ def test_a_run_over_nothing_still_counts(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_metrics_come_as_cloudwatch_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
     """Embedded metric format: namespace, the dimension that the alarms name, and a unit for each value."""
-    told = _measured(capsys, Result("a", OutcomeWord.FRESH, access_token_expires_at=IN_A_WEEK))
+    told = _measured(capsys, Result("a", OutcomeWord.FRESH, readers_work_until=IN_A_WEEK))
 
     (described,) = told["_aws"]["CloudWatchMetrics"]
     assert (described["Namespace"], described["Dimensions"]) == ("VirtuousToken", [["service"]])
@@ -162,11 +163,11 @@ def test_metrics_come_as_cloudwatch_reads_them(capsys: pytest.CaptureFixture[str
 def test_what_is_left_is_that_of_the_worst_connection(capsys: pytest.CaptureFixture[str]) -> None:
     told = _measured(
         capsys,
-        Result("a", OutcomeWord.FRESH, access_token_expires_at=IN_A_WEEK, refresh_token_issued_at=NOW),
+        Result("a", OutcomeWord.FRESH, readers_work_until=IN_A_WEEK, refresh_token_issued_at=NOW),
         Result(
             "b",
             OutcomeWord.FRESH,
-            access_token_expires_at=NOW + timedelta(hours=1),
+            readers_work_until=NOW + timedelta(hours=1),
             refresh_token_issued_at=NOW - timedelta(days=340),
         ),
         Result("an API key", OutcomeWord.FRESH),
@@ -182,7 +183,7 @@ def test_what_is_over_has_nothing_left(capsys: pytest.CaptureFixture[str]) -> No
         Result(
             "a",
             OutcomeWord.LOGIN_REQUIRED,
-            access_token_expires_at=NOW - timedelta(days=1),
+            readers_work_until=NOW - timedelta(days=1),
             refresh_token_issued_at=NOW - timedelta(days=366),
         ),
     )

@@ -178,7 +178,7 @@ def test_the_intent_that_made_the_current_pair_is_done(
     account: Account, described: Callable[[], dict[str, object]]
 ) -> None:
     before = account.put_pair(a_pair(1))
-    claim = claim_id(before, None)
+    claim = claim_id(before)
     account.store().write_pair(claim, _intent(before, dead_after=timedelta(minutes=5)).to_json(), LABEL)
     account.store().write_pair(result_id(claim), a_pair(2).to_json(), CURRENT)
 

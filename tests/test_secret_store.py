@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -245,12 +245,46 @@ def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStor
     assert store.bearer_labels()[CURRENT] == version
 
 
-def test_a_version_that_cannot_be_read_yet_is_tried_again_later(store: SecretStore) -> None:
+def test_a_version_that_is_not_there_or_not_yet_is_none(store: SecretStore) -> None:
     """Reads may be a moment old: DescribeSecret told of the version before GetSecretValue knows it."""
     store.write_pair(a_version(), VALUE, CURRENT)
 
-    with pytest.raises(StoreUnavailable, match="yet"):
-        store.pair_value(a_version())
+    assert store.pair_value(a_version()) is None
+
+
+def test_versions_that_cannot_be_removed_are_counted(store: SecretStore, strict: StrictSecretsManager) -> None:
+    now = datetime.now(UTC)
+    strict.now = lambda: now - timedelta(days=2)
+    for number in range(60):
+        store.write_pair(a_version(), f"old {number}", CURRENT)
+    strict.now = lambda: now
+    for number in range(39):
+        store.write_pair(a_version(), f"new {number}", CURRENT)
+
+    assert store.versions_since(now - timedelta(days=1)) == 39
+    assert store.versions_since(now - timedelta(days=3)) == 99
+
+
+def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime.now(UTC)
+    page = {"Versions": [{"VersionId": a_version(), "CreatedDate": now}]}
+    answers = [page | {"NextToken": "more"}, page | {"NextToken": "yet more"}, page]
+    asked: list[dict[str, Any]] = []
+
+    def list_secret_version_ids(**params: Any) -> dict[str, Any]:
+        asked.append(params)
+        return answers.pop(0)
+
+    monkeypatch.setattr(store.client, "list_secret_version_ids", list_secret_version_ids)
+
+    assert store.versions_since(now - timedelta(days=1)) == 3
+    assert [params.get("NextToken") for params in asked] == [None, "more", "yet more"]
+
+
+def test_a_put_answered_without_labels_counts_as_done(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store.client, "put_secret_value", lambda **_: {})
+
+    assert store.write_bearer(a_version(), VALUE)
 
 
 @pytest.mark.parametrize("secret", [NAMES.pair, NAMES.bearer])
