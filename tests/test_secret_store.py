@@ -267,7 +267,7 @@ def test_versions_that_cannot_be_removed_are_counted(store: SecretStore, strict:
 
 def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
-    page = {"Versions": [{"VersionId": a_version(), "CreatedDate": now}]}
+    page: dict[str, Any] = {"Versions": [{"VersionId": a_version(), "CreatedDate": now}]}
     answers = [page | {"NextToken": "more"}, page | {"NextToken": "yet more"}, page]
     asked: list[dict[str, Any]] = []
 

@@ -84,7 +84,7 @@ class SecretStore:
     def versions_since(self, instant: datetime) -> int:
         with _converted("ListSecretVersionIds", self.names.pair):
             page = self.client.list_secret_version_ids(SecretId=self.names.pair, IncludeDeprecated=True)
-            versions = page["Versions"]
+            versions = list(page["Versions"])
             while "NextToken" in page:  # boto3 has no paginator for it
                 page = self.client.list_secret_version_ids(
                     SecretId=self.names.pair, IncludeDeprecated=True, NextToken=page["NextToken"]
