@@ -13,7 +13,9 @@ from tests.exploration import Budget, State, explore
 BOUNDS = [
     (2, Budget(kills=1, stale_reads=1, lost_answers=1, ticks=2)),
     (2, Budget(kills=2, stale_reads=1, lost_answers=1, ticks=2)),
-    (3, Budget(kills=1, stale_reads=1, ticks=0)),
+    (2, Budget(hands=1, kills=1, ticks=2)),
+    (3, Budget(kills=1, stale_reads=1, lost_answers=1, ticks=0)),
+    (3, Budget(hands=1, ticks=0)),
 ]
 
 
