@@ -116,6 +116,26 @@ def test_a_login_tells_whose_it_is_on_standard_error_and_the_outcome_on_standard
     assert ended.result == {"checked": 1, "outcomes": {"default": "recovered"}}
 
 
+def test_what_is_odd_about_the_answer_to_a_login_is_told(operator: Operator, deployment: Deployment) -> None:
+    deployment.virtuous.script(step.answer(token_type="mac"))
+
+    ended = operator.logs_in()
+
+    assert ended.status == 0
+    assert ended.err.startswith("Noticed: token_type is not bearer.\n")
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_login_stores_whether_the_user_has_a_second_factor(
+    operator: Operator, deployment: Deployment, told: bool
+) -> None:
+    deployment.virtuous.script(step.answer(twoFactorEnabled="True" if told else "False"))
+
+    assert operator.logs_in().status == 0
+
+    assert deployment.account.pair().two_factor_enabled is told
+
+
 def test_a_login_over_a_pair_keeps_the_keys_that_it_does_not_know(operator: Operator, deployment: Deployment) -> None:
     deployment.log_in(extra={"note": "asked for by finance"})
 

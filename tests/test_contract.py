@@ -130,6 +130,30 @@ class TestPair:
         text = json.dumps({"access_token": "access-1", "expires_at": odd})
         assert TokenPair.parse(text).expires_at is None
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            pytest.param("1969-12-31T23:59:59Z", id="before 1970"),
+            pytest.param("9000-01-01T00:00:00Z", id="so late that adding a life would leave the calendar"),
+        ],
+    )
+    def test_an_instant_that_no_token_can_have_hides_no_token(self, odd: str) -> None:
+        with pytest.raises(ValueError, match="1970"):
+            parse_instant(odd)
+        assert TokenPair.parse(json.dumps({"access_token": "access-1", "issued_at": odd})).issued_at is None
+
+    @pytest.mark.parametrize("flag", [True, False])
+    def test_a_second_factor_that_is_known_is_kept(self, flag: bool) -> None:
+        pair = TokenPair(SecretText("access-1"), two_factor_enabled=flag)
+        assert json.loads(pair.to_json())["two_factor_enabled"] is flag
+        assert TokenPair.parse(pair.to_json()) == pair
+
+    @pytest.mark.parametrize("odd", [None, "true", 1, [True]])
+    def test_a_second_factor_that_is_no_flag_is_unknown(self, odd: object) -> None:
+        pair = TokenPair.parse(json.dumps({"access_token": "access-1", "two_factor_enabled": odd}))
+        assert pair.two_factor_enabled is None
+        assert "two_factor_enabled" not in pair.extra
+
     def test_a_journal_entry_is_no_pair(self) -> None:
         with pytest.raises(UnreadableSecret, match="journal entry"):
             TokenPair.parse('{"version": 1, "entry": "intent", "access_token": "access-1"}')

@@ -182,6 +182,7 @@ def _without(entry: Entry, key: str) -> str:
 @pytest.mark.parametrize(
     "text",
     [
+        pytest.param(None, id="a version that is not there yet"),
         pytest.param("", id="nothing"),
         pytest.param("{}", id="an empty object"),
         pytest.param("[]", id="a list"),
@@ -203,7 +204,7 @@ def _without(entry: Entry, key: str) -> str:
         pytest.param(_changed(OUTCOME, failures=float("inf")), id="endless failures"),
     ],
 )
-def test_anything_else_is_no_entry(text: str) -> None:
+def test_anything_else_is_no_entry(text: str | None) -> None:
     assert parse_entry(text) is None
 
 
@@ -264,6 +265,17 @@ def test_a_verdict_stands_when_the_next_attempt_brings_none(verdict: Ended, late
 
     assert ended.ended is verdict
     assert ended.attempts == {Grant.CURRENT: Attempt(again.started_at, verdict)}
+
+
+def test_a_verdict_takes_the_place_of_the_one_before() -> None:
+    again = replace(INTENT, grant=Grant.CURRENT, attempts={Grant.CURRENT: Attempt(NOW, Ended.REFUSED)})
+
+    assert again.ends(Ended.CODE_NEEDED, NOW).ended is Ended.CODE_NEEDED
+
+
+def test_a_verdict_on_one_credential_says_nothing_of_another() -> None:
+    assert INTENT.attempts[Grant.CURRENT].ended is Ended.REFUSED
+    assert INTENT.ends(Ended.UNKNOWN, NOW).ended is Ended.UNKNOWN
 
 
 @pytest.mark.parametrize(

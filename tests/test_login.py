@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import NOW, Account, Clock, a_pair, a_version
 from token_refresher.claim import Claims
-from token_refresher.journal import LABEL, Ended, Grant, Intent, Outcome, claim_id, parse_entry, result_id
+from token_refresher.journal import LABEL, SUPERSEDED, Ended, Grant, Intent, Outcome, claim_id, parse_entry, result_id
 from token_refresher.login import HOLD, store_login
 from token_refresher.ports import CURRENT, PREVIOUS, StoreUnavailable
 from virtuous_token.contract import TokenPair
@@ -154,6 +154,59 @@ def test_a_login_takes_over_once_the_holder_is_dead(account: Account, clock: Clo
     assert closed.ended is Ended.HOLDER_DIED
 
 
+def test_a_login_waits_for_a_refresh_of_a_pair_that_is_current_no_more(account: Account, clock: Clock) -> None:
+    """Its answer is still to come, and the next claim can follow that alone."""
+    claim = _claimed(account, account.put_pair(a_pair(1)), clock, dead_after=timedelta(minutes=6))
+    pasted = account.put_pair(a_pair(2))
+    clock.on_pause = lambda: account.store().write_pair(result_id(claim), a_pair(3).to_json(), SUPERSEDED)
+
+    version = _log_in(account, clock, a_pair(4))
+
+    assert len(clock.pauses) == 1
+    assert version == result_id(claim_id(result_id(claim)))
+    labels = account.strict.labels(PAIR_SECRET)
+    assert (labels[CURRENT], labels[PREVIOUS], labels[SUPERSEDED]) == (version, pasted, result_id(claim))
+
+
+def test_a_dead_claim_on_a_pair_that_is_current_no_more_is_closed(account: Account, clock: Clock) -> None:
+    """Else its holder, alive after all, would save beside the login and never know."""
+    replaced = account.put_pair(a_pair(1))
+    claim = _claimed(account, replaced, clock, dead_after=timedelta(minutes=-1))
+    account.put_pair(a_pair(2))
+
+    version = _log_in(account, clock, a_pair(3))
+
+    assert clock.pauses == []
+    closed = parse_entry(str(account.strict.value(PAIR_SECRET, result_id(claim))))
+    assert isinstance(closed, Outcome)
+    assert (closed.replaces, closed.ended) == (replaced, Ended.HOLDER_DIED)
+    assert version == result_id(claim_id(result_id(claim)))
+
+
+def test_labels_from_before_a_refresh_lead_a_login_to_places_that_are_taken(account: Account, clock: Clock) -> None:
+    first = account.put_pair(a_pair(1))
+    claim = _claimed(account, first, clock, dead_after=timedelta(minutes=6))
+    account.store().write_pair(result_id(claim), a_pair(2).to_json(), CURRENT)
+    before, views = account.strict.versions(PAIR_SECRET), [2, 1]
+
+    def older(operation: str, name: str, count: int) -> int:
+        return views.pop(0) if operation == "DescribeSecret" and views else 0
+
+    account.strict.choose_view = older
+    version = _log_in(account, clock, a_pair(3))
+
+    assert len(clock.pauses) == 2
+    assert version == result_id(claim_id(result_id(claim)))
+    assert set(account.strict.versions(PAIR_SECRET)) - set(before) == {claim_id(result_id(claim)), version}
+    assert account.strict.labels(PAIR_SECRET)[PREVIOUS] == result_id(claim)
+
+
+def test_a_refresh_after_the_first_login_follows_that_login(account: Account, clock: Clock) -> None:
+    first = _log_in(account, clock, a_pair(1))
+
+    assert _log_in(account, clock, a_pair(2)) == result_id(claim_id(first))
+
+
 def test_a_login_gives_up_in_time_and_writes_nothing(account: Account, clock: Clock) -> None:
     displaced = account.put_pair(a_pair(1))
     claim = _claimed(account, displaced, clock, dead_after=timedelta(hours=1))
@@ -199,6 +252,9 @@ def test_a_pair_that_a_person_pasted_meanwhile_is_seen_and_replaced(account: Acc
     labels = account.strict.labels(PAIR_SECRET)
     assert (labels[CURRENT], labels[PREVIOUS]) == (version, pasted[1])
     assert account.pair() == a_pair(3)
+    # What came too late at first is kept, and not where it would hide another's claim.
+    assert account.pair(version_or_label=SUPERSEDED) == a_pair(3)
+    assert labels[LABEL] == claim_id(labels[SUPERSEDED])
 
 
 def test_a_throttled_save_is_repeated(account: Account, clock: Clock) -> None:

@@ -207,6 +207,17 @@ def test_a_pair_at_risk_and_things_noticed_are_counted(capsys: pytest.CaptureFix
     assert (told["PairNotSaved"], told["Noticed"]) == ([1.0], [3.0])
 
 
+def test_connections_whose_organisation_changed_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    told = _measured(
+        capsys,
+        Result("a", OutcomeWord.REFRESHED, organization_changed=True),
+        Result("b", OutcomeWord.FRESH),
+        Result("c", OutcomeWord.RECOVERED, organization_changed=True),
+    )
+
+    assert told["OrganizationChanged"] == [2.0]
+
+
 def test_one_run_is_not_counted_again_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
     _measured(capsys, Result("a", OutcomeWord.FRESH))
 

@@ -147,6 +147,14 @@ def test_an_operator_may_always_try_the_refresh_token(ended: Ended) -> None:
     assert next(candidates(_ended(CURRENT, ended), NOW, forced=True)) is CURRENT
 
 
+@pytest.mark.parametrize("asked_on", [CURRENT, PREVIOUS, SUPERSEDED])
+def test_once_a_code_was_asked_for_on_a_refresh_token_force_alone_tries_again_and_once(asked_on: Grant) -> None:
+    attempts = _ended(asked_on, Ended.CODE_NEEDED, 365 * A_DAY)
+
+    assert list(candidates(attempts, NOW)) == []
+    assert list(candidates(attempts, NOW, forced=True)) == [CURRENT]
+
+
 def test_an_operator_who_forces_reopens_nothing_but_the_refresh_token() -> None:
     refused = {grant: Attempt(NOW, Ended.REFUSED) for grant in (CURRENT, PREVIOUS, SUPERSEDED, PASSWORD)}
 

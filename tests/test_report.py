@@ -10,7 +10,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Account, Clock, a_pair, a_version
-from token_refresher.journal import LABEL, Ended, Entry, Grant, Intent, Outcome, claim_id, result_id
+from token_refresher.journal import LABEL, SUPERSEDED, Ended, Entry, Grant, Intent, Outcome, claim_id, result_id
 from token_refresher.ports import CURRENT
 from token_refresher.refresh import Policy, due_at
 from token_refresher.report import describe_connection
@@ -104,16 +104,42 @@ def test_a_bearer_that_was_never_published_is_out_of_step(
 ) -> None:
     account.put_pair(a_pair())
 
-    assert described()["bearer_in_step"] is False
+    told = described()
+
+    assert told["bearer_in_step"] is False
+    assert "readers_work_until" not in told
 
 
 def test_a_bearer_of_an_earlier_pair_is_out_of_step(
     account: Account, described: Callable[[], dict[str, object]]
 ) -> None:
     account.publish(account.put_pair(a_pair(1)), a_pair(1))
+    account.put_pair(a_pair(2, NOW + timedelta(days=2)))
+
+    told = described()
+
+    assert told["bearer_in_step"] is False
+    # The end of the token that readers have, not of the newest.
+    assert (told["readers_work_until"], told["expires_at"]) == ("2026-12-10T12:00:00Z", "2026-12-12T12:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [
+        pytest.param(lambda account: a_version(), id="that is gone"),
+        pytest.param(lambda account: account.put(PAIR_SECRET, "access-1"), id="that is no pair"),
+        pytest.param(lambda account: account.put_pair(a_pair(1, expires_at=None)), id="that does not say its end"),
+    ],
+)
+def test_where_the_bearer_is_of_a_version_nobody_knows_how_long_readers_work(
+    account: Account, described: Callable[[], dict[str, object]], publish: Callable[[Account], str]
+) -> None:
+    account.publish(publish(account), a_pair(1))
     account.put_pair(a_pair(2))
 
-    assert described()["bearer_in_step"] is False
+    told = described()
+
+    assert (told["bearer_in_step"], told["readers_work_until"]) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +211,12 @@ def test_the_intent_that_made_the_current_pair_is_done(
     assert described()["journal"] == "idle"
 
 
+@pytest.mark.parametrize("label", [LABEL, SUPERSEDED])
 def test_a_pair_that_is_kept_beside_the_current_one_is_no_journal(
-    account: Account, described: Callable[[], dict[str, object]]
+    account: Account, described: Callable[[], dict[str, object]], label: str
 ) -> None:
     account.put_pair(a_pair(1))
-    account.put(PAIR_SECRET, a_pair(2).to_json(), LABEL)
+    account.put(PAIR_SECRET, a_pair(2).to_json(), label)
 
     assert described()["journal"] == "idle"
 
