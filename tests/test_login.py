@@ -286,3 +286,16 @@ def test_after_a_login_nothing_waits_any_more(account: Account, clock: Clock) ->
     spot = Claims(account.store(), clock.world(), clock.now() + timedelta(minutes=5)).spot(labels)
     assert spot is not None
     assert spot.outcome is None
+
+
+def test_a_stale_read_of_the_displaced_pair_costs_it_no_key(account: Account, clock: Clock) -> None:
+    account.put_pair(a_pair(1))
+    account.strict.settle()
+    account.put_pair(a_pair(2, extra={"note": "asked for by finance"}))
+    ages = iter([1])
+    account.strict.choose_view = lambda operation, name, count: next(ages, 0) if operation == "GetSecretValue" else 0
+
+    _log_in(account, clock, a_pair(3))
+
+    assert next(ages, None) is None
+    assert account.pair() == a_pair(3, extra={"note": "asked for by finance"})

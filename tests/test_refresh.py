@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import botocore.exceptions
 import pytest
+from moto import mock_aws
 
 from tests.fakes.secrets_manager import StrictSecretsManager
 from token_refresher.answers import (
@@ -245,6 +247,21 @@ def test_each_run_reads_the_secret_anew(due: Scene) -> None:
     due.virtuous.live = "refresh-7"
     assert due.run().outcome == "refreshed"
     assert due.virtuous.sent == ["refresh-1", "refresh-7"]
+
+
+def test_the_main_job_on_moto_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto is kinder than AWS, but nobody of ours wrote it: what it answers must do as well."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+    with mock_aws():
+        scene.client = boto3.client("secretsmanager", region_name="us-east-1")
+        for name in NAMES[:2]:
+            scene.client.create_secret(Name=name)
+        scene.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair().to_json())
+        assert scene.runs(4, timedelta(days=4)) == ["refreshed", "fresh", "refreshed", "fresh"]
+        ids = [scene.client.get_secret_value(SecretId=name, VersionStage=CURRENT)["VersionId"] for name in NAMES[:2]]
+        assert ids[0] == ids[1]
+    assert scene.virtuous.sent == ["refresh-1", "refresh-2"]
 
 
 # What an answer lacks

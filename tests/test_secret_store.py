@@ -560,6 +560,7 @@ def _use_everything(store: SecretStore) -> None:
     store.move_bearer(pair)
     store.client.create_secret(Name=NAMES.login, SecretString=VALUE)
     store.login_value()
+    store.versions_since(datetime.now(UTC))
     connections(store.client, "virtuous")
 
 

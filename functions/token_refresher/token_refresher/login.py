@@ -36,9 +36,10 @@ def store_login(store: Store, world: World, pair: TokenPair, *, give_up_at: date
             store.write_pair(version, pair.to_json(), CURRENT, LABEL)
             return version
         claims = Claims(store, world, world.now() + HOLD)
-        spot = claims.spot(labels)
+        displaced = store.pair_value(labels[CURRENT])
+        spot = claims.spot(labels) if displaced is not None else None  # else the read is stale: look again
         claim = claims.claim(spot, Grant.LOGIN) if spot else None
-        saved = claims.save_pair(claim, _with_keys_of(store, labels[CURRENT], pair)) if claim else None
+        saved = claims.save_pair(claim, _with_keys_of(displaced, pair)) if claim else None
         if saved:
             return saved
         if world.now() >= give_up_at:
@@ -46,8 +47,8 @@ def store_login(store: Store, world: World, pair: TokenPair, *, give_up_at: date
         world.pause(BETWEEN_LOOKS)
 
 
-def _with_keys_of(store: Store, current: str, pair: TokenPair) -> TokenPair:
+def _with_keys_of(displaced: str | None, pair: TokenPair) -> TokenPair:
     try:
-        return with_unknown_keys(pair, TokenPair.parse(store.pair_value(current)).extra)
+        return with_unknown_keys(pair, TokenPair.parse(displaced).extra)
     except UnreadableSecret:
         return pair

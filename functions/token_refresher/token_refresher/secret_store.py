@@ -85,7 +85,7 @@ class SecretStore:
         with _converted("ListSecretVersionIds", self.names.pair):
             page = self.client.list_secret_version_ids(SecretId=self.names.pair, IncludeDeprecated=True)
             versions = list(page["Versions"])
-            while "NextToken" in page:  # boto3 has no paginator for it
+            while page.get("NextToken"):  # boto3 has no paginator for it
                 page = self.client.list_secret_version_ids(
                     SecretId=self.names.pair, IncludeDeprecated=True, NextToken=page["NextToken"]
                 )
