@@ -83,12 +83,6 @@ MUTATIONS = [
         "            if False:",
     ),
     Mutation(
-        "a look that failed is repeated",
-        "claim.py",
-        "            except RefreshError:\n                return None\n            current = labels",
-        "            except RefreshError:\n                continue\n            current = labels",
-    ),
-    Mutation(
         "a view from before the claim is believed",
         "claim.py",
         "            if labels.get(LABEL) == claim.version_id or labels.get(PREVIOUS) == replaced:\n",

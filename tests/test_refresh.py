@@ -694,14 +694,18 @@ def test_a_connection_is_not_looked_at_when_a_look_could_outlast_the_invocation(
     assert due.strict.log == []
 
 
-def test_a_look_that_hangs_does_not_eat_the_time_for_saving(due: Scene) -> None:
+@pytest.mark.parametrize(
+    "seconds",
+    [pytest.param(44, id="the look fits"), pytest.param(90, id="the answer came later than it may: no time to look")],
+)
+def test_a_look_that_hangs_does_not_eat_the_time_for_saving(due: Scene, seconds: int) -> None:
     def answered_late() -> Answer:
         def hang(operation: str, params: object, name: str) -> None:
             if operation == "DescribeSecret":
                 due.now += timedelta(seconds=38)
                 raise botocore.exceptions.ReadTimeoutError(endpoint_url="none")
 
-        due.now += timedelta(seconds=44)
+        due.now += timedelta(seconds=seconds)
         due.strict.before = hang
         return granted(2, due.now)
 

@@ -201,7 +201,7 @@ class Claims:
             try:
                 labels = self.store.pair_labels()
             except RefreshError:
-                return None
+                continue
             current = labels.get(CURRENT)
             if current is not None and current in unless_by:
                 return None
