@@ -18,6 +18,7 @@ __all__ = [
     "Granted",
     "Later",
     "Misconfigured",
+    "NotGranted",
     "NothingSent",
     "Proof",
     "Proved",
@@ -85,7 +86,8 @@ class Unknown:
     reason: str
 
 
-Answer = Granted | Refused | CodeNeeded | Misconfigured | Later | NothingSent | Unknown
+NotGranted = Refused | CodeNeeded | Misconfigured | Later | NothingSent | Unknown
+Answer = Granted | NotGranted
 
 
 @dataclass(frozen=True, slots=True)

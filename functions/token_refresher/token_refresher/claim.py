@@ -27,6 +27,7 @@ from .journal import (
     Outcome,
     backoff,
     claim_id,
+    is_idle,
     parse_entry,
     result_id,
 )
@@ -100,7 +101,7 @@ class Claims:
         """
         current = labels[CURRENT]
         slot = labels.get(LABEL, current)
-        if current in (slot, result_id(slot)):  # nobody claimed yet, or it is the claim that made this pair
+        if is_idle(current, slot):
             return Spot(current, current)
         value = self.store.pair_value(slot)
         if value is None:
@@ -242,8 +243,7 @@ def with_unknown_keys(pair: TokenPair, keys: Mapping[str, object]) -> TokenPair:
 
 def _spot(current: str, slot: str, entry: Intent | Outcome | None) -> Spot:
     """An outcome counts if it is about *current*; anything else in the slot is history."""
-    counts = isinstance(entry, Outcome) and entry.replaces == current
-    return Spot(current, slot, entry if isinstance(entry, Outcome) and counts else None)
+    return Spot(current, slot, entry if isinstance(entry, Outcome) and entry.replaces == current else None)
 
 
 def _is_old(value: str, now: datetime) -> bool:

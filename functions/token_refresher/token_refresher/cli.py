@@ -23,7 +23,7 @@ from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
 from .address import Address
-from .answers import Answer, CodeNeeded, Granted, Proved
+from .answers import CodeNeeded, Granted, Proved
 from .login import store_login
 from .ports import RefreshError, World
 from .refresh import REFRESH_TOKEN_LIFE, OutcomeWord
@@ -132,12 +132,8 @@ def _ask_virtuous(world: World) -> Granted:
         _say("Virtuous sent a one-time code to the user's phone.")
         answer = world.endpoint.log_in(username, password, SecretText(_ask("Code: ", hidden=True).strip()))
     if not isinstance(answer, Granted):
-        raise CommandFailed(f"Virtuous gave no tokens: {_told(answer)}")
+        raise CommandFailed(f"Virtuous gave no tokens: {type(answer).__name__} ({answer.reason})")
     return answer
-
-
-def _told(answer: Answer) -> str:
-    return "" if isinstance(answer, Granted) else f"{type(answer).__name__} ({answer.reason})"
 
 
 def _pair(answer: Granted, organization: Proved) -> TokenPair:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -69,11 +68,10 @@ class Application:
 def application() -> Application:
     """Reads the environment and makes the client. Raises InvalidSettings."""
     settings = Settings.from_environment(os.environ)
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)  # noqa: E731
     return Application(
         settings=settings,
         client=make_client(),
-        world=World(TokenEndpoint(settings.virtuous_base_url, clock=clock), clock, time.sleep),
+        world=World(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
         policy=Policy(
             base_url=settings.virtuous_base_url,
             refresh_at_percent=settings.refresh_at_percent,
@@ -120,3 +118,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if failed:
         raise SomeConnectionsFailed(", ".join(failed))
     return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

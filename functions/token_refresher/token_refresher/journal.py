@@ -33,6 +33,7 @@ __all__ = [
     "Outcome",
     "backoff",
     "claim_id",
+    "is_idle",
     "parse_entry",
     "result_id",
 ]
@@ -183,6 +184,11 @@ def claim_id(slot: str) -> str:
 def result_id(claim: str) -> str:
     """The version id of whatever comes of *claim*: the new pair or an outcome."""
     return str(uuid5(_namespace(claim), "result"))
+
+
+def is_idle(current: str, under_refreshing: str) -> bool:
+    """True if nothing was claimed since *current* was made: REFRESHING is on it, or on the claim that it came of."""
+    return current in (under_refreshing, result_id(under_refreshing))
 
 
 def backoff(failures: int) -> timedelta:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
+from typing import NamedTuple
 
 from virtuous_token.contract import Bearer, TokenPair, parse_object
 from virtuous_token.errors import UnreadableSecret
@@ -23,6 +24,7 @@ from .answers import (
     Granted,
     Later,
     Misconfigured,
+    NotGranted,
     NothingSent,
     Proof,
     Proved,
@@ -35,7 +37,7 @@ from .journal import LABEL, SUPERSEDED, Ended, Grant, backoff, claim_id, result_
 from .ports import CURRENT, PREVIOUS, PairNotSaved, RefreshError, Store, StoreMisconfigured, StoreUnavailable, World
 from .recovery import ONE_TRY_A_DAY, candidates
 
-__all__ = ["Budget", "OutcomeWord", "Policy", "Result", "due_at", "refresh_connection"]
+__all__ = ["Budget", "OutcomeWord", "Policy", "Result", "due_at", "end_of_version", "refresh_connection"]
 
 # Virtuous documents 365 days for a refresh token, and its answer does not say when one ends.
 REFRESH_TOKEN_LIFE = timedelta(days=365)
@@ -159,17 +161,31 @@ def refresh_connection(
         reason=reason,
         notes=tuple(run.notes),
         readers_work_until=run.readers_work_until(),
-        refresh_token_issued_at=run.newest.refresh_token_issued_at if run.newest else None,
+        refresh_token_issued_at=run.newest.pair.refresh_token_issued_at if run.newest else None,
         pair_at_risk=pair_at_risk,
         organization_changed=run.organization_changed,
     )
 
 
+def end_of_version(store: Store, version: str) -> datetime | None:
+    """When the access token in *version* of the pair secret ends, None where nobody knows. Raises as *store* does."""
+    try:
+        return TokenPair.parse(store.pair_value(version)).expires_at
+    except UnreadableSecret:
+        return None
+
+
 _Verdict = tuple[OutcomeWord, str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Version(NamedTuple):
+    """A pair and the version that holds it."""
+
+    version: str
+    pair: TokenPair
+
+
+class _Stored(NamedTuple):
     """What is to be replaced, and where the labels were when the run began."""
 
     version: str
@@ -193,9 +209,10 @@ class _Credential:
 
 @dataclass(slots=True)
 class _Run:
-    """One run over one connection. ``newest`` is the newest pair that is saved, ``notes`` what else was noticed.
+    """One run over one connection. ``notes`` is what else was noticed.
 
-    ``published`` is the version that the bearer secret is on, as far as the run knows.
+    ``newest`` is the newest pair that is saved, ``published`` the version that the bearer secret is on, both as far as
+    the run knows.
     """
 
     connection: str
@@ -204,8 +221,7 @@ class _Run:
     policy: Policy
     deadline: datetime
     force: bool
-    newest: TokenPair | None = None
-    newest_version: str | None = None
+    newest: _Version | None = None
     published: str | None = None
     notes: list[str] = field(default_factory=list)
     proved: Proved | None = None
@@ -221,8 +237,8 @@ class _Run:
         value = self.store.pair_value(version)
         if value is None:
             raise StoreUnavailable("the current version of the pair secret can't be read yet")
-        pair = self.newest = TokenPair.parse(value)
-        self.newest_version = version
+        pair = TokenPair.parse(value)
+        self.newest = _Version(version, pair)
 
         self.published = self.store.bearer_labels().get(CURRENT)
         if self._is_older_view(labels):
@@ -242,11 +258,13 @@ class _Run:
 
     def readers_work_until(self) -> datetime | None:
         """The end of the token that readers have, which is not the newest where that is unproven or unpublished."""
-        if self.published == self.newest_version or self.published is None:
-            return self.newest.expires_at if self.newest and self.published else None
+        if self.published is None:
+            return None
+        if self.newest and self.newest.version == self.published:
+            return self.newest.pair.expires_at
         try:
-            return TokenPair.parse(self.store.pair_value(self.published)).expires_at
-        except (RefreshError, UnreadableSecret):
+            return end_of_version(self.store, self.published)
+        except RefreshError:
             return None
 
     def _is_older_view(self, labels: Mapping[str, str]) -> bool:
@@ -324,13 +342,13 @@ class _Run:
         self._note_oddities(renewed, answer)
         if version is None:
             return OutcomeWord.SUPERSEDED, "another pair was stored meanwhile; ours is kept under SUPERSEDED"
-        self.newest, self.newest_version = renewed, version
+        self.newest = _Version(version, renewed)
         verdict = self._prove_and_publish(version, renewed, OutcomeWord.REFRESHED)
         if answer.access_token is None and verdict[0] is OutcomeWord.REFRESHED:
             return OutcomeWord.TRY_AGAIN, "the answer had no usable access token; its refresh token is saved"
         return verdict
 
-    def _record(self, stored: _Stored, spot: Spot, claim: Claim, answer: Answer) -> _Verdict | Spot:
+    def _record(self, stored: _Stored, spot: Spot, claim: Claim, answer: NotGranted) -> _Verdict | Spot:
         """Saves why there is no pair, and when the next attempt may be made."""
         now = self.world.now()
         outcome = claim.intent.ends(_ended(answer), now)
@@ -351,40 +369,28 @@ class _Run:
 
     def _credential(self, stored: _Stored, spot: Spot, *, forced: bool = False) -> _Credential | None:
         for grant in candidates(spot.attempts, self.world.now(), forced=forced):
-            found = {
-                Grant.CURRENT: self._current_refresh_token,
-                Grant.PREVIOUS: self._previous_refresh_token,
-                Grant.SUPERSEDED: self._superseded_refresh_token,
-                Grant.PASSWORD: self._password,
-            }[grant](stored)
+            found = self._password(stored) if grant is Grant.PASSWORD else self._refresh_token(grant, stored)
             if found:
                 return found
         return None
 
-    def _current_refresh_token(self, stored: _Stored) -> _Credential | None:
-        token = stored.pair.refresh_token
-        if token is None:
+    def _refresh_token(self, grant: Grant, stored: _Stored) -> _Credential | None:
+        source = stored.pair if grant is Grant.CURRENT else self._other_pair(_LABEL_OF[grant], stored)
+        if source is None or (token := source.refresh_token) is None:
             return None
-        return _Credential(Grant.CURRENT, stored.pair, lambda: self.world.endpoint.refresh(token))
+        return _Credential(grant, source, lambda: self.world.endpoint.refresh(token))
 
-    def _previous_refresh_token(self, stored: _Stored) -> _Credential | None:
-        return self._refresh_token_under(PREVIOUS, Grant.PREVIOUS, stored)
-
-    def _superseded_refresh_token(self, stored: _Stored) -> _Credential | None:
-        return self._refresh_token_under(SUPERSEDED, Grant.SUPERSEDED, stored)
-
-    def _refresh_token_under(self, label: str, grant: Grant, stored: _Stored) -> _Credential | None:
-        """None where there is none, it is the one that was sent, or it belongs to another user or organisation."""
+    def _other_pair(self, label: str, stored: _Stored) -> TokenPair | None:
+        """None where there is none, its token is the one that was sent, or it is another user's or organisation's."""
         if label not in stored.labels:
             return None
         try:
             other = TokenPair.parse(self.store.pair_value(stored.labels[label]))
         except UnreadableSecret:
             return None
-        token = other.refresh_token
-        if token is None or token == stored.pair.refresh_token or _is_of_somebody_else(other, stored.pair):
+        if other.refresh_token == stored.pair.refresh_token or _is_of_somebody_else(other, stored.pair):
             return None
-        return _Credential(grant, other, lambda: self.world.endpoint.refresh(token))
+        return other
 
     def _password(self, stored: _Stored) -> _Credential | None:
         """None where no login is stored, where it sends a code to somebody's phone, and for a day after a login."""
@@ -485,7 +491,9 @@ class _Run:
         return done, proof.reason if isinstance(proof, Unclear) else ""
 
 
-_ENDED: dict[type[Answer], Ended] = {
+_LABEL_OF = {Grant.PREVIOUS: PREVIOUS, Grant.SUPERSEDED: SUPERSEDED}
+
+_ENDED: dict[type[NotGranted], Ended] = {
     Refused: Ended.REFUSED,
     CodeNeeded: Ended.CODE_NEEDED,
     Misconfigured: Ended.MISCONFIGURED,
@@ -494,15 +502,13 @@ _ENDED: dict[type[Answer], Ended] = {
 }
 
 
-def _ended(answer: Answer) -> Ended:
+def _ended(answer: NotGranted) -> Ended:
     if isinstance(answer, Later):
         return Ended.THROTTLED if answer.throttled else Ended.UNREACHABLE
     return _ENDED[type(answer)]
 
 
-def _reason(answer: Answer) -> str:
-    if isinstance(answer, Granted):
-        return ""
+def _reason(answer: NotGranted) -> str:
     if isinstance(answer, Misconfigured):
         return f"{answer.reason}: check VirtuousBaseUrl, and whether a proxy or firewall answers in Virtuous's place"
     return answer.reason
@@ -515,6 +521,6 @@ def _is_of_somebody_else(other: TokenPair, pair: TokenPair) -> bool:
 
 
 def _word(ended: Ended) -> OutcomeWord:
-    if ended in (Ended.REFUSED, Ended.CODE_NEEDED):
+    if ended.is_verdict:
         return OutcomeWord.LOGIN_REQUIRED
     return OutcomeWord.MISCONFIGURED if ended is Ended.MISCONFIGURED else OutcomeWord.TRY_AGAIN

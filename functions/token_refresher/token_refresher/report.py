@@ -8,9 +8,9 @@ from typing import Any
 from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
 
-from .journal import LABEL, Intent, parse_entry, result_id
+from .journal import LABEL, Intent, is_idle, parse_entry
 from .ports import CURRENT, RefreshError, Store
-from .refresh import Policy, due_at
+from .refresh import Policy, due_at, end_of_version
 
 __all__ = ["describe_connection"]
 
@@ -45,15 +45,11 @@ def _bearer(store: Store, version: str) -> dict[str, Any]:
     published = store.bearer_labels().get(CURRENT)
     if published is None or published == version:
         return {"bearer_in_step": published == version}
-    try:
-        ends = TokenPair.parse(store.pair_value(published)).expires_at
-    except UnreadableSecret:
-        ends = None
-    return {"bearer_in_step": False, "readers_work_until": _told(ends)}
+    return {"bearer_in_step": False, "readers_work_until": _told(end_of_version(store, published))}
 
 
 def _journal(store: Store, version: str, entry_id: str | None, now: datetime) -> dict[str, Any]:
-    if entry_id is None or version in (entry_id, result_id(entry_id)):
+    if entry_id is None or is_idle(version, entry_id):
         return {"journal": "idle", "last_outcome": None}
     entry = parse_entry(store.pair_value(entry_id))
     if entry is None or entry.replaces != version:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,10 @@ from virtuous_token.contract import CONNECTION_NAME, SecretNames
 from .ports import CURRENT, StoreMisconfigured, StoreUnavailable
 
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import GetSecretValueRequestTypeDef
 
 __all__ = ["SecretStore", "connections", "make_client"]
 
@@ -74,12 +77,7 @@ class SecretStore:
 
     def pair_value(self, version_id: str) -> str | None:
         # Asked for by id: it cannot be another version's value, whatever happens to the labels meanwhile.
-        with _converted("GetSecretValue", self.names.pair):
-            try:
-                answer = self.client.get_secret_value(SecretId=self.names.pair, VersionId=version_id)
-            except self.client.exceptions.ResourceNotFoundException:
-                return None
-        return answer.get("SecretString", "")
+        return self._value(SecretId=self.names.pair, VersionId=version_id)
 
     def versions_since(self, instant: datetime) -> int:
         with _converted("ListSecretVersionIds", self.names.pair):
@@ -93,36 +91,14 @@ class SecretStore:
         return sum(bool(version.get("VersionStages")) or version["CreatedDate"] > instant for version in versions)
 
     def login_value(self) -> str | None:
-        with _converted("GetSecretValue", self.names.login):
-            try:
-                answer = self.client.get_secret_value(SecretId=self.names.login, VersionStage=CURRENT)
-            except self.client.exceptions.ResourceNotFoundException:
-                return None
-        return answer.get("SecretString", "")
+        return self._value(SecretId=self.names.login, VersionStage=CURRENT)
 
     def write_pair(self, version_id: str, value: str, *labels: str) -> bool:
-        with _converted("PutSecretValue", self.names.pair):
-            try:
-                self.client.put_secret_value(
-                    SecretId=self.names.pair, ClientRequestToken=version_id, SecretString=value, VersionStages=labels
-                )
-            except self.client.exceptions.ResourceExistsException:
-                return False
-        return True
+        return self._labels_after_put(self.names.pair, version_id, value, labels) is not None
 
     def write_bearer(self, version_id: str, value: str) -> bool:
-        with _converted("PutSecretValue", self.names.bearer):
-            try:
-                answer = self.client.put_secret_value(
-                    SecretId=self.names.bearer,
-                    ClientRequestToken=version_id,
-                    SecretString=value,
-                    VersionStages=[CURRENT],
-                )
-            except self.client.exceptions.ResourceExistsException:
-                return False
         # The same bytes again are a no-op, and the labels stay where they are.
-        return CURRENT in answer.get("VersionStages", (CURRENT,))
+        return CURRENT in (self._labels_after_put(self.names.bearer, version_id, value, [CURRENT]) or ())
 
     def move_bearer(self, version_id: str) -> None:
         holder = self.bearer_labels().get(CURRENT)
@@ -140,6 +116,25 @@ class SecretStore:
                 # The label moved under us, or our own move happened and its answer was lost.
                 if self.bearer_labels().get(CURRENT) != version_id:
                     raise StoreUnavailable(f"{CURRENT} of {self.names.bearer} was moved meanwhile") from None
+
+    def _value(self, **which: Unpack[GetSecretValueRequestTypeDef]) -> str | None:
+        with _converted("GetSecretValue", which["SecretId"]):
+            try:
+                answer = self.client.get_secret_value(**which)
+            except self.client.exceptions.ResourceNotFoundException:
+                return None
+        return answer.get("SecretString", "")
+
+    def _labels_after_put(self, name: str, version_id: str, value: str, labels: Sequence[str]) -> Sequence[str] | None:
+        """The labels of the version that holds *value* now, None if it holds something else."""
+        with _converted("PutSecretValue", name):
+            try:
+                answer = self.client.put_secret_value(
+                    SecretId=name, ClientRequestToken=version_id, SecretString=value, VersionStages=labels
+                )
+            except self.client.exceptions.ResourceExistsException:
+                return None
+        return answer.get("VersionStages", labels)
 
     def _labels(self, name: str) -> Mapping[str, str]:
         with _converted("DescribeSecret", name):
