@@ -13,10 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,6 +29,8 @@ from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDE
 from aws_secretsmanager_caching import SecretCache  # noqa: E402
 
 from benchmarks.week import DAY, Calls, Experience, Week, live  # noqa: E402
+from tests.fakes.secrets_manager import StrictSecretsManager  # noqa: E402
+from tests.fakes.secrets_manager_http import served  # noqa: E402
 from virtuous_token import TokenReader  # noqa: E402
 
 OURS, POWERTOOLS, CACHING = "virtuous_token", "Powertools", "caching library"
@@ -181,36 +181,12 @@ def calls_on_a_cold_cache(name: str, threads: int) -> Client:
     return client
 
 
-@contextmanager
-def secrets_manager_on_loopback() -> Iterator[str]:
-    """Answers GetSecretValue and DescribeSecret over HTTP, for processes that are started."""
-    answers = {"GetSecretValue": {**VALUE, "CreatedDate": 1795600800.0}, "DescribeSecret": LABELS}
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            body = json.dumps(answers[self.headers["X-Amz-Target"].partition(".")[2]]).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.1")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        serving.join()
+def secrets_manager() -> StrictSecretsManager:
+    """One that holds the bearer secret, for processes that are started."""
+    strict = StrictSecretsManager(region="eu-west-1")
+    bearer = {"SecretString": VALUE["SecretString"], "ClientRequestToken": VALUE["VersionId"]}
+    strict.call("CreateSecret", {"Name": SECRET, **bearer})
+    return strict
 
 
 def process(program: str, endpoint: str) -> tuple[float, float]:
@@ -300,7 +276,7 @@ def main() -> int:
         cells = {name: f"{cold[name, threads].gets} + {cold[name, threads].others}" for name in READERS}
         table.row(f"cold, {threads} threads: GetSecretValue + Describe calls", cells, "1 + 0")
 
-    with secrets_manager_on_loopback() as endpoint:
+    with served(secrets_manager()) as endpoint:
         bare = "bare interpreter"
         imported = processes({bare: "", **IMPORTS}, endpoint, rounds=11)
         over = {

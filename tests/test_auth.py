@@ -7,8 +7,8 @@ import io
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 import anyio
@@ -17,6 +17,7 @@ import pytest
 import requests
 import urllib3
 
+from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.one_bearer import Clock, OneBearer, join_renewals
 from tests.fakes.virtuous import Virtuous
 from tests.leak_harness import LeakHarness
@@ -49,15 +50,11 @@ class Api:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[], Api]]:
-    servers = []
-
     def begin() -> Api:
         api = Api("")
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def answer(self) -> None:
+        class Handler(JsonHandler):
+            def judge(self) -> None:
                 if self.headers.get("Transfer-Encoding") == "chunked":
                     body = b""
                     while size := int(self.rfile.readline(), 16):
@@ -68,34 +65,19 @@ def serve() -> Iterator[Callable[[], Api]]:
                     body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 sent = self.headers.get("Authorization")
                 api.received.append(Received(self.command, self.path, sent, body))
+                told = {"message": "Authorization has been denied for this request."}
                 if api.redirect_to:
-                    self.send_response(307)
-                    self.send_header("Location", api.redirect_to)
+                    self.answer(307, told, Location=api.redirect_to)
                 else:
-                    self.send_response(200 if sent == f"Bearer {api.accepted}" else 401)
-                content = json.dumps({"message": "Authorization has been denied for this request."}).encode()
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+                    self.answer(200 if sent == f"Bearer {api.accepted}" else 401, told)
 
-            do_GET = do_POST = answer  # noqa: N815 - the names that http.server calls
+            do_GET = do_POST = judge  # noqa: N815 - the names that http.server calls
 
-            def log_message(self, *_: object) -> None:
-                pass
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        servers.append((server, thread))
-        api.url = f"http://127.0.0.1:{server.server_port}/api"
+        api.url = f"{servers.enter_context(serving(Handler))}/api"
         return api
 
-    yield begin
-    for server, thread in servers:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with ExitStack() as servers:
+        yield begin
 
 
 @pytest.fixture

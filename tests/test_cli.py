@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import boto3
 import pytest
 
 from tests.fakes import virtuous as step
+from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import AwsError
 from tests.leak_harness import LeakHarness
 from tests.support import Clock, Deployment, a_pair, a_version, deployed, issued_by
@@ -627,55 +627,40 @@ def test_without_a_region_a_person_is_told_what_to_check(
 # As a process of its own
 
 
-class AwsOnLoopback(BaseHTTPRequestHandler):
+class AwsOnLoopback(JsonHandler):
     """Secrets Manager and Lambda over HTTP, for a process that is not this one."""
 
     deployment: Deployment
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
         operation = self.headers.get("X-Amz-Target", "").removeprefix("secretsmanager.")
-        status = 200
-        answer: object
-        if operation:
-            try:
-                answer = self.deployment.account.strict.call(operation, body)
-            except AwsError as refusal:
-                status, answer = 400, {"__type": refusal.code, "message": refusal.message}
-        else:
+        if not operation:
             answer, _ = self.deployment.invoke_as_lambda_does(body)
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-        pass
+            self.answer(200, answer)
+            return
+        try:
+            self.answer(200, self.deployment.account.strict.call(operation, body))
+        except AwsError as refusal:
+            self.answer(400, {"__type": refusal.code, "message": refusal.message})
 
 
 @contextmanager
 def _environment(deployment: Deployment) -> Iterator[dict[str, str]]:
     """What the process needs to meet *deployment*, and nothing of ours."""
     handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield {
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": os.pathsep.join(
-                    str(ROOT / path) for path in ("functions/token_refresher", "layers/virtuous_token")
-                ),
-                "PYTHONWARNINGS": "error",
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}",
-                "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_ACCESS_KEY_ID": "none",
-                "AWS_SECRET_ACCESS_KEY": "none",
-            }
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(handler) as address:
+        yield {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(
+                str(ROOT / path) for path in ("functions/token_refresher", "layers/virtuous_token")
+            ),
+            "PYTHONWARNINGS": "error",
+            "AWS_ENDPOINT_URL": address,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none",
+        }
 
 
 COMMAND = "from token_refresher.cli import run; run()"

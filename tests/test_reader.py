@@ -469,7 +469,7 @@ class TestTheClock:
         reader.token()
         deadline = time.monotonic() + 10
         while reader.token() == "access-1" and time.monotonic() < deadline:
-            time.sleep(0.001)
+            time.sleep(0.001)  # lets the renewal in, up to the deadline
         frozen.set()
         join_renewals()
         assert reader.token() == "access-2"
@@ -659,7 +659,7 @@ if child == 0:
     block = False
     assert reader.token() == "access-1"
     while reader.token() == "access-1":
-        time.sleep(0.001)
+        time.sleep(0.001)  # lets the renewal in; the test has a time-out
     print(reader.token(), flush=True)
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +15,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
+from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
 from tests.fakes.virtuous import Virtuous, denied, hook
@@ -104,32 +103,21 @@ def test_aiohttp_does_not_send_the_same_token_again(
 def test_the_extensions_call(virtuous: Virtuous, bearer: str, tmp_path: Path) -> None:
     asked: list[tuple[str, dict[str, list[str]], str | None]] = []
 
-    class Extension(BaseHTTPRequestHandler):
+    class Extension(JsonHandler):
         """The path, the parameters, the header and the answer are those that AWS's page of the extension describes."""
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
             address = urlsplit(self.path)
             asked.append((address.path, parse_qs(address.query), self.headers.get("X-Aws-Parameters-Secrets-Token")))
-            body = json.dumps({"Name": NAME, "SecretString": bearer, "VersionStages": ["AWSCURRENT"]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200, {"Name": NAME, "SecretString": bearer, "VersionStages": ["AWSCURRENT"]})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Extension) as server:
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        serving.start()
+    with serving(Extension) as address:
         environment = {
-            "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(server.server_port),
+            "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(urlsplit(address).port),
             "AWS_SESSION_TOKEN": "session-token",
             "NO_PROXY": "127.0.0.1,localhost",
         }
         done = run("extension.py", virtuous.base_url, environment, tmp_path)
-        server.shutdown()
-        serving.join()
     assert (done.stdout, done.stderr) == ("Example Relief\n", "")
     assert asked == [("/secretsmanager/get", {"secretId": [NAME], "versionStage": ["AWSCURRENT"]}, "session-token")]
 

@@ -110,7 +110,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) ->
             raise LocalAwsFailed(f"the local AWS ended with status {process.returncode}; its log is {log}")
         if _is_ready(port):
             return
-        time.sleep(0.1)
+        time.sleep(0.1)  # a process that is starting can only be asked, up to the deadline
     raise LocalAwsFailed(f"the local AWS was not ready after {SECONDS_TO_START:.0f} seconds; its log is {log}")
 
 

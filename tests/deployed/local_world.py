@@ -50,7 +50,7 @@ def start() -> int:
         with LOG.open() as told:
             while serving.poll() is None and not ENVIRONMENT.exists():
                 print(told.read(), end="", flush=True)
-                time.sleep(0.2)
+                time.sleep(0.2)  # shows what the starting process wrote since, until it is ready or has ended
             print(told.read(), end="", flush=True)
     except KeyboardInterrupt:
         serving.terminate()
@@ -87,7 +87,7 @@ def stop() -> int:
         if time.monotonic() > deadline:
             print(f"Process {process_id} did not end within {SECONDS_TO_STOP:.0f} seconds.", file=sys.stderr)
             return 1
-        time.sleep(0.1)
+        time.sleep(0.1)  # not a child of ours, so it cannot be waited for, only asked
     print("Stopped.")
     return 0
 

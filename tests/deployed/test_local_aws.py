@@ -135,7 +135,7 @@ from tests.deployed.local_aws import local_aws
 
 with local_aws(Path({str(tmp_path)!r})) as endpoint:
     print(endpoint, flush=True)
-    time.sleep(600)
+    time.sleep(600)  # until the test kills this process
 """
     starter = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
     with starter:
@@ -148,7 +148,7 @@ with local_aws(Path({str(tmp_path)!r})) as endpoint:
     deadline = time.monotonic() + 10
     while is_open(port):
         assert time.monotonic() < deadline, "the local AWS outlives its starter"
-        time.sleep(0.05)
+        time.sleep(0.05)  # the local AWS notices by itself that its starter is gone; the deadline judges
 
 
 def is_open(port: int) -> bool:

@@ -203,7 +203,7 @@ class World:
         while (found := look()) is None:
             if time.monotonic() > deadline:
                 raise StepFailed(f"waited {seconds:.0f} seconds for {what}; runs so far: {self.runs()}")
-            time.sleep(0.5)
+            time.sleep(0.5)  # what is waited for is another process's work: ask it twice a second, up to the deadline
         return found
 
     # Running commands
