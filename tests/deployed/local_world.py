@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
@@ -24,22 +25,42 @@ from tests.deployed.world import World, open_world
 
 __all__ = ["main"]
 
-DIRECTORY = REPOSITORY / ".local" / "play"
-ENVIRONMENT = DIRECTORY / "environment"
-LOG = REPOSITORY / ".local" / "play.log"
-PROCESS_ID = REPOSITORY / ".local" / "play.pid"
 SECONDS_TO_STOP = 60.0
 
 
-def start() -> int:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one such world keeps its files. *name* tells it from others of the same checkout."""
+
+    name: str = "play"
+
+    @property
+    def directory(self) -> Path:
+        return REPOSITORY / ".local" / self.name
+
+    @property
+    def environment(self) -> Path:
+        return self.directory / "environment"
+
+    @property
+    def log(self) -> Path:
+        return self.directory.with_suffix(".log")
+
+    @property
+    def process_id(self) -> Path:
+        return self.directory.with_suffix(".pid")
+
+
+def start(place: Place) -> int:
     """Starts the world in the background and returns once it is deployed and logged in."""
-    if _running() is not None:
-        print(f"It is running already. {_how_to_use()}")
+    if _running(place) is not None:
+        print(f"It is running already. {_how_to_use(place)}")
         return 0
-    LOG.parent.mkdir(exist_ok=True)
-    with LOG.open("wb") as output:
+    place.log.parent.mkdir(exist_ok=True)
+    place.environment.unlink(missing_ok=True)  # an earlier world's: it would look as if this one were ready
+    with place.log.open("wb") as output:
         serving = subprocess.Popen(
-            [sys.executable, "-m", "tests.deployed.local_world", "serve"],
+            [sys.executable, "-m", "tests.deployed.local_world", "serve", place.name],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -47,43 +68,47 @@ def start() -> int:
             start_new_session=True,
         )
     try:
-        with LOG.open() as told:
-            while serving.poll() is None and not ENVIRONMENT.exists():
-                print(told.read(), end="", flush=True)
+        with place.log.open() as output:
+            while serving.poll() is None and not place.environment.exists():
+                print(output.read(), end="", flush=True)
                 time.sleep(0.2)  # shows what the starting process wrote since, until it is ready or has ended
-            print(told.read(), end="", flush=True)
+            print(output.read(), end="", flush=True)
     except KeyboardInterrupt:
         serving.terminate()
         serving.wait()
         return 130
     if serving.poll() is not None:
-        print(f"FAILED. Logs: {DIRECTORY}", file=sys.stderr)
+        print(f"FAILED. Logs: {place.directory}", file=sys.stderr)
         return 1
-    print(_how_to_use())
+    print(_how_to_use(place))
     return 0
 
 
-def serve() -> int:
+def serve(place: Place) -> int:
     """Holds the world until it is terminated."""
     end_on_signals()
-    with _process_id_kept(), contextlib.suppress(KeyboardInterrupt), open_world(DIRECTORY, Narrator()) as world:
+    with (
+        _process_id_kept(place),
+        contextlib.suppress(KeyboardInterrupt),
+        open_world(place.directory, Narrator()) as world,
+    ):
         world.deploy()
         world.deploy_reader()
         world.log_in()
-        _write_environment(world)
+        _write_environment(world, place.environment)
         threading.Event().wait()
     return 0
 
 
-def stop() -> int:
+def stop(place: Place) -> int:
     """Ends the world, if there is one, and returns when nothing of it is left."""
-    process_id = _running()
+    process_id = _running(place)
     if process_id is None:
         print("Nothing is running.")
         return 0
     os.kill(process_id, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_STOP
-    while _running() is not None:
+    while _running(place) is not None:
         if time.monotonic() > deadline:
             print(f"Process {process_id} did not end within {SECONDS_TO_STOP:.0f} seconds.", file=sys.stderr)
             return 1
@@ -93,8 +118,8 @@ def stop() -> int:
 
 
 @contextlib.contextmanager
-def _process_id_kept() -> Iterator[None]:
-    with PROCESS_ID.open("a+") as kept:
+def _process_id_kept(place: Place) -> Iterator[None]:
+    with place.process_id.open("a+") as kept:
         fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
         kept.truncate(0)
         kept.write(str(os.getpid()))
@@ -102,9 +127,9 @@ def _process_id_kept() -> Iterator[None]:
         yield
 
 
-def _running() -> int | None:
+def _running(place: Place) -> int | None:
     """The id of the process that holds the world; None where the lock on its file is free."""
-    with contextlib.suppress(FileNotFoundError), PROCESS_ID.open() as kept:
+    with contextlib.suppress(FileNotFoundError), place.process_id.open() as kept:
         try:
             fcntl.flock(kept, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -112,7 +137,7 @@ def _running() -> int | None:
     return None
 
 
-def _write_environment(world: World) -> None:
+def _write_environment(world: World, path: Path) -> None:
     """For a shell to read. The file appears whole, since ``start`` waits for it."""
     wanted = {name: value for name, value in world.environment.items() if name.startswith(("AWS_", "VIRTUOUS_"))}
     wanted["VIRTUOUS_BASE_URL"] = world.virtuous.base_url
@@ -121,16 +146,16 @@ def _write_environment(world: World) -> None:
         f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH",
         f"# The user of the stand-in for Virtuous: {world.virtuous.user}, password {world.virtuous.password}",
     ]
-    unfinished = ENVIRONMENT.with_suffix(".new")
+    unfinished = path.with_suffix(".new")
     unfinished.touch(mode=0o600)
     unfinished.write_text("\n".join(lines) + "\n")
-    unfinished.rename(ENVIRONMENT)
+    unfinished.rename(path)
 
 
-def _how_to_use() -> str:
+def _how_to_use(place: Place) -> str:
     return f"""
 Running. To use it from a shell:
-    . {ENVIRONMENT}
+    . {place.environment}
     virtuous-token --base-url $VIRTUOUS_BASE_URL status
     virtuous-token --base-url $VIRTUOUS_BASE_URL check
     sam logs --stack-name virtuous-token-refresher
@@ -138,13 +163,16 @@ The schedule fires every minute. End it with: make stop"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``start``, ``serve`` or ``stop``. Exit status: 0 done, 1 failed, 2 misused."""
+    """``start``, ``serve`` or ``stop``, and the world's name where it is not ``play``.
+
+    Exit status: 0 done, 1 failed, 2 misused.
+    """
     commands = {"start": start, "serve": serve, "stop": stop}
     arguments = sys.argv[1:] if argv is None else argv
-    if len(arguments) != 1 or arguments[0] not in commands:
-        print(f"usage: python -m tests.deployed.local_world {'|'.join(commands)}", file=sys.stderr)
+    if not 1 <= len(arguments) <= 2 or arguments[0] not in commands:
+        print(f"usage: python -m tests.deployed.local_world {'|'.join(commands)} [name]", file=sys.stderr)
         return 2
-    return commands[arguments[0]]()
+    return commands[arguments[0]](Place(*arguments[1:]))
 
 
 if __name__ == "__main__":
