@@ -43,12 +43,10 @@ def endpoint() -> str:
 
 @pytest.mark.usefixtures("nothing_is_left")
 def test_a_second_start_waits_for_the_second_world() -> None:
-    local("start")
-    first = endpoint()
-    local("stop")
-    output = local("start")
-    assert "virtuous-token login" in output, "it said that it runs before anybody had logged in"
-    assert "Running" in output
-    assert endpoint() != first
-    with urllib.request.urlopen(f"{endpoint()}/_ministack/ready") as answer:
-        assert answer.status == 200
+    for _ in range(2):
+        output = local("start")
+        assert "virtuous-token login" in output, "it said that it runs before anybody had logged in"
+        assert "Running" in output
+        with urllib.request.urlopen(f"{endpoint()}/_ministack/ready") as answer:
+            assert answer.status == 200
+        assert "Stopped." in local("stop")
