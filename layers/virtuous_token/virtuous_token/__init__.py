@@ -19,6 +19,7 @@ from .errors import (
     TokenExpired,
     Unreachable,
     UnreadableSecret,
+    UntrustedURL,
     VirtuousTokenError,
 )
 from .reader import TokenReader, bearer_token
@@ -33,6 +34,7 @@ __all__ = [
     "TokenReader",
     "Unreachable",
     "UnreadableSecret",
+    "UntrustedURL",
     "VirtuousTokenError",
     "bearer_token",
 ]

@@ -2,6 +2,7 @@
 
     VirtuousTokenError
     ├── UnreadableSecret    the value of a secret is not in the format that contract.py describes
+    ├── UntrustedURL        a request was not sent, because its URL must not get the token
     └── NoToken             there is no bearer token to hand out
         ├── NotConfigured   this process names no secret, or has no usable AWS credentials or Region
         ├── NotAllowed      AWS refuses to let this process read the secret, or to use the secret's key
@@ -25,6 +26,7 @@ __all__ = [
     "TokenExpired",
     "Unreachable",
     "UnreadableSecret",
+    "UntrustedURL",
     "VirtuousTokenError",
 ]
 
@@ -35,6 +37,10 @@ class VirtuousTokenError(Exception):
 
 class UnreadableSecret(VirtuousTokenError):
     """The value of a secret is not in the format that it must have; the text says what is wrong, never the value."""
+
+
+class UntrustedURL(VirtuousTokenError, ValueError):
+    """A request was not sent: the token goes out over https or to loopback only, and only to the host of Virtuous."""
 
 
 class NoToken(VirtuousTokenError):

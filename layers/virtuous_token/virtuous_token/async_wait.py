@@ -1,0 +1,59 @@
+"""Waiting on asyncio or trio for what happens in another thread; the waiting itself takes no thread."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as in secrets_manager.py
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["wait_until_called"]
+
+
+async def wait_until_called(register: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
+    """Calls *register* with a function, and returns once any thread has called that function.
+
+    *register* returns what takes the registration back. That is called at the end of the wait, however it ends: a
+    cancelled wait ends at once. The function may be called more than once, and after the event loop has ended.
+    """
+    wake, woken = _on_trio() or _on_asyncio()
+    take_back = register(wake)
+    try:
+        await woken()
+    finally:
+        take_back()
+
+
+def _on_trio() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]] | None:
+    """None where no task of trio's is running."""
+    import sys
+
+    trio = sys.modules.get("trio")
+    if trio is None:
+        return None
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return None
+    loop, event = trio.lowlevel.current_trio_token(), trio.Event()
+
+    def wake() -> None:
+        from contextlib import suppress
+
+        with suppress(trio.RunFinishedError):
+            loop.run_sync_soon(event.set)
+
+    return wake, event.wait
+
+
+def _on_asyncio() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:
+    import asyncio
+
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        from contextlib import suppress
+
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(event.set)
+
+    return wake, event.wait
