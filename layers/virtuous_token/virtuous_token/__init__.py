@@ -22,7 +22,11 @@ from .errors import (
     UntrustedURL,
     VirtuousTokenError,
 )
-from .reader import TokenReader, bearer_token
+from .reader import TokenReader, async_bearer_token, bearer_token
+
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes longer than the rest of the package
+if TYPE_CHECKING:
+    from .token_source import StaticToken, TokenSource
 
 __all__ = [
     "NoSuchSecret",
@@ -30,11 +34,27 @@ __all__ = [
     "NotAllowed",
     "NotConfigured",
     "NotLoggedIn",
+    "StaticToken",
     "TokenExpired",
     "TokenReader",
+    "TokenSource",
     "Unreachable",
     "UnreadableSecret",
     "UntrustedURL",
     "VirtuousTokenError",
+    "async_bearer_token",
     "bearer_token",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What few programs need is imported when it is asked for."""
+    if name in {"StaticToken", "TokenSource"}:
+        from . import token_source
+
+        return getattr(token_source, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

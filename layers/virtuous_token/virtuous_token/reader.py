@@ -23,12 +23,13 @@ from .secrets_manager import connect, read_current
 TYPE_CHECKING = False  # as in secrets_manager.py
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from typing import TypeGuard
 
     from .contract import Bearer
     from .secrets_manager import SecretsManager
 
-__all__ = ["SECRET_VARIABLE", "TokenReader", "bearer_token"]
+__all__ = ["SECRET_VARIABLE", "TokenReader", "async_bearer_token", "bearer_token", "process_reader"]
 
 SECRET_VARIABLE = "VIRTUOUS_BEARER_SECRET"
 
@@ -75,6 +76,7 @@ class TokenReader:
         "_max_age_seconds",
         "_rejected_at",
         "_secret_id",
+        "_timeout_seconds",
     )
 
     def __init__(
@@ -84,6 +86,7 @@ class TokenReader:
         client: SecretsManager | None = None,
         max_age_seconds: float = 3600.0,
         cool_down_seconds: float = 60.0,
+        timeout_seconds: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if secret_id is not None and not secret_id.strip():
@@ -92,10 +95,13 @@ class TokenReader:
             raise ValueError("max_age_seconds must be 1 or more; after a 401, rejected(token) reads at once")
         if not cool_down_seconds >= 0:
             raise ValueError("cool_down_seconds must be 0 or more")
+        if not 0 < timeout_seconds < float("inf"):
+            raise ValueError("timeout_seconds must be more than 0")
         self._secret_id = secret_id
         self._given_client = client
         self._max_age_seconds = max_age_seconds
         self._cool_down_seconds = cool_down_seconds
+        self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._held = _NOTHING
         self._rejected_at = float("-inf")
@@ -106,7 +112,31 @@ class TokenReader:
         self._connection: SecretsManager | None = None
         _readers.add(self)
 
-    def token(self) -> str:
+    @property
+    def base_url(self) -> str | None:
+        """The address that the token in hand is for. None until a read, and where the secret does not name one."""
+        return self._held.base_url
+
+    @property
+    def organization_name(self) -> str | None:
+        """The organisation that the token in hand belongs to, under the same conditions as :attr:`base_url`."""
+        return self._held.organization_name
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the token in hand ends, in UTC. None until a read, and where the end is not known (an API key)."""
+        return self._held.expires_at
+
+    def close(self) -> None:
+        """Forget the token and close the connection that the reader made. No token can be had afterwards."""
+
+    def __enter__(self) -> TokenReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def token(self, timeout: float | None = None) -> str:
         """The token, at most ``max_age_seconds`` old when it is in steady use, and never one that is over.
 
         Waits only where no token is in hand, or where the one in hand is over. Raises NoToken or UnreadableSecret.
@@ -116,7 +146,7 @@ class TokenReader:
             return held.token
         return (self._working() or self._awaited()).token
 
-    def authorization(self) -> str:
+    def authorization(self, timeout: float | None = None) -> str:
         """The value of the ``Authorization`` header: ``Bearer`` and the token. As :meth:`token` otherwise."""
         held = self._held
         if self._clock() < held.young_until:
@@ -302,9 +332,23 @@ class TokenReader:
 class _Held:
     """A token with the instants that decide about it. Never changed: readers in other threads take it as a whole."""
 
-    __slots__ = ("authorization", "number", "token", "works_until", "young_until")
+    __slots__ = (
+        "authorization",
+        "base_url",
+        "expires_at",
+        "number",
+        "organization_name",
+        "token",
+        "works_until",
+        "young_until",
+    )
 
-    def __init__(self, token: str, number: int, young_until: float, works_until: float) -> None:
+    def __init__(
+        self, token: str, number: int, young_until: float, works_until: float, bearer: Bearer | None = None
+    ) -> None:
+        self.base_url = bearer.base_url if bearer else None
+        self.organization_name = bearer.organization_name if bearer else None
+        self.expires_at = bearer.expires_at if bearer else None
         self.token = token
         self.authorization = f"Bearer {token}"
         self.number = number
@@ -358,7 +402,7 @@ def _hold(bearer: Bearer, flight: _Flight, young_seconds: float) -> _Held:
     else:
         works_until = bearer.expires_at.timestamp() - LAST_SECONDS_UNUSED
     young_until = min(read_at + young_seconds, works_until)
-    return _Held(bearer.access_token.reveal(), flight.number, young_until, works_until)
+    return _Held(bearer.access_token.reveal(), flight.number, young_until, works_until, bearer)
 
 
 def _plan_of(bearer: Bearer) -> str:
@@ -397,9 +441,19 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
 _reader_of_the_process = TokenReader()
 
 
+def process_reader() -> TokenReader:
+    """The reader behind :func:`bearer_token`, whose secret ``VIRTUOUS_BEARER_SECRET`` names."""
+    return _reader_of_the_process
+
+
 def bearer_token() -> str:
     """The token of the secret that ``VIRTUOUS_BEARER_SECRET`` names, from one reader for the whole process.
 
     As :meth:`TokenReader.token`.
     """
     return _reader_of_the_process.token()
+
+
+async def async_bearer_token() -> str:
+    """As :func:`bearer_token`, without holding up the event loop (asyncio's or trio's)."""
+    return await _reader_of_the_process.async_token()
