@@ -21,7 +21,7 @@ USER = "somebody-who-reads"
 def reader_environment(deployed_world: World) -> Iterator[dict[str, str]]:
     """What points a program at the local AWS as a user who has the stack's reader policy alone."""
     iam, ssm = deployed_world.client("iam"), deployed_world.client("ssm")
-    policy = ssm.get_parameter(Name="/virtuous/default/reader-policy-arn")["Parameter"]["Value"]
+    policy = ssm.get_parameter(Name="/virtuous/reader-policy-arn")["Parameter"]["Value"]
     iam.create_user(UserName=USER)
     iam.attach_user_policy(UserName=USER, PolicyArn=policy)
     key = iam.create_access_key(UserName=USER)["AccessKey"]

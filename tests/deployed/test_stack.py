@@ -28,13 +28,48 @@ def test_the_bearer_has_the_version_of_the_pair_it_came_from(deployed_world: Wor
     deployed_world.wait("both to be the same", lambda: current(PAIR) == current(BEARER) or None, 30)
 
 
-def test_a_reader_may_read_the_bearer_secret_alone(deployed_world: World) -> None:
+def test_a_reader_may_read_bearer_secrets_alone(deployed_world: World) -> None:
     deployed_world.client("secretsmanager").create_secret(Name=f"other/{uuid4()}", SecretString="{}")
 
     assert deployed_world.reader_reads(BEARER) == "read"
     assert deployed_world.reader_reads(PAIR) == "AccessDeniedException"
     assert deployed_world.reader_reads("virtuous/default/login") == "AccessDeniedException"
-    assert deployed_world.reader_reads("virtuous/acme/bearer") == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(
+    ("connection", "readable", "refused"),
+    [
+        pytest.param(
+            "",
+            {"third/acme/bearer-a1B2c3", "third/acme/bearer", "third/default/bearer-a1B2c3"},
+            {"third/acme/tokens-a1B2c3", "third-2/acme/bearer-a1B2c3"},
+            id="every connection of the prefix",
+        ),
+        pytest.param(
+            "acme",
+            {"third/acme/bearer-a1B2c3", "third/acme/bearer"},
+            {"third/acme/tokens-a1B2c3", "third/default/bearer-a1B2c3", "third/acme-2/bearer-a1B2c3"},
+            id="one connection",
+        ),
+    ],
+)
+def test_the_reader_policy_covers_what_its_parameter_says(
+    deployed_world: World, connection: str, readable: set[str], refused: set[str]
+) -> None:
+    stack = deployed_world.deploy_another("third", ReaderConnection=connection)
+    iam = deployed_world.client("iam")
+    policy = iam.get_policy(PolicyArn=deployed_world.outputs(stack)["ReaderPolicyArn"])["Policy"]
+    document = iam.get_policy_version(PolicyArn=policy["Arn"], VersionId=policy["DefaultVersionId"])["PolicyVersion"]
+
+    def is_allowed(name: str) -> bool:
+        (result,) = iam.simulate_custom_policy(
+            PolicyInputList=[json.dumps(document["Document"])],
+            ActionNames=["secretsmanager:GetSecretValue"],
+            ResourceArns=[f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{name}"],
+        )["EvaluationResults"]
+        return bool(result["EvalDecision"] == "allowed")
+
+    assert {name for name in readable | refused if is_allowed(name)} == readable
 
 
 PAIR_ACTIONS = {"DescribeSecret", "GetSecretValue", "ListSecretVersionIds", "PutSecretValue"}
@@ -46,7 +81,7 @@ EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
 @pytest.mark.parametrize(
     ("resource", "allowed"),
     [
-        pytest.param(f"{PAIR}-a1B2c3", PAIR_ACTIONS, id="the stack's pair secret"),
+        pytest.param(f"{PAIR}-a1B2c3", PAIR_ACTIONS, id="a pair secret"),
         pytest.param("virtuous/acme/tokens-a1B2c3", PAIR_ACTIONS, id="another connection's pair secret"),
         pytest.param(f"{BEARER}-a1B2c3", BEARER_ACTIONS, id="a bearer secret is written and never read"),
         pytest.param("virtuous/acme/login-a1B2c3", {"GetSecretValue"}, id="a login secret is read and never written"),
@@ -121,8 +156,6 @@ def test_a_failed_run_is_repeated_twice_within_the_hour(deployed_world: World) -
 
 def test_a_refused_refresh_token_asks_for_a_login_where_no_password_is_stored(deployed_world: World) -> None:
     manager = deployed_world.client("secretsmanager")
-    for kind in ("tokens", "bearer"):
-        manager.create_secret(Name=f"virtuous/refused/{kind}")
     deployed_world.log_in("refused")
     pair = json.loads(manager.get_secret_value(SecretId="virtuous/refused/tokens")["SecretString"])
     deployed_world.virtuous.revoke_refresh_token(pair["refresh_token"])
@@ -147,16 +180,12 @@ def test_other_stacks_find_what_they_need_in_parameters(deployed_world: World) -
         return value
 
     assert parameter("/virtuous/reader-layer-arn") == outputs["ReaderLayerArn"]
-    assert parameter("/virtuous/default/reader-policy-arn") == outputs["ReaderPolicyArn"]
-    assert parameter("/virtuous/default/bearer-secret-arn") == outputs["BearerSecretArn"]
+    assert parameter("/virtuous/reader-policy-arn") == outputs["ReaderPolicyArn"]
 
 
 def test_every_output_names_something_that_exists(deployed_world: World) -> None:
     outputs, client = deployed_world.outputs(), deployed_world.client
 
-    secret = client("secretsmanager").describe_secret(SecretId=outputs["BearerSecretName"])
-    assert secret["ARN"] == outputs["BearerSecretArn"]
-    client("secretsmanager").describe_secret(SecretId=outputs["PairSecretName"])
     client("iam").get_policy(PolicyArn=outputs["ReaderPolicyArn"])
     client("lambda").get_layer_version_by_arn(Arn=outputs["ReaderLayerArn"])
     client("lambda").get_function(FunctionName=outputs["FunctionName"])
@@ -176,7 +205,7 @@ def test_what_is_deployed_is_small_and_carries_no_boto3(deployed_world: World) -
 
 
 def test_every_alarm_says_what_to_run_and_the_command_exists(deployed_world: World) -> None:
-    alarms = deployed_world.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    alarms = deployed_world.client("cloudwatch").describe_alarms(AlarmNamePrefix=STACK)["MetricAlarms"]
     descriptions = {alarm["AlarmName"]: alarm["AlarmDescription"] for alarm in alarms}
 
     assert len(descriptions) == 7
@@ -196,21 +225,17 @@ def test_deploying_again_changes_nothing(deployed_world: World) -> None:
     assert "No changes to deploy" in (deployed_world.directory / "deploy-refresher.log").read_text()
 
 
-def test_a_second_deployment_with_a_key_of_its_own_leaves_its_secrets_behind(deployed_world: World) -> None:
+def test_a_deployment_that_is_deleted_leaves_its_connections_and_nothing_else(deployed_world: World) -> None:
     client = deployed_world.client
-    key = client("kms").create_key()["KeyMetadata"]["Arn"]
-    stack = deployed_world.deploy_another("second", KmsKeyArn=key, ConnectionName="acme")
-    manager = client("secretsmanager")
+    stack = deployed_world.deploy_another("second", KmsKeyArn=client("kms").create_key()["KeyMetadata"]["Arn"])
+    deployed_world.make_secrets("second", "acme")
 
-    for kind in ("tokens", "bearer"):
-        assert manager.describe_secret(SecretId=f"second/acme/{kind}")["KmsKeyId"] == key
-        assert not manager.describe_secret(SecretId=f"second/acme/{kind}").get("VersionIdsToStages")
     client("cloudformation").delete_stack(StackName=stack)
     client("cloudformation").get_waiter("stack_delete_complete").wait(
         StackName=stack, WaiterConfig={"Delay": 1, "MaxAttempts": 60}
     )
 
-    left = manager.list_secrets(Filters=[{"Key": "name", "Values": ["second/"]}])["SecretList"]
+    left = client("secretsmanager").list_secrets(Filters=[{"Key": "name", "Values": ["second/"]}])["SecretList"]
     assert sorted(secret["Name"] for secret in left) == ["second/acme/bearer", "second/acme/tokens"]
     assert not [found for found in client("lambda").list_functions()["Functions"] if "second" in found["FunctionName"]]
 

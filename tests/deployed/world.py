@@ -96,10 +96,18 @@ class World:
 
     def log_in(self, connection: str = "default") -> None:
         """Logs in with the operator's own command; e-mail and password go through its standard input."""
+        self.make_secrets("virtuous", connection)
         command = ["virtuous-token", "--base-url", self.virtuous.base_url, "login", "--connection", connection]
         self.say(f"Log in: virtuous-token login --connection {connection}")
         told = f"{self.virtuous.user}\n{self.virtuous.password}\n"
         self.run("login", [self.tool(command[0]), *command[1:]], told=told)
+
+    def make_secrets(self, prefix: str, connection: str) -> None:
+        """Makes the connection's two secrets, without a value, where they are missing."""
+        manager = self.client("secretsmanager")
+        for kind in ("tokens", "bearer"):
+            with contextlib.suppress(manager.exceptions.ResourceExistsException):
+                manager.create_secret(Name=f"{prefix}/{connection}/{kind}")
 
     def _build(self, name: str, template: Path) -> None:
         self.say(f"sam build ({name})")
