@@ -3,6 +3,7 @@
 "API" is the AWS Secrets Manager API Reference, "Guide" the AWS Secrets Manager User Guide.
 """
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -13,11 +14,13 @@ from uuid import UUID
 import boto3
 import botocore.exceptions
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
 from moto import mock_aws
 
-from tests.fakes.secrets_manager import CURRENT, PREVIOUS, StrictSecretsManager, Version
+from tests.fakes.secrets_manager import CURRENT, PREVIOUS, AwsError, StrictSecretsManager, Version
 from tests.fakes.secrets_manager_client import answer_through
+from tests.fakes.secrets_manager_http import RequestRates, served
 
 NAME = "virtuous/default/tokens"
 START = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
@@ -566,6 +569,33 @@ def test_a_made_up_page_is_refused(client: Any) -> None:
         client.list_secrets(NextToken="made up")
 
 
+def test_a_list_tells_labels_tags_and_what_is_marked_for_deletion(client: Any, secret: str) -> None:
+    """API, ListSecrets, SecretListEntry and IncludePlannedDeletion."""
+    client.create_secret(Name="virtuous/gone", Tags=[{"Key": "team", "Value": "a"}])
+    client.delete_secret(SecretId="virtuous/gone")
+    put(client, 3, None, "REFRESHING")
+    kept, gone = client.list_secrets(IncludePlannedDeletion=True, SortBy="name")["SecretList"]
+    assert kept["SecretVersionsToStages"] == {
+        version(1): [PREVIOUS],
+        version(2): [CURRENT],
+        version(3): ["REFRESHING"],
+    }
+    assert "DeletedDate" not in kept
+    assert (gone["Tags"], "DeletedDate" in gone, "SecretVersionsToStages" in gone) == (
+        [{"Key": "team", "Value": "a"}],
+        True,
+        False,
+    )
+
+
+def test_a_batch_tells_version_and_labels_of_the_current_value(client: Any, secret: str) -> None:
+    """API, BatchGetSecretValue, SecretValueEntry: AWSCURRENT alone is returned."""
+    put(client, 3, None, CURRENT, "REFRESHING")
+    put(client, 4, None, "LATER")
+    (entry,) = client.batch_get_secret_value(SecretIdList=[secret])["SecretValues"]
+    assert (entry["VersionId"], sorted(entry["VersionStages"])) == (version(3), [CURRENT, "REFRESHING"])
+
+
 def test_a_batch_returns_values_and_errors_side_by_side(client: Any, secret: str, strict: StrictSecretsManager) -> None:
     """API, BatchGetSecretValue, SecretIdList and Errors."""
     client.create_secret(Name="sealed", SecretString="value")
@@ -605,6 +635,50 @@ def test_a_batch_by_filter_comes_in_pages(client: Any) -> None:
     assert [entry["SecretString"] for entry in page["SecretValues"]] == ["value-0", "value-1"]
     assert [entry["SecretString"] for entry in rest["SecretValues"]] == ["value-2"]
     assert "NextToken" not in rest
+
+
+# Rates
+
+
+def test_as_many_requests_pass_in_any_second_as_are_published_and_no_more() -> None:
+    """Guide, Secrets Manager quotas: puts and moves of labels share one rate, reads have another."""
+    now = [0.0]
+    rates = RequestRates(clock=lambda: now[0])
+
+    def admitted(operation: str) -> int:
+        passed = 0
+        with contextlib.suppress(AwsError):
+            while passed < 200:
+                rates.admit(operation)
+                passed += 1
+        return passed
+
+    for _ in range(30):
+        rates.admit("PutSecretValue")
+    now[0] = 0.9
+    assert admitted("UpdateSecretVersionStage") == 20
+    now[0] = 1.0
+    assert admitted("PutSecretValue") == 30
+    assert admitted("BatchGetSecretValue") == admitted("ListSecrets") == 100
+    assert admitted("GetSecretValue") == 200
+    assert rates.refused == {
+        "UpdateSecretVersionStage": 1,
+        "PutSecretValue": 1,
+        "BatchGetSecretValue": 1,
+        "ListSecrets": 1,
+    }
+
+
+def test_beyond_the_rate_a_request_over_http_is_throttled_and_changes_nothing(strict: StrictSecretsManager) -> None:
+    rates = RequestRates({("CreateSecret",): 1, ("ListSecrets",): 9}, clock=lambda: 0)
+    with served(strict, rates=rates) as address:
+        client: Any = boto3.session.Session("none", "none", region_name="us-east-1").client(
+            "secretsmanager", endpoint_url=address, config=Config(retries={"total_max_attempts": 1})
+        )
+        client.create_secret(Name="a")
+        assert code_of(lambda: client.create_secret(Name="b")) == "ThrottlingException"
+        assert _names(client.list_secrets()["SecretList"]) == ["a"]
+        client.close()
 
 
 # KMS and replicas
@@ -955,6 +1029,28 @@ PARITY: list[tuple[str, Callable[[Any], object]]] = [
         lambda c: _names(c.list_secrets(Filters=[{"Key": "name", "Values": ["virt"]}])["SecretList"]),
     ),
     ("a list of other names", lambda c: c.list_secrets(Filters=[{"Key": "name", "Values": ["zzz"]}])),
+    (
+        "a list of labels",
+        lambda c: [put(c, 3, None, "REFRESHING"), c.list_secrets()["SecretList"][0]["SecretVersionsToStages"]],
+    ),
+    (
+        "a list with what is marked for deletion",
+        lambda c: [c.delete_secret(SecretId=NAME), _names(c.list_secrets(IncludePlannedDeletion=True)["SecretList"])],
+    ),
+    (
+        "a batch of values with version and labels",
+        lambda c: [
+            (entry["SecretString"], entry["VersionId"], entry["VersionStages"])
+            for entry in c.batch_get_secret_value(SecretIdList=[NAME])["SecretValues"]
+        ],
+    ),
+    (
+        "a batch with a secret that is not there",
+        lambda c: [
+            (entry["SecretId"], entry["ErrorCode"])
+            for entry in c.batch_get_secret_value(SecretIdList=[NAME, "none"])["Errors"]
+        ],
+    ),
     ("a batch", lambda c: _names(c.batch_get_secret_value(SecretIdList=[NAME])["SecretValues"])),
     ("a deleted secret is not read", lambda c: [c.delete_secret(SecretId=NAME), c.get_secret_value(SecretId=NAME)]),
     ("a deleted secret is not listed", lambda c: [c.delete_secret(SecretId=NAME), c.list_secrets()]),

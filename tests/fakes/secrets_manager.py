@@ -521,8 +521,8 @@ class StrictSecretsManager:
         if filters is None and "MaxResults" in params:
             raise AwsError("InvalidParameterException", "MaxResults needs Filters")
         if ids is None:
-            listed = [secret.name for secret in self._listed("BatchGetSecretValue") if _passes(secret, filters or ())]
-            page, next_token = _page(listed, params, 20)
+            listed, next_token = self._list("BatchGetSecretValue", params, 20)
+            page = [secret.name for secret in listed]
         else:
             _check_length("secretIdList", len(ids), 20)
             page, next_token = list(ids), {}
@@ -541,16 +541,8 @@ class StrictSecretsManager:
         return _details(secret) | ({"VersionIdsToStages": stages} if stages else {})
 
     def _list_secrets(self, params: Params) -> Answer:
-        found = [
-            secret
-            for secret in self._listed("ListSecrets", deleted_too=params.get("IncludePlannedDeletion", False))
-            if _passes(secret, params.get("Filters", ()))
-        ]
-        if params.get("SortBy") == "name":
-            found.sort(key=lambda secret: secret.name)
-        if params.get("SortOrder") == "desc":
-            found.reverse()
-        page, next_token = _page(found, params, 100)
+        deleted_too = params.get("IncludePlannedDeletion", False)
+        page, next_token = self._list("ListSecrets", params, 100, deleted_too=deleted_too)
         entries = []
         for secret in page:
             stages = secret.labels_by_version()
@@ -629,9 +621,26 @@ class StrictSecretsManager:
             raise _not_found()
         return secret
 
-    def _listed(self, operation: str, *, deleted_too: bool = False) -> list[Secret]:
-        views = [self._view(operation, name) for name in dict.fromkeys([*self._secrets, *self._earlier])]
-        return [view for view in views if view is not None and (deleted_too or view.gone_at is None)]
+    def _list(
+        self, operation: str, params: Params, most: int, *, deleted_too: bool = False
+    ) -> tuple[list[Secret], dict[str, str]]:
+        """One page of what the filters let pass, and the NextToken for the rest. What comes before is not looked at
+        again, so that ten thousand secrets take no longer a page than a hundred."""
+        names = list(dict.fromkeys([*self._secrets, *self._earlier]))
+        if params.get("SortBy") == "name":
+            names.sort()
+        if params.get("SortOrder") == "desc":
+            names.reverse()
+        start, size = _start_and_size(len(names), params, most)
+        page: list[Secret] = []
+        for position in range(start, len(names)):
+            view = self._view(operation, names[position])
+            if view is None or (view.gone_at and not deleted_too) or not _passes(view, params.get("Filters", ())):
+                continue
+            if len(page) == size:
+                return page, {"NextToken": str(position)}
+            page.append(view)
+        return page, {}
 
     def _value_of(self, secret: Secret, version_id: str | None, label: str | None) -> Answer:
         if secret.gone_at is not None:
@@ -726,11 +735,16 @@ def _matches(secret: Secret, key: str, value: str) -> bool:
 
 def _page(entries: list[T], params: Params, most: int) -> tuple[list[T], dict[str, str]]:
     """One page, and the NextToken for the rest if there is any."""
+    start, size = _start_and_size(len(entries), params, most)
+    end = start + size
+    return entries[start:end], ({"NextToken": str(end)} if end < len(entries) else {})
+
+
+def _start_and_size(length: int, params: Params, most: int) -> tuple[int, int]:
     token = params.get("NextToken", "0")
     size = params.get("MaxResults", most)
-    if not token.isdecimal() or int(token) > len(entries):
+    if not token.isdecimal() or int(token) > length:
         raise AwsError("InvalidNextTokenException", "there is no such page")
     if not 1 <= size <= most:
         raise AwsError("ValidationException", f"MaxResults is {size}, not 1 to {most}")
-    end = int(token) + size
-    return entries[int(token) : end], ({"NextToken": str(end)} if end < len(entries) else {})
+    return int(token), size
