@@ -1,59 +1,79 @@
-"""The token for httpx: ``httpx.Client(auth=HttpxAuth(reader))``, and the same for ``httpx.AsyncClient``.
-
-Give it only to clients that talk to Virtuous: it adds the token to every request.
-"""
+"""The token for httpx: ``httpx.Client(auth=HttpxAuth())``, and the same for ``httpx.AsyncClient``."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
 
-import anyio.to_thread
 import httpx
 
-from .reader import TokenReader
+from .auth_rules import may_be_repeated, require_trusted, sent_token
+from .reader import process_reader
+from .token_source import TokenSource
 
 __all__ = ["HttpxAuth"]
 
 
 class HttpxAuth(httpx.Auth):
-    """Sets the ``Authorization`` header; after a 401 reads the token anew and sends the request once more.
+    """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.
 
-    The second request goes out only with a *different* token, and only where the body can be sent again: none, or one
-    that httpx holds in memory (``json``, ``data``, text or bytes). Otherwise the caller gets the 401. In an
-    AsyncClient, on asyncio or trio, reads wait in another thread. May be shared by clients, threads and loops.
+    Without *source* the token is the one of :func:`bearer_token`. Raises UntrustedURL for a request that must not get
+    the token, and what ``source.token()`` raises.
+
+    A body that httpx holds in memory (``json``, ``data``, text or bytes) can be sent again. With any other body the
+    caller gets the 401, and the next request has the other token.
+
+    May be shared by clients, threads and event loops. In an AsyncClient, on asyncio or trio, a wait for the token takes
+    no thread of its own and ends when it is cancelled.
     """
 
-    def __init__(self, reader: TokenReader) -> None:
-        self._reader = reader
+    def __init__(self, source: TokenSource | None = None) -> None:
+        self._source: TokenSource = process_reader() if source is None else source
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        token = self._reader.token()
-        response = yield _with_token(request, token)
-        if _refuses(response, token) and _can_be_sent_again(request) and self._reader.rejected(token):
-            yield _with_token(request, self._reader.token())
+        self._source.token()  # the first read also tells which host the token is for
+        self._require_trusted(request)
+        _set_token(request, self._source.token())
+        response = yield request
+        refused = response.request
+        if _is_refused(response) and self._source.rejected(_token_of(refused)) and _can_be_sent_again(response):
+            _set_token(refused, self._source.token())
+            yield refused
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        token = self._reader.token_without_waiting()
-        if token is None:
-            token = await anyio.to_thread.run_sync(self._reader.token)
-        response = yield _with_token(request, token)
+        await self._source.async_token()
+        self._require_trusted(request)
+        _set_token(request, await self._source.async_token())
+        response = yield request
+        refused = response.request
         if (
-            _refuses(response, token)
-            and _can_be_sent_again(request)
-            and await anyio.to_thread.run_sync(self._reader.rejected, token)
+            _is_refused(response)
+            and await self._source.async_rejected(_token_of(refused))
+            and _can_be_sent_again(response)
         ):
-            yield _with_token(request, await anyio.to_thread.run_sync(self._reader.token))
+            _set_token(refused, await self._source.async_token())
+            yield refused
+
+    def _require_trusted(self, request: httpx.Request) -> None:
+        require_trusted(request.url.scheme, request.url.host, request.url.port, self._source.base_url)
+
+    def __repr__(self) -> str:
+        return f"HttpxAuth({self._source!r})"
 
 
-def _with_token(request: httpx.Request, token: str) -> httpx.Request:
+def _set_token(request: httpx.Request, token: str) -> None:
     request.headers["Authorization"] = f"Bearer {token}"
-    return request
 
 
-def _refuses(response: httpx.Response, token: str) -> bool:
-    """After a redirect to another host the header is gone: that host's 401 says nothing about the token."""
-    return response.status_code == 401 and response.request.headers.get("Authorization") == f"Bearer {token}"
+def _token_of(request: httpx.Request) -> str:
+    return sent_token(request.headers.get("Authorization")) or ""
 
 
-def _can_be_sent_again(request: httpx.Request) -> bool:
-    return isinstance(request.stream, httpx.ByteStream)
+def _is_refused(response: httpx.Response) -> bool:
+    return response.status_code == 401 and bool(_token_of(response.request))
+
+
+def _can_be_sent_again(response: httpx.Response) -> bool:
+    request = response.request
+    return isinstance(request.stream, httpx.ByteStream) and may_be_repeated(
+        request.method, was_redirected=bool(response.history)
+    )

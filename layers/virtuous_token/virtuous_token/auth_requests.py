@@ -1,7 +1,4 @@
-"""The token for requests: ``requests.get(url, auth=RequestsAuth(reader))``, or ``session.auth = RequestsAuth(reader)``.
-
-Give it only to requests that go to Virtuous: it adds the token to every one.
-"""
+"""The token for requests: ``requests.get(url, auth=RequestsAuth())``, or ``session.auth = RequestsAuth()``."""
 
 from __future__ import annotations
 
@@ -10,54 +7,91 @@ from typing import Any
 
 import requests
 from requests.auth import AuthBase
+from requests.exceptions import UnrewindableBodyError
+from requests.hooks import dispatch_hook
 from requests.utils import rewind_body
+from urllib3.util import parse_url
 
-from .reader import TokenReader
+from .auth_rules import is_in_memory, may_be_repeated, require_trusted, sent_token
+from .reader import process_reader
+from .token_source import TokenSource
 
 __all__ = ["RequestsAuth"]
 
 
 class RequestsAuth(AuthBase):
-    """Sets the ``Authorization`` header; after a 401 reads the token anew and sends the request once more.
+    """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.
 
-    The second request goes out only with a *different* token, and only where the body can be sent again: none, text,
-    bytes, or a file that can seek. Otherwise the caller gets the 401. May be shared by threads and sessions.
+    Without *source* the token is the one of :func:`bearer_token`. Raises UntrustedURL for a request that must not get
+    the token, and what ``source.token()`` raises.
+
+    Text, bytes and multipart bodies can be sent again, and files that can seek. With any other body the caller gets the
+    401, and the next request has the other token. The first answer is in the ``history`` of the second.
+
+    May be shared by threads and sessions. Answers can be pickled and copied.
     """
 
-    def __init__(self, reader: TokenReader) -> None:
-        self._reader = reader
+    def __init__(self, source: TokenSource | None = None) -> None:
+        self._source: TokenSource = process_reader() if source is None else source
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        token = self._reader.token()
-        request.headers["Authorization"] = f"Bearer {token}"
-        request.hooks["response"].append(partial(self._sent_again, token))
+        self._source.token()  # the first read also tells which host the token is for
+        url = parse_url(request.url or "")
+        require_trusted(url.scheme, url.host, url.port, self._source.base_url)
+        request.headers["Authorization"] = self._source.authorization()
+        request.hooks["response"].append(_AfterA401(self._source, request.url))
         return request
 
-    def _sent_again(self, token: str, response: requests.Response, **settings: Any) -> requests.Response:
-        """The answer to a second try, or *response* where there is none to make.
+    def __repr__(self) -> str:
+        return f"RequestsAuth({self._source!r})"
 
-        After a redirect to another host the header is gone: that host's 401 says nothing about the token.
-        """
+
+class _AfterA401:
+    """A hook that requests calls with each response, those that redirect included.
+
+    requests pickles a response with the hooks of its request. A copy of this hook does nothing, so that neither the
+    source of the token nor this package travels along.
+    """
+
+    __slots__ = ("_source", "_url")
+
+    def __init__(self, source: TokenSource, url: str | None) -> None:
+        self._source = source
+        self._url = url
+
+    def __call__(self, response: requests.Response, **settings: Any) -> requests.Response:
+        """The answer to the second request, or *response* where there is none."""
         refused = response.request
-        if response.status_code != 401 or refused.headers.get("Authorization") != f"Bearer {token}":
+        if response.status_code != 401 or sent_token(refused.headers.get("Authorization")) is None:
             return response
-        if not _can_be_sent_again(refused) or not self._reader.rejected(token):
+        if not self._source.rejected(refused.headers["Authorization"].removeprefix("Bearer ")):
+            return response
+        again = refused.copy()
+        if not may_be_repeated(refused.method, was_redirected=refused.url != self._url) or not _is_rewound(again):
             return response
         # The connection goes back to its pool before it is used again.
         response.content  # noqa: B018
         response.close()
-        again = refused.copy()
-        if not isinstance(again.body, str | bytes | None):
-            rewind_body(again)
-        again.headers["Authorization"] = self._reader.authorization()
+        again.headers["Authorization"] = self._source.authorization()
         connection: Any = response.connection
         answer: requests.Response = connection.send(again, **settings)
         answer.history.append(response)
         answer.request = again
         return answer
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial, (dispatch_hook, "response", {})
 
-def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
-    """Where requests knows the position that a file's body began at, it can go back to it."""
-    position = getattr(request, "_body_position", None)
-    return isinstance(request.body, str | bytes | None) or (isinstance(position, int) and hasattr(request.body, "seek"))
+    def __repr__(self) -> str:
+        return "<sends the request again after a 401>"
+
+
+def _is_rewound(request: requests.PreparedRequest) -> bool:
+    """True if the body can be sent again; a file is then back at the position where it began."""
+    if is_in_memory(request.body):
+        return True
+    try:
+        rewind_body(request)
+    except (UnrewindableBodyError, OSError, ValueError):
+        return False
+    return True
