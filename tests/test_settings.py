@@ -18,6 +18,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         refresh_at_percent=50,
         kms_key_arn=None,
         schedule_interval=None,
+        writes_per_second=49,
     )
 
 
@@ -28,6 +29,7 @@ def test_every_setting_is_read() -> None:
         "REFRESH_AT_PERCENT": "33",
         "KMS_KEY_ARN": KEY,
         "SCHEDULE_EXPRESSION": "rate(6 hours)",
+        "WRITES_PER_SECOND": "20",
         "PATH": "/usr/bin",
     }
 
@@ -37,6 +39,7 @@ def test_every_setting_is_read() -> None:
         refresh_at_percent=33,
         kms_key_arn=KEY,
         schedule_interval=timedelta(hours=6),
+        writes_per_second=20,
     )
 
 
@@ -57,6 +60,7 @@ def test_one_error_lists_everything_that_is_wrong() -> None:
         "VIRTUOUS_BASE_URL": "http://api.virtuoussoftware.com",
         "REFRESH_AT_PERCENT": "0",
         "KMS_KEY_ARN": "alias/mine",
+        "WRITES_PER_SECOND": "51",
     }
 
     told = _rejected(wrong)

@@ -14,6 +14,10 @@ __all__ = ["InvalidSettings", "Settings"]
 _RATE = re.compile(r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)")
 
 
+# Secrets Manager takes 50 writes a second in a Region, whoever makes them. One is left to an operator who logs in.
+WRITES_PER_SECOND = 49
+
+
 class InvalidSettings(ValueError):
     """The environment is wrong; the text lists everything that is."""
 
@@ -23,6 +27,7 @@ class Settings:
     """What the deployment decided.
 
     ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.
+    ``writes_per_second`` is the pace at which one invocation writes to Secrets Manager, 50 at most.
     ``schedule_interval`` is None where SCHEDULE_EXPRESSION is absent or not a plain rate; it serves a warning only.
     """
 
@@ -31,6 +36,7 @@ class Settings:
     refresh_at_percent: int = 50
     kms_key_arn: str | None = None
     schedule_interval: timedelta | None = None
+    writes_per_second: int = WRITES_PER_SECOND
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -50,9 +56,13 @@ class Settings:
         kms_key_arn = environment.get("KMS_KEY_ARN") or None
         if kms_key_arn and not re.fullmatch(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", kms_key_arn):
             wrong.append("KMS_KEY_ARN must be the ARN of a KMS key, or absent")
+        writes = environment.get("WRITES_PER_SECOND", str(WRITES_PER_SECOND))
+        if not (re.fullmatch(r"[0-9]{1,2}", writes) and 1 <= int(writes) <= 50):
+            wrong.append("WRITES_PER_SECOND must be a whole number from 1 to 50")
         if wrong:
             raise InvalidSettings("; ".join(wrong))
-        return cls(prefix, base_url, int(percent), kms_key_arn, _interval(environment.get("SCHEDULE_EXPRESSION", "")))
+        interval = _interval(environment.get("SCHEDULE_EXPRESSION", ""))
+        return cls(prefix, base_url, int(percent), kms_key_arn, interval, int(writes))
 
 
 def _interval(expression: str) -> timedelta | None:

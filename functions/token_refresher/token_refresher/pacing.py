@@ -1,0 +1,108 @@
+"""Adapter: the pace at which this process calls Secrets Manager.
+
+AWS throttles by Region and account, and its rates can't be raised ("Secrets Manager quotas", User Guide): 50 writes a
+second, 100 batch reads, 100 lists. Hundreds of connections that are due at once would run into that with every call,
+and each throttled call costs a wait and one of few repetitions. So each process keeps just under the rates by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+__all__ = ["Pace", "pace"]
+
+# These two are the function's own among what AWS counts together as writes.
+_WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
+_READS_OF_MANY = ("BatchGetSecretValue", "ListSecrets")
+# 100 are allowed; an operator's command lists too.
+READS_OF_MANY_PER_SECOND = 90
+# So much of the full pace comes back each second after a slow-down: slow enough that two processes which share the rate
+# are throttled once in a while and no more.
+_RECOVERY = 0.05
+# However little passes, some calls go on: the throttled ones are repeated by the SDK.
+_SLOWEST = 0.1
+
+
+class Pace:
+    """Spaces calls evenly, *per_second* at most. Threads may share it.
+
+    Where calls are throttled all the same, others use the rate too: the pace falls to what passed in the last second,
+    and comes back slowly. So several processes share the rate between them without knowing of each other.
+    """
+
+    def __init__(
+        self,
+        per_second: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._full = per_second
+        self._now = per_second
+        self._changed_at = self._began_at = self._next_at = clock()
+        self._passed: deque[float] = deque(maxlen=max(round(2 * per_second), 1))
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Returns when the next call may be made; in the order in which callers came."""
+        with self._lock:
+            now = self._clock()
+            at = max(now, self._next_at)
+            self._next_at = at + 1 / self._per_second(now)
+        if at > now:
+            self._sleep(at - now)
+
+    def passed(self) -> None:
+        """A call was not throttled."""
+        with self._lock:
+            self._passed.append(self._clock())
+
+    def throttled(self) -> None:
+        """A call was throttled."""
+        with self._lock:
+            now = self._clock()
+            counted_since = max(now - 1, self._began_at)
+            passed = sum(at > counted_since for at in self._passed)
+            seconds = max(now - counted_since, 1 / self._full)
+            slowest = self._full * _SLOWEST
+            self._now = min(max(passed / seconds, slowest), self._per_second(now))
+            self._changed_at = now
+
+    def _per_second(self, now: float) -> float:
+        recovered = (now - self._changed_at) * self._full * _RECOVERY
+        return min(self._now + recovered, self._full)
+
+
+def pace(client: SecretsManagerClient, writes_per_second: float) -> None:
+    """Lets *client* wait before each attempt of a call that AWS throttles early, repetitions included."""
+    writes = Pace(writes_per_second)
+    for name in _WRITES:
+        _keep(client.meta.events, name, writes)
+    for name in _READS_OF_MANY:
+        _keep(client.meta.events, name, Pace(READS_OF_MANY_PER_SECOND))
+
+
+def _keep(events: Any, operation: str, kept: Pace) -> None:
+    """botocore's events: just before an attempt is sent (what is returned there would be its answer), and what came of
+    it."""
+
+    def wait(**_: object) -> None:
+        kept.wait()
+
+    def observe(parsed_response: Any = None, **_: object) -> None:
+        if (parsed_response or {}).get("Error", {}).get("Code") == "ThrottlingException":
+            kept.throttled()
+        else:
+            kept.passed()
+
+    events.register(f"before-send.secrets-manager.{operation}", wait)
+    events.register(f"response-received.secrets-manager.{operation}", observe)

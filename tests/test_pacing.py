@@ -1,0 +1,139 @@
+"""The pace at which the function calls Secrets Manager: under its published rates, and shared with others."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
+from tests.fakes.secrets_manager_http import RequestRates, served
+from token_refresher.pacing import Pace, pace
+
+
+class Seconds:
+    """A clock that moves when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def _pace(per_second: float) -> tuple[Pace, Seconds]:
+    seconds = Seconds()
+    return Pace(per_second, clock=seconds, sleep=seconds.sleep), seconds
+
+
+def _calls_until(end: float, seconds: Seconds, *paces: Pace, rates: RequestRates | None = None) -> list[int]:
+    """How many calls of each pace pass before *end*, if all of them call as soon as they may."""
+    passed = [0] * len(paces)
+    while seconds.now < end:
+        for number, kept in enumerate(paces):
+            kept.wait()
+            try:
+                if rates:
+                    rates.admit("PutSecretValue")
+            except AwsError:
+                kept.throttled()
+            else:
+                kept.passed()
+                passed[number] += 1
+    return passed
+
+
+def test_calls_are_spaced_evenly_and_the_first_waits_for_nobody() -> None:
+    kept, seconds = _pace(50)
+
+    kept.wait()
+    assert seconds.now == 0
+    for _ in range(100):
+        kept.wait()
+
+    assert round(seconds.now, 6) == 2
+
+
+def test_a_pause_is_not_made_up_for() -> None:
+    kept, seconds = _pace(50)
+    kept.wait()
+    seconds.now += 100
+
+    for _ in range(51):
+        kept.wait()
+
+    assert round(seconds.now, 6) == 101
+
+
+def test_where_others_use_the_rate_too_the_pace_falls_to_what_passes_and_comes_back() -> None:
+    kept, seconds = _pace(50)
+    _calls_until(10, seconds, kept, rates=RequestRates({("PutSecretValue",): 20}, clock=seconds))
+
+    (shared,) = _calls_until(20, seconds, kept, rates=RequestRates({("PutSecretValue",): 20}, clock=seconds))
+    (alone,) = _calls_until(60, seconds, kept)
+
+    assert 190 <= shared <= 200
+    assert alone >= 40 * 50 - 400  # it needs some seconds to come back
+
+
+def test_calls_go_on_however_little_passes() -> None:
+    kept, seconds = _pace(50)
+    for _ in range(20):
+        kept.wait()
+        kept.throttled()
+    began = seconds.now
+
+    kept.wait()
+
+    assert seconds.now - began <= 0.21
+
+
+def test_threads_share_one_pace() -> None:
+    kept, began = Pace(1_000), time.monotonic()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: kept.wait(), range(101)))
+
+    assert time.monotonic() - began >= 0.1
+
+
+def test_a_client_keeps_under_the_published_rate_and_meets_no_throttling() -> None:
+    """Forty puts at once; without the pace the strict Secrets Manager refuses half of them."""
+    strict = StrictSecretsManager()
+    rates = RequestRates({("CreateSecret",): 100, ("PutSecretValue", "UpdateSecretVersionStage"): 20})
+    with served(strict, rates=rates) as address:
+        client: Any = boto3.session.Session("none", "none", region_name="us-east-1").client(
+            "secretsmanager", endpoint_url=address, config=Config(retries={"total_max_attempts": 1})
+        )
+        pace(client, 18)
+        client.create_secret(Name="a")
+        for number in range(25):
+            client.put_secret_value(SecretId="a", SecretString=str(number))
+        client.close()
+
+    assert rates.admitted["PutSecretValue"] == 25
+    assert not rates.refused
+
+
+def test_what_is_throttled_slows_a_client_down() -> None:
+    """The SDK repeats the call, and the repetition waits for its turn like any other."""
+    strict = StrictSecretsManager()
+    rates = RequestRates({("CreateSecret",): 100, ("PutSecretValue",): 3})
+    with served(strict, rates=rates) as address:
+        client: Any = boto3.session.Session("none", "none", region_name="us-east-1").client(
+            "secretsmanager", endpoint_url=address, config=Config(retries={"mode": "standard", "total_max_attempts": 5})
+        )
+        pace(client, 40)
+        client.create_secret(Name="a")
+        for number in range(6):
+            client.put_secret_value(SecretId="a", SecretString=str(number))
+        client.close()
+
+    assert rates.admitted["PutSecretValue"] == 6
+    assert 1 <= rates.refused["PutSecretValue"] <= 4
