@@ -337,7 +337,8 @@ class Virtuous:
 
     *users* maps e-mail to password; without it there is one user with a password of its own. With *rotation*
     "strict" a refresh token works once; with "reusable" a refresh issues another and the old one goes on working;
-    with "none" a refresh issues no refresh token. A replaced access token is valid to its own end.
+    with "none" a refresh issues no refresh token. A replaced access token is valid to its own end. Each answer comes
+    *answer_seconds* after its request, which is processed at once.
     """
 
     def __init__(
@@ -353,6 +354,7 @@ class Virtuous:
         organization_id: int | str = 4711,
         organization_name: str = "Example Relief",
         denied_as: Literal["json", "text"] = "json",
+        answer_seconds: float = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.users = dict(users) if users is not None else {"me@example.org": f"password-{secrets.token_hex(8)}"}
@@ -361,6 +363,7 @@ class Virtuous:
         self.rotation = rotation
         self.two_factor = two_factor
         self.denied_as = denied_as
+        self.answer_seconds = answer_seconds
         self.requests: list[Recorded] = []
         self.events: list[Event] = []
         self.generation = 0
@@ -682,8 +685,8 @@ class Virtuous:
             result = result.with_headers({"Date": formatdate(self._now(), usegmt=True)})
         for edit in step.edits if step else ():
             result = edit(result)
-        if step:
-            wire.pause(step.delay_seconds)
+        if pause := self.answer_seconds + (step.delay_seconds if step else 0):
+            wire.pause(pause)
         deliver = step.deliver if step else None
         (deliver or _send)(wire, result)
 
