@@ -153,6 +153,8 @@ class Deployment:
     harness: LeakHarness
     function_exists: bool = True
     invoked_with: list[object] = field(default_factory=list)
+    notices: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    event_bus_refuses_with: str | None = None
     _log: io.StringIO = field(default_factory=io.StringIO, repr=False)
 
     def invoke(self, event: object, context: Context | None = None) -> dict[str, Any]:
@@ -191,6 +193,21 @@ class Deployment:
         self.harness.watch(self._log.getvalue(), "the function's log")
         return told, failed
 
+    def answer_notices(self) -> None:
+        """From here on boto3's EventBridge client reaches a bus, which keeps detail-type and detail in ``notices``."""
+
+        def answer(params: Mapping[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
+            (entry,) = json.loads(params["body"])["Entries"]
+            assert entry["Source"] == "virtuous.token"
+            if self.event_bus_refuses_with:
+                refusal = {"ErrorCode": self.event_bus_refuses_with, "ErrorMessage": "refused"}
+                return _http(200), {"FailedEntryCount": 1, "Entries": [refusal]}
+            self.notices.append((entry["DetailType"], self.harness.watch(json.loads(entry["Detail"]), "a notice")))
+            return _http(200), {"FailedEntryCount": 0, "Entries": [{"EventId": a_version()}]}
+
+        events: Any = self.session.events
+        events.register("before-call.events.PutEvents", answer)
+
     def answer_invocations(self) -> None:
         """From here on boto3's Lambda client reaches the function: Lambda's Invoke, as the service answers it."""
 
@@ -222,6 +239,7 @@ def deployed(harness: LeakHarness, *connections: str, **virtuous_options: Any) -
         session = account.session()
         deployment = Deployment(account, virtuous, session, harness)
         deployment.answer_invocations()
+        deployment.answer_notices()
         patch.setattr(boto3, "DEFAULT_SESSION", session)
         patch.setenv("SECRET_PREFIX", account.prefix)
         patch.setenv("VIRTUOUS_BASE_URL", virtuous.base_url)

@@ -23,6 +23,7 @@ from token_refresher.settings import InvalidSettings
 
 DUE = timedelta(days=14)
 PAIR_SECRET = "virtuous/default/tokens"
+SCHEDULED = {"source": "aws.scheduler"}
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_a_run_tells_who_called_and_each_outcome(deployment: Deployment, capsys:
     context = Context()
     capsys.readouterr()
 
-    deployment.invoke({"source": "aws.scheduler"}, context)
+    deployment.invoke(SCHEDULED, context)
 
     invoked, checked, metrics = _lines(capsys)
     assert (invoked["message"], invoked["source"], invoked["aws_request_id"], invoked["connections"]) == (
@@ -281,7 +282,7 @@ def test_a_run_tells_who_called_and_each_outcome(deployment: Deployment, capsys:
         1,
     )
     assert (checked["connection"], checked["outcome"]) == ("default", "refreshed")
-    assert (metrics["Refreshed"], metrics["Checked"]) == ([1.0], [1.0])
+    assert (metrics["Sweeps"], metrics["FailedConnections"]) == ([1.0], [0.0])
 
 
 def test_a_failed_run_writes_its_metrics_all_the_same(
@@ -292,32 +293,23 @@ def test_a_failed_run_writes_its_metrics_all_the_same(
     capsys.readouterr()
 
     with pytest.raises(SomeConnectionsFailed):
-        deployment.invoke({})
+        deployment.invoke(SCHEDULED)
 
     *_, failed, metrics = _lines(capsys)
     assert (failed["level"], failed["outcome"]) == ("ERROR", "try_again")
     assert failed["reason"]
-    assert metrics["TryAgain"] == [1.0]
+    assert metrics["FailedConnections"] == [1.0]
 
 
-def test_a_report_writes_no_metrics(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    """It checks nothing, and a count of zero would end an alarm."""
-    deployment.log_in()
-    capsys.readouterr()
-
-    deployment.invoke({"report": True})
-
-    assert [line for line in _lines(capsys) if "_aws" in line] == []
-
-
-def test_a_run_over_named_connections_writes_no_metrics(
-    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("event", [{}, {"report": True}, {"connections": ["default"], "force": True}])
+def test_what_an_operator_asks_for_writes_no_metrics(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], event: object
 ) -> None:
-    """It would tell the alarms that all is well with connections that nobody looked at."""
+    """A count of zero would end an alarm, and a sweep would stand in for the schedule's."""
     deployment.log_in()
     capsys.readouterr()
 
-    deployment.invoke({"connections": ["default"], "force": True})
+    deployment.invoke(event)
 
     assert [line for line in _lines(capsys) if "_aws" in line] == []
 

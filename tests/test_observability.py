@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,25 +14,10 @@ from aws_lambda_powertools import Logger, Metrics
 from tests.support import NOW, a_version
 from token_refresher.observability import log_results, put_metrics
 from token_refresher.refresh import OutcomeWord, Result
+from token_refresher.sweep import FAILED
 
 SERVICE = "virtuous-token-refresher"
-COUNTS = (
-    "Fresh",
-    "Refreshed",
-    "Recovered",
-    "Busy",
-    "Superseded",
-    "Postponed",
-    "Unproven",
-    "TryAgain",
-    "LoginRequired",
-    "Misconfigured",
-    "Checked",
-    "PairNotSaved",
-    "OrganizationChanged",
-    "Noticed",
-)
-NONE = {name: [0.0] for name in COUNTS}
+NAMES = {"Sweeps", "FailedConnections", "TokensEndingSoon", "NoticesNotSent"}
 IN_A_WEEK = NOW + timedelta(days=7)
 
 
@@ -42,10 +27,10 @@ def _logged(*results: Result) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def _measured(capsys: pytest.CaptureFixture[str], *results: Result) -> dict[str, Any]:
+def _measured(capsys: pytest.CaptureFixture[str], *results: Result, notices_not_sent: int = 0) -> dict[str, Any]:
     """The one line of the run, in CloudWatch's embedded metric format."""
     metrics = Metrics(namespace="VirtuousToken", service=SERVICE)
-    put_metrics(metrics, results, NOW)
+    put_metrics(metrics, results, notices_not_sent, NOW)
     metrics.flush_metrics()
     (line,) = capsys.readouterr().out.splitlines()
     told: dict[str, Any] = json.loads(line)
@@ -121,104 +106,67 @@ def test_a_run_over_nothing_logs_nothing() -> None:
 # Metrics
 
 
-def test_every_outcome_is_counted_zero_included(capsys: pytest.CaptureFixture[str]) -> None:
-    """An alarm on a metric without data says nothing."""
-    told = _measured(
-        capsys,
-        Result("a", OutcomeWord.REFRESHED),
-        Result("b", OutcomeWord.REFRESHED),
-        Result("c", OutcomeWord.LOGIN_REQUIRED),
-        Result("d", OutcomeWord.TRY_AGAIN),
-    )
-
-    assert {name: told[name] for name in COUNTS} == NONE | {
-        "Refreshed": [2.0],
-        "LoginRequired": [1.0],
-        "TryAgain": [1.0],
-        "Checked": [4.0],
-    }
-
-
-def test_every_outcome_word_has_its_metric() -> None:
-    assert {word.replace("_", "") for word in OutcomeWord} <= {name.lower() for name in COUNTS}
-
-
-def test_a_run_over_nothing_still_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    told = _measured(capsys)
-
-    assert {name: told[name] for name in COUNTS} == NONE
-
-
 def test_metrics_come_as_cloudwatch_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Embedded metric format: namespace, the dimension that the alarms name, and a unit for each value."""
-    told = _measured(capsys, Result("a", OutcomeWord.FRESH, readers_work_until=IN_A_WEEK))
+    """Embedded metric format: namespace, the dimension that the alarms name, a unit, and the instant of the start."""
+    written = _measured(capsys)["_aws"]
 
-    (described,) = told["_aws"]["CloudWatchMetrics"]
+    (described,) = written["CloudWatchMetrics"]
     assert (described["Namespace"], described["Dimensions"]) == ("VirtuousToken", [["service"]])
-    assert told["service"] == SERVICE
-    units = {metric["Name"]: metric["Unit"] for metric in described["Metrics"]}
-    assert units == {**dict.fromkeys(COUNTS, "Count"), "AccessTokenSecondsLeft": "Seconds"}
+    assert {metric["Name"]: metric["Unit"] for metric in described["Metrics"]} == dict.fromkeys(NAMES, "Count")
+    assert written["Timestamp"] == NOW.timestamp() * 1000
 
 
-def test_what_is_left_is_that_of_the_worst_connection(capsys: pytest.CaptureFixture[str]) -> None:
-    told = _measured(
-        capsys,
-        Result("a", OutcomeWord.FRESH, readers_work_until=IN_A_WEEK, refresh_token_issued_at=NOW),
-        Result(
-            "b",
-            OutcomeWord.FRESH,
-            readers_work_until=NOW + timedelta(hours=1),
-            refresh_token_issued_at=NOW - timedelta(days=340),
-        ),
-        Result("an API key", OutcomeWord.FRESH),
-    )
+def test_a_sweep_over_nothing_counts_itself_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:
+    """So that the alarms end when the last connection is gone."""
+    measured = _measured(capsys)
 
-    assert told["AccessTokenSecondsLeft"] == [3600.0]
-    assert told["RefreshTokenDaysLeft"] == [25.0]
+    assert {name: measured[name] for name in NAMES} == {name: [float(name == "Sweeps")] for name in NAMES}
+    assert measured["service"] == SERVICE
 
 
-def test_what_is_over_has_nothing_left(capsys: pytest.CaptureFixture[str]) -> None:
-    told = _measured(
-        capsys,
-        Result(
-            "a",
-            OutcomeWord.LOGIN_REQUIRED,
-            readers_work_until=NOW - timedelta(days=1),
-            refresh_token_issued_at=NOW - timedelta(days=366),
-        ),
-    )
+@pytest.mark.parametrize("outcome", OutcomeWord)
+def test_what_fails_a_run_is_counted_as_failed(capsys: pytest.CaptureFixture[str], outcome: OutcomeWord) -> None:
+    measured = _measured(capsys, Result("a", outcome), Result("b", OutcomeWord.FRESH))
 
-    assert (told["AccessTokenSecondsLeft"], told["RefreshTokenDaysLeft"]) == ([0.0], [0.0])
+    assert measured["FailedConnections"] == [1.0 if outcome in FAILED else 0.0]
 
 
-def test_where_nobody_knows_an_end_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    told = _measured(capsys, Result("an API key", OutcomeWord.FRESH))
-
-    assert not {"AccessTokenSecondsLeft", "RefreshTokenDaysLeft"} & told.keys()
+SOON, LATER = NOW + timedelta(hours=23), NOW + timedelta(hours=24)
 
 
-def test_a_pair_at_risk_and_things_noticed_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    told = _measured(
-        capsys,
-        Result("a", OutcomeWord.TRY_AGAIN, pair_at_risk=True, notes=("one", "two")),
-        Result("b", OutcomeWord.FRESH, notes=("three",)),
-    )
+@pytest.mark.parametrize(
+    ("outcome", "until", "next_refresh_at", "counts"),
+    [
+        pytest.param(OutcomeWord.LOGIN_REQUIRED, SOON, NOW, True, id="no login within the last day"),
+        pytest.param(OutcomeWord.LOGIN_REQUIRED, LATER, NOW, False, id="no login, and a day is left"),
+        pytest.param(OutcomeWord.LOGIN_REQUIRED, NOW - timedelta(days=3), NOW, True, id="ended"),
+        pytest.param(OutcomeWord.LOGIN_REQUIRED, None, None, False, id="nobody has logged in yet"),
+        pytest.param(OutcomeWord.TRY_AGAIN, SOON, NOW - timedelta(days=6), True, id="Virtuous is down for a week"),
+        pytest.param(OutcomeWord.UNPROVEN, SOON, NOW + timedelta(days=7), True, id="readers keep the old one"),
+        pytest.param(OutcomeWord.FRESH, SOON, NOW + timedelta(minutes=30), False, id="it lives an hour"),
+        pytest.param(OutcomeWord.REFRESHED, SOON, NOW + timedelta(minutes=30), False, id="it lives an hour, just new"),
+        pytest.param(OutcomeWord.BUSY, SOON, NOW + timedelta(minutes=30), True, id="another run holds it too long"),
+        pytest.param(OutcomeWord.FRESH, SOON, None, True, id="an API key at its end"),
+        pytest.param(OutcomeWord.FRESH, None, None, False, id="an API key without an end"),
+    ],
+)
+def test_tokens_that_are_about_to_end_without_a_successor(
+    capsys: pytest.CaptureFixture[str],
+    outcome: OutcomeWord,
+    until: datetime | None,
+    next_refresh_at: datetime | None,
+    counts: bool,
+) -> None:
+    result = Result("a", outcome, readers_work_until=until, next_refresh_at=next_refresh_at)
 
-    assert (told["PairNotSaved"], told["Noticed"]) == ([1.0], [3.0])
+    assert _measured(capsys, result, Result("b", OutcomeWord.FRESH))["TokensEndingSoon"] == [float(counts)]
 
 
-def test_connections_whose_organisation_changed_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    told = _measured(
-        capsys,
-        Result("a", OutcomeWord.REFRESHED, organization_changed=True),
-        Result("b", OutcomeWord.FRESH),
-        Result("c", OutcomeWord.RECOVERED, organization_changed=True),
-    )
-
-    assert told["OrganizationChanged"] == [2.0]
+def test_notices_that_were_not_sent_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _measured(capsys, notices_not_sent=2)["NoticesNotSent"] == [2.0]
 
 
 def test_one_run_is_not_counted_again_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
-    _measured(capsys, Result("a", OutcomeWord.FRESH))
+    _measured(capsys)
 
-    assert _measured(capsys, Result("a", OutcomeWord.FRESH))["Fresh"] == [1.0]
+    assert _measured(capsys)["Sweeps"] == [1.0]

@@ -20,11 +20,12 @@ class InvalidEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an event asks for. ``connections`` is None for all that exist."""
+    """What an event asks for. ``connections`` is None for all that exist. ``scheduled``: a schedule sent it."""
 
     connections: tuple[str, ...] | None = None
     force: bool = False
     report: bool = False
+    scheduled: bool = False
 
     @classmethod
     def parse(cls, event: object) -> Request:
@@ -32,7 +33,7 @@ class Request:
         if not isinstance(event, Mapping):
             raise InvalidEvent("an event is a JSON object")
         if str(event.get("source")) in _SCHEDULER:
-            return cls()
+            return cls(scheduled=True)
         if unknown := sorted(str(key) for key in event.keys() - {"connections", "force", "report"}):
             raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has connections, force and report")
         return cls(_names(event.get("connections")), _flag(event, "force"), _flag(event, "report"))

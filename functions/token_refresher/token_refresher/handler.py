@@ -13,7 +13,10 @@ from aws_lambda_powertools import Logger, Metrics
 
 from virtuous_token.contract import SecretNames
 
+from .event_bus import SECONDS as NOTICE_SECONDS
+from .event_bus import EventBus
 from .events import Request
+from .notices import announce
 from .observability import log_results, put_metrics
 from .ports import World
 from .refresh import Budget, Policy, Result, refresh_connection
@@ -29,8 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SomeConnectionsFailed", "lambda_handler"]
 
-# Kept of the invocation's time for logs, metrics and the answer.
-CLOSING_SECONDS = 2
+# Kept of the invocation's time for the last notice, logs, metrics and the answer.
+CLOSING_SECONDS = NOTICE_SECONDS + 3
 
 
 class SomeConnectionsFailed(Exception):
@@ -45,6 +48,7 @@ class Application:
     client: SecretsManagerClient
     world: World
     policy: Policy
+    bus: EventBus
     logger: Logger
     metrics: Metrics
 
@@ -55,13 +59,22 @@ class Application:
         told = for_each(names, lambda name: describe_connection(name, self.store(name), self.policy, now))
         return {"checked": len(told), "connections": dict(zip(names, told, strict=True))}
 
-    def sweep(self, names: list[str], deadline: datetime, *, force: bool) -> list[Result]:
-        return sweep(
-            names,
-            lambda name: refresh_connection(
-                name, self.store(name), self.world, self.policy, deadline=deadline, force=force
-            ),
-        )
+    def sweep(self, names: list[str], deadline: datetime, *, force: bool) -> tuple[list[Result], int]:
+        """The results, and how many notices about them could not be sent.
+
+        That fails no run, since the tokens are what a run is for: it is logged and counted.
+        """
+        not_sent: list[str] = []
+
+        def refresh(name: str) -> Result:
+            store = self.store(name)
+            result = refresh_connection(name, store, self.world, self.policy, deadline=deadline, force=force)
+            for failure in announce(result, self.settings.secret_prefix, store, self.bus, self.world.now()):
+                self.logger.error("notice not sent", extra={"connection": name, "notice": failure})
+                not_sent.append(failure)
+            return result
+
+        return sweep(names, refresh), len(not_sent)
 
 
 @cache
@@ -78,6 +91,7 @@ def application() -> Application:
             schedule_interval=settings.schedule_interval,
             budget=Budget(request=timedelta(seconds=REQUEST_SECONDS)),
         ),
+        bus=EventBus(),
         logger=Logger(),
         metrics=Metrics(),
     )
@@ -93,9 +107,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     app = application()
     request = Request.parse(event)
     # Counted from the start: not every runtime's remaining time counts down.
-    deadline = app.world.now() + timedelta(
-        milliseconds=context.get_remaining_time_in_millis(), seconds=-CLOSING_SECONDS
-    )
+    began_at = app.world.now()
+    deadline = began_at + timedelta(milliseconds=context.get_remaining_time_in_millis(), seconds=-CLOSING_SECONDS)
     names = list(request.connections or connections(app.client, app.settings.secret_prefix))
     app.logger.info(
         "invoked",
@@ -109,10 +122,10 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
     if request.report:
         return app.report(names, app.world.now())
-    results = app.sweep(names, deadline, force=request.force)
+    results, notices_not_sent = app.sweep(names, deadline, force=request.force)
     log_results(app.logger, results, app.settings.secret_prefix)
-    if request.connections is None:  # a look at some must not tell the alarms that all is well with the others
-        put_metrics(app.metrics, results, app.world.now())
+    if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule
+        put_metrics(app.metrics, results, notices_not_sent, began_at)
         app.metrics.flush_metrics()
     failed = [f"{result.connection}: {result.outcome}" for result in results if result.outcome in FAILED]
     if failed:

@@ -1,24 +1,33 @@
-"""What a run tells: log lines with fields, and metrics. Neither holds a secret at any level."""
+"""What a run says: log lines with fields, and metrics. Neither holds a secret at any level."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from .refresh import REFRESH_TOKEN_LIFE, OutcomeWord, Result
+from .refresh import OutcomeWord, Result
 from .sweep import FAILED
 
-__all__ = ["log_results", "put_metrics"]
+__all__ = ["ENDING_SOON", "log_results", "put_metrics"]
+
+# A token that ends sooner than this although a new one was due leaves a working day to act.
+ENDING_SOON = timedelta(days=1)
+_IN_ORDER = frozenset({OutcomeWord.FRESH, OutcomeWord.REFRESHED, OutcomeWord.RECOVERED})
 
 
 def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
-    """One line for each connection; those that need nobody are at INFO or below."""
+    """One line for each connection, which the dashboard reads; those that need nobody are at INFO or below."""
     for result in results:
-        fields: dict[str, object] = {"connection": result.connection, "outcome": str(result.outcome)}
+        until = result.readers_work_until
+        fields: dict[str, object] = {
+            "connection": result.connection,
+            "outcome": str(result.outcome),
+            "organization": result.organization_name,
+            "readers_work_until": until.isoformat() if until else None,
+        }
         if result.reason:
             fields["reason"] = result.reason
         if result.pair_at_risk:
@@ -26,9 +35,7 @@ def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
         elif result.outcome in FAILED:
             logger.error("connection failed", extra=fields)
         elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
-            until = result.readers_work_until
             fields["run"] = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
-            fields["readers_work_until"] = until.isoformat() if until else None
             logger.warning("login required", extra=fields)
         else:
             logger.info("connection checked", extra=fields)
@@ -36,25 +43,26 @@ def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
             logger.warning("noticed", extra={"connection": result.connection, "note": note})
 
 
-def put_metrics(metrics: Metrics, results: Sequence[Result], now: datetime) -> None:
-    """Counts by outcome, zero included so that alarms have data, and how long the tokens at hand still last.
+def put_metrics(metrics: Metrics, results: Sequence[Result], notices_not_sent: int, began_at: datetime) -> None:
+    """What the alarms watch, of one sweep that the schedule asked for; zeros included, since they end an alarm.
 
-    The lasts are minima over all connections: the worst one counts. Seconds for access tokens, days for refresh tokens.
+    All carry *began_at*: the repetitions of a failed sweep begin at least a minute apart, and so does each one's data.
     """
-    counts = Counter(result.outcome for result in results)
-    for outcome in OutcomeWord:
-        name = "".join(part.capitalize() for part in outcome.split("_"))
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=counts[outcome])
-    metrics.add_metric(name="Checked", unit=MetricUnit.Count, value=len(results))
-    metrics.add_metric(name="PairNotSaved", unit=MetricUnit.Count, value=sum(r.pair_at_risk for r in results))
-    changed = sum(r.organization_changed for r in results)
-    metrics.add_metric(name="OrganizationChanged", unit=MetricUnit.Count, value=changed)
-    metrics.add_metric(name="Noticed", unit=MetricUnit.Count, value=sum(len(r.notes) for r in results))
-    expiries = [r.readers_work_until for r in results if r.readers_work_until]
-    if expiries:
-        seconds = max((min(expiries) - now).total_seconds(), 0)
-        metrics.add_metric(name="AccessTokenSecondsLeft", unit=MetricUnit.Seconds, value=seconds)
-    issued = [r.refresh_token_issued_at for r in results if r.refresh_token_issued_at]
-    if issued:
-        days = (min(issued) + REFRESH_TOKEN_LIFE - now).total_seconds() / 86400
-        metrics.add_metric(name="RefreshTokenDaysLeft", unit=MetricUnit.NoUnit, value=max(days, 0))
+    metrics.set_timestamp(began_at)
+    counts = {
+        "Sweeps": 1,
+        "FailedConnections": sum(result.outcome in FAILED for result in results),
+        "TokensEndingSoon": sum(_is_ending(result, began_at) for result in results),
+        "NoticesNotSent": notices_not_sent,
+    }
+    for name, value in counts.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+
+
+def _is_ending(result: Result, now: datetime) -> bool:
+    """True if readers are about to lose their token. One that lives less than a day ends soon all its life: it counts
+    once its refresh is due and none has come."""
+    if result.readers_work_until is None or result.readers_work_until - now >= ENDING_SOON:
+        return False
+    waits_for_its_refresh = result.next_refresh_at is not None and now < result.next_refresh_at
+    return not (result.outcome in _IN_ORDER and waits_for_its_refresh)

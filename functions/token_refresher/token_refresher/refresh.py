@@ -97,7 +97,9 @@ class Result:
     """What became of one connection. ``reason`` and ``notes`` are for a log and hold no secret.
 
     ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.
+    ``next_refresh_at``: when the newest pair falls due; None where it has no refresh token.
     ``pair_at_risk``: the provider answered and its answer could not be saved.
+    ``api_key_refused``: the pair has no refresh token, and Virtuous refuses its access token.
     """
 
     connection: str
@@ -106,8 +108,12 @@ class Result:
     notes: tuple[str, ...] = ()
     readers_work_until: datetime | None = None
     refresh_token_issued_at: datetime | None = None
+    refresh_token_expires_at: datetime | None = None
+    next_refresh_at: datetime | None = None
+    organization_name: str | None = None
     pair_at_risk: bool = False
     organization_changed: bool = False
+    api_key_refused: bool = False
 
 
 def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
@@ -155,15 +161,25 @@ def refresh_connection(
     except UnreadableSecret as error:
         outcome = OutcomeWord.MISCONFIGURED
         reason = f"{error}: run virtuous-token login --connection {connection}"
-    return Result(
+    result = Result(
         connection=connection,
         outcome=outcome,
         reason=reason,
         notes=tuple(run.notes),
         readers_work_until=run.readers_work_until(),
-        refresh_token_issued_at=run.newest.pair.refresh_token_issued_at if run.newest else None,
         pair_at_risk=pair_at_risk,
         organization_changed=run.organization_changed,
+        api_key_refused=run.api_key_refused,
+    )
+    if run.newest is None:
+        return result
+    pair = run.newest.pair
+    return replace(
+        result,
+        refresh_token_issued_at=pair.refresh_token_issued_at,
+        refresh_token_expires_at=pair.refresh_token_expires_at,
+        next_refresh_at=due_at(pair, connection, policy.refresh_at_percent),
+        organization_name=pair.organization_name or (run.proved.organization_name if run.proved else None),
     )
 
 
@@ -226,6 +242,7 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     proved: Proved | None = None
     organization_changed: bool = False
+    api_key_refused: bool = False
 
     def outcome(self) -> _Verdict:
         if not self._time_for(self.policy.budget.look):
@@ -280,8 +297,13 @@ class _Run:
         return self.published in following and not self._claims.is_old(self.published)
 
     def _fresh(self, pair: TokenPair) -> _Verdict:
-        if pair.refresh_token is None and pair.expires_at and pair.expires_at <= self.world.now():
+        if pair.refresh_token is not None:
+            return OutcomeWord.FRESH, ""
+        if pair.expires_at and pair.expires_at <= self.world.now():
             return OutcomeWord.LOGIN_REQUIRED, "the access token expired and there is no refresh token"
+        # No refresh will ever show that an API key was revoked: ask, in every run.
+        if isinstance(self._prove(pair), Denied):
+            return OutcomeWord.LOGIN_REQUIRED, "Virtuous refuses the API key"
         return OutcomeWord.FRESH, ""
 
     @property
@@ -458,6 +480,7 @@ class _Run:
         if not self._time_for(self.policy.budget.request):
             return Unclear("no time was left to ask")
         proof = self.world.endpoint.prove(pair.access_token)
+        self.api_key_refused = pair.refresh_token is None and isinstance(proof, Denied)
         if isinstance(proof, Proved):
             self.proved = proof
             self.notes += proof.oddities

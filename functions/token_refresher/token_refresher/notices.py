@@ -1,0 +1,189 @@
+"""Core: what is announced by name about a connection, and how often.
+
+A notice is sent when something about a connection changed, or when a person is needed. What changed is announced by the
+run that changed it. What stands until a person acts is announced once a UTC day, or once a week where there is time;
+that it was announced is remembered in the pair secret, where a version is written once: of two runs at one moment, and
+of a forced run and the schedule's, one writes it, and only that one announces.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+from uuid import NAMESPACE_OID, uuid4, uuid5
+
+from virtuous_token.contract import SecretNames, format_instant
+
+from .ports import CURRENT, RefreshError
+from .refresh import OutcomeWord, Result
+
+__all__ = ["LABEL", "NEED_A_PERSON", "SOURCE", "Bus", "Kind", "Memory", "NotSent", "Notice", "announce"]
+
+SOURCE = "virtuous.token"
+DETAIL_VERSION = 1
+# The staging label on the newest memory. Any label but AWSCURRENT will do; without one, a put would move AWSCURRENT.
+LABEL = "NOTICED"
+
+# Virtuous documents 365 days for a refresh token: a month leaves working hours to log in again.
+REFRESH_TOKEN_ENDS_SOON = timedelta(days=30)
+DAILY_BEFORE_THE_END = timedelta(days=7)
+
+
+class Kind(StrEnum):
+    """The event's detail-type."""
+
+    TOKEN_REFRESHED = "Token Refreshed"
+    RECOVERED = "Recovered"
+    LOGIN_REQUIRED = "Login Required"
+    ORGANIZATION_CHANGED = "Organization Changed"
+    REFRESH_TOKEN_ENDS_SOON = "Refresh Token Ends Soon"
+    API_KEY_REFUSED = "Api Key Refused"
+
+
+NEED_A_PERSON = frozenset(Kind) - {Kind.TOKEN_REFRESHED, Kind.RECOVERED}
+
+_MEANING = {
+    Kind.TOKEN_REFRESHED: "A new access token was published.",
+    Kind.RECOVERED: "A token that an earlier run or a login had stored was published.",
+    Kind.LOGIN_REQUIRED: "A person must log in: no stored credential is accepted any more.",
+    Kind.ORGANIZATION_CHANGED: (
+        "The token acts for another organisation than the connection was made for. Switch back in Virtuous as the "
+        "connection's user, or log in again if the change is meant."
+    ),
+    Kind.REFRESH_TOKEN_ENDS_SOON: (
+        "The refresh token ends soon and Virtuous has not replaced it. Nothing is broken yet; log in during working "
+        "hours."
+    ),
+    Kind.API_KEY_REFUSED: "Virtuous refuses the stored API key. Store another one, or log in.",
+}
+
+
+class NotSent(Exception):
+    """The event bus did not take a notice; the text is an error code."""
+
+
+class Bus(Protocol):
+    """Where notices go."""
+
+    def send(self, notice: Notice) -> None:
+        """Raises NotSent."""
+
+
+class Memory(Protocol):
+    """A pair secret, as far as remembering needs it. Both may raise RefreshError."""
+
+    def pair_labels(self) -> Mapping[str, str]:
+        """Staging label to version id."""
+
+    def write_pair(self, version_id: str, value: str, *labels: str) -> bool:
+        """True if the version holds *value* now, False if it holds another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One event. ``detail`` is JSON and holds no secret. ``period``: within it a standing notice is sent once."""
+
+    kind: Kind
+    detail: Mapping[str, Any]
+    period: str
+
+    @property
+    def stands(self) -> bool:
+        """True if it would be sent again by the next run, were it not remembered."""
+        return self.kind in NEED_A_PERSON
+
+    def to_json(self) -> str:
+        return json.dumps(self.detail)
+
+
+def announce(result: Result, prefix: str, memory: Memory, bus: Bus, now: datetime) -> list[str]:
+    """Sends what *result* gives reason to announce; returns for each notice that could not be sent its kind and why.
+
+    What could not be sent is not sent by the next run either: better once too few than a message every run. A standing
+    notice comes again in its next period.
+    """
+    failures = []
+    for kind in _kinds(result, now):
+        notice = _notice(kind, result, prefix, now)
+        try:
+            if not notice.stands or _is_first(notice, memory):
+                bus.send(notice)
+        except (NotSent, RefreshError) as error:
+            failures.append(f"{kind}: {error}")
+    return failures
+
+
+def _is_first(notice: Notice, memory: Memory) -> bool:
+    """True for exactly one caller in the notice's period, whoever asks at the same time.
+
+    False where the pair secret has no version yet: nobody has logged in, and a memory would be its first version, which
+    AWSCURRENT goes to whatever label was asked for.
+    """
+    version = str(uuid5(NAMESPACE_OID, f"{notice.kind}/{notice.period}"))
+    labels = memory.pair_labels()
+    if CURRENT not in labels or labels.get(LABEL) == version:
+        return False
+    # Each writer's value is its own, so that the second of two is refused.
+    value = json.dumps({"noticed": str(notice.kind), "period": notice.period, "by": str(uuid4())})
+    return memory.write_pair(version, value, LABEL)
+
+
+def _kinds(result: Result, now: datetime) -> list[Kind]:
+    kinds = []
+    if result.outcome is OutcomeWord.REFRESHED:
+        kinds.append(Kind.TOKEN_REFRESHED)
+    if result.outcome is OutcomeWord.RECOVERED:
+        kinds.append(Kind.RECOVERED)
+    if result.api_key_refused:
+        kinds.append(Kind.API_KEY_REFUSED)
+    elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
+        kinds.append(Kind.LOGIN_REQUIRED)
+    elif result.refresh_token_expires_at and result.refresh_token_expires_at - now < REFRESH_TOKEN_ENDS_SOON:
+        kinds.append(Kind.REFRESH_TOKEN_ENDS_SOON)
+    if result.organization_changed:
+        kinds.append(Kind.ORGANIZATION_CHANGED)
+    return kinds
+
+
+def _notice(kind: Kind, result: Result, prefix: str, now: datetime) -> Notice:
+    names, period = SecretNames.of(prefix, result.connection), _period(kind, result, now)
+    until = result.readers_work_until
+    return Notice(
+        kind,
+        {
+            "version": DETAIL_VERSION,
+            "id": str(uuid5(NAMESPACE_OID, f"{names.bearer}/{kind}/{period}")),
+            "prefix": prefix,
+            "connection": result.connection,
+            "organization": result.organization_name or "an organisation that is not known yet",
+            "bearer_secret": names.bearer,
+            "readers_work_until": _readable(until),
+            "refresh_token_expires_at": _readable(result.refresh_token_expires_at),
+            "needs_a_person": kind in NEED_A_PERSON,
+            "meaning": _MEANING[kind],
+            "reason": result.reason or "none given",
+            "run": f"virtuous-token --prefix {prefix} login --connection {result.connection}"
+            if kind in NEED_A_PERSON
+            else "nothing",
+        },
+        period,
+    )
+
+
+def _readable(instant: datetime | None) -> str:
+    """Never null: EventBridge leaves a gap in a message where a value is missing."""
+    return format_instant(instant) if instant else "unknown"
+
+
+def _period(kind: Kind, result: Result, now: datetime) -> str:
+    if kind not in NEED_A_PERSON:
+        return f"until {_readable(result.readers_work_until)}"
+    if kind is Kind.REFRESH_TOKEN_ENDS_SOON and result.refresh_token_expires_at:
+        left = result.refresh_token_expires_at - now
+        if left >= DAILY_BEFORE_THE_END:
+            return f"{left // DAILY_BEFORE_THE_END} weeks before {_readable(result.refresh_token_expires_at)}"
+    return f"{now:%Y-%m-%d}"
