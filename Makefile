@@ -6,7 +6,7 @@ export PYTHON
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV $(filter AWS_% SAM_% VIRTUOUS_%,$(.VARIABLES))
 
 BIN := .venv/bin
-CHECKED := functions layers tests benchmarks
+CHECKED := cli functions layers tests benchmarks
 # The stamps carry the Python's version, so another one makes the environments anew.
 VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
@@ -84,12 +84,12 @@ clean: stop ## remove what the targets made, environments included
 environments: ## install what the other targets need
 	@$(MAKE) --silent -j2 $(DEVELOPMENT) $(LOCAL_AWS)
 
-$(DEVELOPMENT): requirements/dev.txt pyproject.toml
+$(DEVELOPMENT): requirements/dev.txt cli/pyproject.toml
 	@echo "Install the development tools in .venv (once; two minutes or so)"
 	@rm -rf .venv .mypy_cache # which remembers modules that were missing
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv
 	@$(BIN)/python $(PIP_INSTALL) --requirement requirements/dev.txt
-	@$(BIN)/python $(PIP_INSTALL) --no-deps --editable .
+	@$(BIN)/python $(PIP_INSTALL) --no-deps --editable ./cli
 	@touch $@
 
 $(LOCAL_AWS): requirements/local-aws.txt
@@ -99,10 +99,10 @@ $(LOCAL_AWS): requirements/local-aws.txt
 	@.venv-local-aws/bin/python $(PIP_INSTALL) --requirement requirements/local-aws.txt
 	@touch $@
 
-$(PEERS): requirements/peers.txt pyproject.toml
+$(PEERS): requirements/peers.txt cli/pyproject.toml
 	@echo "Install the other OAuth clients in .venv-peers (once)" >&2
 	@rm -rf .venv-peers
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-peers
 	@.venv-peers/bin/python $(PIP_INSTALL) --requirement requirements/peers.txt
-	@.venv-peers/bin/python $(PIP_INSTALL) --no-deps --editable .
+	@.venv-peers/bin/python $(PIP_INSTALL) --no-deps --editable ./cli
 	@touch $@

@@ -85,15 +85,22 @@ def a_version() -> str:
 
 
 class Account:
-    """One account's Secrets Manager, with the secrets that the stack makes for each connection: without a version."""
+    """One account's Secrets Manager, with the two secrets of each connection: without a version.
+
+    ``empty``: without any secret, as before the first login.
+    """
 
     def __init__(
-        self, *connections: str, prefix: str = "virtuous", now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        *connections: str,
+        prefix: str = "virtuous",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        empty: bool = False,
     ) -> None:
         self.prefix = prefix
         self.strict = StrictSecretsManager(now, region=REGION)
         self.client = self.strict.client()
-        for connection in connections or ("default",):
+        for connection in () if empty else connections or ("default",):
             self.client.create_secret(Name=self.names(connection).pair)
             self.client.create_secret(Name=self.names(connection).bearer)
 
@@ -227,15 +234,22 @@ class Deployment:
         events.register("before-call.lambda.Invoke", answer)
 
 
+def answered(events: Any, operation: str, answer: Callable[[], Mapping[str, Any]]) -> None:
+    """From here on clients whose *events* these are get *answer* for *operation*, for instance ``sts.AssumeRole``."""
+    events.register(f"before-call.{operation}", lambda **_: (_http(200), answer()))
+
+
 def _http(status: int) -> AWSResponse:
     return AWSResponse("https://lambda.invalid/", status, HTTPHeaders(), None)
 
 
 @contextmanager
-def deployed(harness: LeakHarness, *connections: str, **virtuous_options: Any) -> Iterator[Deployment]:
+def deployed(
+    harness: LeakHarness, *connections: str, empty: bool = False, **virtuous_options: Any
+) -> Iterator[Deployment]:
     """The function as a warm process has it, its logs at DEBUG; every name in its environment is this deployment's."""
     with Virtuous(**virtuous_options) as virtuous, pytest.MonkeyPatch.context() as patch:
-        account = Account(*connections)
+        account = Account(*connections, empty=empty)
         session = account.session()
         deployment = Deployment(account, virtuous, session, harness)
         deployment.answer_invocations()

@@ -24,6 +24,7 @@ EXPECTED: dict[str, Request] = {
     "one-connection-forced.json": Request(connections=("acme",), force=True),
     "report-of-one.json": Request(connections=("acme",), report=True),
     "report.json": Request(report=True),
+    "report-with-proof.json": Request(report=True, prove=True),
     "scheduled-by-rule.json": Request(scheduled=True),
     "scheduled.json": Request(scheduled=True),
     "several-connections.json": Request(connections=("default", "acme")),

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
 from tests.support import Context, Deployment, a_version, deployed, issued_by
-from token_refresher import handler
+from token_refresher import __version__, handler
 from token_refresher.claim import GRACE
 from token_refresher.events import InvalidEvent
 from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
@@ -96,9 +96,26 @@ def test_a_report_refreshes_nothing(deployment: Deployment) -> None:
     answer = deployment.invoke({"report": True})
 
     assert answer["checked"] == 1
+    assert answer["version"] == __version__
+    assert answer["settings"] == {
+        "prefix": "virtuous",
+        "base_url": deployment.virtuous.base_url,
+        "kms_key_arn": None,
+        "refresh_at_percent": 50,
+        "schedule": "",
+    }
     assert answer["connections"]["default"]["organization_name"] == "Example Relief"
     assert deployment.virtuous.requests == []
     assert deployment.account.strict.writes(PAIR_SECRET) == writes
+
+
+def test_a_report_with_proof_says_whether_virtuous_takes_the_tokens(deployment: Deployment) -> None:
+    deployment.log_in()
+    deployment.virtuous.script_organization(step.late(0), step.denied(), step.bad_gateway())
+
+    proofs = [deployment.invoke({"report": True, "prove": True})["connections"]["default"]["proof"] for _ in range(3)]
+
+    assert proofs == ["accepted", "refused (HTTP 401)", "unclear (HTTP 502)"]
 
 
 # What is an error, and what it says

@@ -63,6 +63,7 @@ def test_a_connection_in_good_order(account: Account, described: Callable[[], di
         "user_name": "me@example.org",
         "access_token": pair.access_token.fingerprint(),
         "refresh_token": pair.refresh_token.fingerprint(),
+        "obtained_by": "login",
         "issued_at": "2026-11-25T12:00:00Z",
         "expires_at": "2026-12-10T12:00:00Z",
         "next_refresh_at": format_instant(next_refresh_at),

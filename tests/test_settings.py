@@ -38,6 +38,7 @@ def test_every_setting_is_read() -> None:
         virtuous_base_url="http://127.0.0.1:8080",
         refresh_at_percent=33,
         kms_key_arn=KEY,
+        schedule="rate(6 hours)",
         schedule_interval=timedelta(hours=6),
         writes_per_second=20,
     )

@@ -156,8 +156,8 @@ def _how_to_use(place: Place) -> str:
     return f"""
 Running. To use it from a shell:
     . {place.environment}
-    virtuous-token --base-url $VIRTUOUS_BASE_URL status
-    virtuous-token --base-url $VIRTUOUS_BASE_URL check
+    virtuous-token status
+    virtuous-token check
     sam logs --stack-name virtuous-token-refresher
 The schedule fires every minute. End it with: make stop"""
 

@@ -212,7 +212,7 @@ def test_every_alarm_says_what_to_run_and_the_command_exists(deployed_world: Wor
     for name, description in descriptions.items():
         assert "aws " in description, name
         for command in re.findall(r"virtuous-token [a-z0-9 -]+", description):
-            deployed_world.run("help", [deployed_world.tool("virtuous-token"), *shlex.split(command)[1:4], "--help"])
+            deployed_world.operate(*shlex.split(command)[1:4], "--help")
 
 
 def test_deploying_again_changes_nothing(deployed_world: World) -> None:

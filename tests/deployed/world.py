@@ -37,6 +37,8 @@ REFRESH_AT_PERCENT = 10
 SECONDS_TO_REFRESH = 200.0
 SECONDS_FOR_A_COMMAND = 240.0
 
+SOURCES = ("cli", "functions/token_refresher", "layers/virtuous_token")
+
 Found = TypeVar("Found")
 
 
@@ -96,11 +98,15 @@ class World:
 
     def log_in(self, connection: str = "default") -> None:
         """Logs in with the operator's own command; e-mail and password go through its standard input."""
-        self.make_secrets("virtuous", connection)
-        command = ["virtuous-token", "--base-url", self.virtuous.base_url, "login", "--connection", connection]
         self.say(f"Log in: virtuous-token login --connection {connection}")
-        told = f"{self.virtuous.user}\n{self.virtuous.password}\n"
-        self.run("login", [self.tool(command[0]), *command[1:]], told=told)
+        self.operate("login", "--connection", connection, piped=f"{self.virtuous.user}\n{self.virtuous.password}\n")
+
+    def operate(self, *arguments: str, piped: str = "") -> str:
+        """Runs the operator's command as the administrator and returns its standard output."""
+        command = [sys.executable, "-m", "virtuous_token_cli", "--prefix", "virtuous", *arguments]
+        sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
+        name = "-".join(("virtuous-token", *(argument.lstrip("-") for argument in arguments)))
+        return self.run(name, command, told=piped, environment=self.environment | {"PYTHONPATH": sources})
 
     def make_secrets(self, prefix: str, connection: str) -> None:
         """Makes the connection's two secrets, without a value, where they are missing."""
@@ -194,7 +200,7 @@ class World:
                 line = json.loads(message)
             if not isinstance(line, dict):
                 continue
-            if line.get("message") == "invoked":
+            if line.get("message") == "invoked" and not line["report"]:
                 runs.append(Run(line["source"]))
             elif "outcome" in line:
                 runs[-1].outcomes[line["connection"]] = line["outcome"]
@@ -220,14 +226,16 @@ class World:
         """The path of a command beside this interpreter."""
         return str(Path(sys.executable).parent / name)
 
-    def run(self, name: str, command: list[str], *, told: str = "") -> str:
+    def run(
+        self, name: str, command: list[str], *, told: str = "", environment: dict[str, str] | None = None
+    ) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
 
         Both of its outputs go to a log of that name. What it is *told* goes to its standard input alone.
         """
         log = self.directory / f"{name}.log"
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        with process_group(command, cwd=self.directory, env=self.environment, **pipes) as process:
+        with process_group(command, cwd=self.directory, env=environment or self.environment, **pipes) as process:
             try:
                 output, errors = process.communicate(told.encode(), SECONDS_FOR_A_COMMAND)
             except subprocess.TimeoutExpired:

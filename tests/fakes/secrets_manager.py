@@ -286,6 +286,8 @@ class StrictSecretsManager:
             "ListSecrets": self._list_secrets,
             "PutSecretValue": self._put_secret_value,
             "RestoreSecret": self._restore_secret,
+            "TagResource": self._tag_resource,
+            "UntagResource": self._untag_resource,
             "UpdateSecret": self._update_secret,
             "UpdateSecretVersionStage": self._update_secret_version_stage,
         }
@@ -509,6 +511,18 @@ class StrictSecretsManager:
         if secret.gone_at is not None:
             self._write(secret.name, replace(secret, gone_at=None, changed_at=self.now()))
         return _identity(secret)
+
+    def _tag_resource(self, params: Params) -> Answer:
+        secret = self._newest(params["SecretId"])
+        tags = dict(secret.tags) | {tag["Key"]: tag["Value"] for tag in params["Tags"]}
+        self._write(secret.name, replace(secret, tags=tuple(tags.items())))
+        return {}
+
+    def _untag_resource(self, params: Params) -> Answer:
+        secret = self._newest(params["SecretId"])
+        kept = tuple(tag for tag in secret.tags if tag[0] not in params["TagKeys"])
+        self._write(secret.name, replace(secret, tags=kept))
+        return {}
 
     def _get_secret_value(self, params: Params) -> Answer:
         secret = self._seen("GetSecretValue", params["SecretId"])

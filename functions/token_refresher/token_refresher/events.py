@@ -20,11 +20,15 @@ class InvalidEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What an event asks for. ``connections`` is None for all that exist. ``scheduled``: a schedule sent it."""
+    """What an event asks for. ``connections`` is None for all that exist.
+
+    ``prove`` is part of a report. ``scheduled``: a schedule sent the event.
+    """
 
     connections: tuple[str, ...] | None = None
     force: bool = False
     report: bool = False
+    prove: bool = False
     scheduled: bool = False
 
     @classmethod
@@ -34,9 +38,10 @@ class Request:
             raise InvalidEvent("an event is a JSON object")
         if str(event.get("source")) in _SCHEDULER:
             return cls(scheduled=True)
-        if unknown := sorted(str(key) for key in event.keys() - {"connections", "force", "report"}):
-            raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has connections, force and report")
-        return cls(_names(event.get("connections")), _flag(event, "force"), _flag(event, "report"))
+        if unknown := sorted(str(key) for key in event.keys() - {"connections", "force", "report", "prove"}):
+            raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has connections, force, report and prove")
+        flags = (_flag(event, name) for name in ("force", "report", "prove"))
+        return cls(_names(event.get("connections")), *flags)
 
 
 def _names(given: object) -> tuple[str, ...] | None:

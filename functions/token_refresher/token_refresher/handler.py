@@ -13,6 +13,7 @@ from aws_lambda_powertools import Logger, Metrics
 
 from virtuous_token.contract import SecretNames
 
+from . import __version__
 from .event_bus import SECONDS as NOTICE_SECONDS
 from .event_bus import EventBus
 from .events import Request
@@ -55,9 +56,22 @@ class Application:
     def store(self, connection: str) -> SecretStore:
         return SecretStore(self.client, SecretNames.of(self.settings.secret_prefix, connection))
 
-    def report(self, names: list[str], now: datetime) -> dict[str, Any]:
-        told = for_each(names, lambda name: describe_connection(name, self.store(name), self.policy, now))
-        return {"checked": len(told), "connections": dict(zip(names, told, strict=True))}
+    def report(self, names: list[str], now: datetime, *, prove: bool) -> dict[str, Any]:
+        endpoint = self.world.endpoint if prove else None
+        told = for_each(names, lambda name: describe_connection(name, self.store(name), self.policy, now, endpoint))
+        return {
+            "version": __version__,
+            "settings": {
+                "prefix": self.settings.secret_prefix,
+                "base_url": self.settings.virtuous_base_url,
+                "kms_key_arn": self.settings.kms_key_arn,
+                "refresh_at_percent": self.settings.refresh_at_percent,
+                "schedule": self.settings.schedule,
+            },
+            "checked": len(told),
+            "connections": dict(zip(names, told, strict=True)),
+            "next": None,
+        }
 
     def sweep(self, names: list[str], deadline: datetime, *, force: bool) -> tuple[list[Result], int]:
         """The results, and how many notices about them could not be sent.
@@ -101,8 +115,9 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
 
     Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
-    changes nothing and returns what a person may see. Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and
-    a RefreshError where not even the list of connections can be read.
+    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens.
+    Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the list of
+    connections can be read.
     """
     app = application()
     request = Request.parse(event)
@@ -121,7 +136,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if not names:
         app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
     if request.report:
-        return app.report(names, app.world.now())
+        return app.report(names, app.world.now(), prove=request.prove)
     results, notices_not_sent = app.sweep(names, deadline, force=request.force)
     log_results(app.logger, results, app.settings.secret_prefix)
     if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule

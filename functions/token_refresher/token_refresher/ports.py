@@ -22,6 +22,7 @@ from .answers import Answer, Proof
 __all__ = [
     "CURRENT",
     "PREVIOUS",
+    "REMOVED_TAG",
     "PairNotSaved",
     "RefreshError",
     "Store",
@@ -34,6 +35,9 @@ __all__ = [
 # Secrets Manager's own staging labels.
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"
+# The operator's command puts it on the secrets of a connection that it removes: a secret that is marked for deletion
+# with it was removed on purpose, any other one by accident.
+REMOVED_TAG = "virtuous-token:removed"
 
 
 class RefreshError(Exception):

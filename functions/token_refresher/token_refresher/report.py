@@ -8,15 +8,21 @@ from typing import Any
 from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
 
+from .answers import Denied, Proof, Proved
 from .journal import LABEL, Intent, is_idle, parse_entry
-from .ports import CURRENT, RefreshError, Store
+from .ports import CURRENT, RefreshError, Store, TokenEndpoint
 from .refresh import Policy, due_at, end_of_version
 
 __all__ = ["describe_connection"]
 
 
-def describe_connection(connection: str, store: Store, policy: Policy, now: datetime) -> dict[str, Any]:
-    """The state of one connection as JSON values; instants as RFC 3339. What can't be read is told under ``error``."""
+def describe_connection(
+    connection: str, store: Store, policy: Policy, now: datetime, endpoint: TokenEndpoint | None = None
+) -> dict[str, Any]:
+    """The state of one connection as JSON values; instants as RFC 3339. What can't be read is told under ``error``.
+
+    With an *endpoint* Virtuous is asked whether it takes the access token: ``proof`` is "accepted", or why not.
+    """
     try:
         labels = store.pair_labels()
         if CURRENT not in labels:
@@ -29,16 +35,24 @@ def describe_connection(connection: str, store: Store, policy: Policy, now: date
             "user_name": pair.user_name,
             "access_token": pair.access_token.fingerprint(),
             "refresh_token": pair.refresh_token.fingerprint() if pair.refresh_token else None,
+            "obtained_by": "refresh" if pair.replaces else "login",
             "issued_at": _told(pair.issued_at),
             "expires_at": _told(pair.expires_at),
             "next_refresh_at": _told(due_at(pair, connection, policy.refresh_at_percent)),
             "refresh_token_issued_at": _told(pair.refresh_token_issued_at),
             "refresh_token_expires_at": _told(pair.refresh_token_expires_at),
+            **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint else {}),
             **_bearer(store, version),
             **_journal(store, version, labels.get(LABEL), now),
         }
     except (RefreshError, UnreadableSecret) as error:
         return {"error": str(error)}
+
+
+def _proof(proof: Proof) -> str:
+    if isinstance(proof, Proved):
+        return "accepted"
+    return f"{'refused' if isinstance(proof, Denied) else 'unclear'} ({proof.reason})"
 
 
 def _bearer(store: Store, version: str) -> dict[str, Any]:

@@ -28,13 +28,15 @@ class Settings:
 
     ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.
     ``writes_per_second`` is the pace at which one invocation writes to Secrets Manager, 50 at most.
-    ``schedule_interval`` is None where SCHEDULE_EXPRESSION is absent or not a plain rate; it serves a warning only.
+    ``schedule`` is the expression as it was deployed, for reports. ``schedule_interval`` is None where it is absent or
+    not a plain rate; it serves a warning only.
     """
 
     secret_prefix: str
     virtuous_base_url: str
     refresh_at_percent: int = 50
     kms_key_arn: str | None = None
+    schedule: str = ""
     schedule_interval: timedelta | None = None
     writes_per_second: int = WRITES_PER_SECOND
 
@@ -61,8 +63,8 @@ class Settings:
             wrong.append("WRITES_PER_SECOND must be a whole number from 1 to 50")
         if wrong:
             raise InvalidSettings("; ".join(wrong))
-        interval = _interval(environment.get("SCHEDULE_EXPRESSION", ""))
-        return cls(prefix, base_url, int(percent), kms_key_arn, interval, int(writes))
+        schedule = environment.get("SCHEDULE_EXPRESSION", "")
+        return cls(prefix, base_url, int(percent), kms_key_arn, schedule, _interval(schedule), int(writes))
 
 
 def _interval(expression: str) -> timedelta | None:

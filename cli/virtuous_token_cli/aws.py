@@ -1,0 +1,161 @@
+"""Which AWS account and Region the command works in, and what AWS's refusals mean for the person who runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore import exceptions as botocore_errors
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.utils import JSONFileCache
+
+from .failures import CommandFailed
+
+__all__ = ["Aws", "code_of", "explained", "open_aws"]
+
+# The AWS CLI keeps the credentials of assumed roles here: one MFA code serves both for as long as they last.
+ROLE_CREDENTIALS = Path("~/.aws/cli/cache")
+_CONFIG = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3})
+
+_ENDED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
+_INVALID = {
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
+_SSO_ERRORS = (botocore_errors.SSOError, botocore_errors.TokenRetrievalError)
+_NO_ANSWER = (botocore_errors.HTTPClientError, botocore_errors.EndpointConnectionError)
+
+
+@dataclass(frozen=True)
+class Aws:
+    """One Region of the account that a profile's credentials belong to. ``region_from`` says who named the Region."""
+
+    session: boto3.Session
+    profile: str | None
+    region: str
+    region_from: str
+
+    def client(self, service: str, config: Config | None = None) -> Any:
+        """A client with bounded time-outs. It logs no request, because those hold the values of secrets."""
+        for name in ("botocore", "boto3", "urllib3"):
+            logger = logging.getLogger(name)
+            logger.setLevel(max(logger.level, logging.INFO))
+        client: Any = self.session.client  # the stubs know each service by a name of its own
+        return client(service, region_name=self.region, config=_CONFIG.merge(config) if config else _CONFIG)
+
+    @cached_property
+    def account(self) -> str:
+        """The account's number, or that nobody knows it. Everybody may ask for it."""
+        with contextlib.suppress(ClientError, BotoCoreError, EOFError, OSError):
+            return str(self.client("sts").get_caller_identity()["Account"])
+        return "unknown (the credentials do not work)"
+
+    def described(self) -> str:
+        """Where the command asked, for the text of an error."""
+        profile = f", profile {self.profile}" if self.profile else ""
+        return f"account {self.account}, Region {self.region} ({self.region_from}){profile}"
+
+
+def open_aws(profile: str | None, region: str | None, environment: Mapping[str, str] = os.environ) -> Aws:
+    """The Region is *region*, else AWS_REGION, else AWS_DEFAULT_REGION, else the profile's, as the AWS CLI has it.
+
+    Raises CommandFailed where the profile does not exist or nothing names a Region.
+    """
+    profile = profile or environment.get("AWS_PROFILE") or None
+    try:
+        session = make_session(profile)
+        found, source = _region(region, environment, session)
+    except botocore_errors.ProfileNotFound:
+        raise CommandFailed(f"There is no AWS profile {profile}.", "aws configure list-profiles") from None
+    if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", found):
+        raise CommandFailed(f"{found!r} ({source}) is not the name of an AWS Region.", "name one: --region us-east-1")
+    return Aws(session, profile, found, source)
+
+
+def make_session(profile: str | None) -> boto3.Session:
+    """A session that shares the credentials of assumed roles with the AWS CLI. Raises ProfileNotFound."""
+    session = botocore.session.Session(profile=profile)
+    provider = session.get_component("credential_provider").get_provider("assume-role")
+    provider.cache = JSONFileCache(str(ROLE_CREDENTIALS.expanduser()))
+    return boto3.Session(botocore_session=session)
+
+
+def _region(given: str | None, environment: Mapping[str, str], session: boto3.Session) -> tuple[str, str]:
+    if given:
+        return given, "from --region"
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        if environment.get(variable):
+            return environment[variable], f"from {variable}"
+    if session.region_name:
+        return session.region_name, "from the profile"
+    raise CommandFailed(
+        "No AWS Region is named: there is no --region, AWS_REGION or AWS_DEFAULT_REGION, and the profile has none.",
+        "the same again with --region us-east-1, or whichever Region the stack is in",
+    )
+
+
+def code_of(error: ClientError) -> str:
+    """AWS's word for what went wrong."""
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
+
+
+def explained(error: ClientError | BotoCoreError, profile: str | None) -> CommandFailed:
+    """What *error* means and what to run, judged by types and codes alone. No value of a secret is in the text."""
+    if isinstance(error, ClientError):
+        return _refused(error, profile)
+    name = type(error).__name__
+    if isinstance(error, _SSO_ERRORS):
+        return CommandFailed("The AWS SSO session is missing or has ended.", _log_in_again(profile))
+    if isinstance(error, botocore_errors.NoCredentialsError | botocore_errors.PartialCredentialsError):
+        return CommandFailed("No AWS credentials were found.", _log_in_again(profile), "or: aws configure")
+    if isinstance(error, botocore_errors.RefreshWithMFAUnsupportedError):
+        return CommandFailed("The credentials of the role with MFA have ended.", "the same command again")
+    if isinstance(error, _NO_ANSWER):
+        return CommandFailed(
+            f"AWS did not answer ({name}).", "check the network and proxy, and whether the Region is right"
+        )
+    return CommandFailed(f"AWS can't be used ({name}).", f"aws sts get-caller-identity{_profile_option(profile)}")
+
+
+def _refused(error: ClientError, profile: str | None) -> CommandFailed:
+    code = code_of(error)
+    if code in _ENDED:
+        return CommandFailed(f"The AWS credentials have ended ({code}).", _log_in_again(profile))
+    if code in _INVALID:
+        return CommandFailed(
+            f"AWS does not know these credentials ({code}).", f"aws sts get-caller-identity{_profile_option(profile)}"
+        )
+    if code in _DENIED and error.operation_name == "AssumeRole":
+        return CommandFailed(
+            "AWS does not let this profile take its role; if the role asks for an MFA code, it was wrong or missing.",
+            f"aws sts get-caller-identity{_profile_option(profile)}",
+        )
+    if code in _DENIED:
+        return CommandFailed(
+            f"AWS denies {error.operation_name} to these credentials ({code}).",
+            "attach the stack's policy to your user or role: output OperatorPolicyArn to look, check and refresh, "
+            "output LoginPolicyArn to log in and remove",
+        )
+    return CommandFailed(f"AWS refuses {error.operation_name} ({code}).")
+
+
+def _log_in_again(profile: str | None) -> str:
+    return f"aws sso login{_profile_option(profile)}"
+
+
+def _profile_option(profile: str | None) -> str:
+    return f" --profile {profile}" if profile else ""

@@ -1,0 +1,106 @@
+"""The secrets of one connection as an operator makes, restores and removes them. Their values are written elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from token_refresher.ports import REMOVED_TAG
+from virtuous_token.contract import SecretNames, format_instant
+from virtuous_token.secret_text import SecretText
+
+from .aws import code_of
+from .stack import PREFIX_TAG
+
+__all__ = ["ConnectionSecrets", "SecretState"]
+
+_DESCRIPTIONS = {
+    "tokens": "Virtuous access and refresh token, for the refresher alone: who reads it can spend the refresh token",
+    "bearer": "Virtuous bearer token for readers, written by the refresher; read it with stage AWSCURRENT",
+    "login": "Virtuous e-mail and password, for unattended recovery by the refresher alone",
+}
+
+
+class SecretState(Enum):
+    """Whether a secret is there."""
+
+    ABSENT = "absent"
+    PRESENT = "present"
+    MARKED_FOR_DELETION = "marked for deletion"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSecrets:
+    """*client* is Secrets Manager's. What is made gets *kms_key_arn* (None: AWS's own key) and *tags*."""
+
+    client: Any
+    names: SecretNames
+    kms_key_arn: str | None
+    tags: Mapping[str, str]
+
+    def state(self, name: str) -> SecretState:
+        try:
+            described = self.client.describe_secret(SecretId=name)
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                return SecretState.ABSENT
+            raise
+        return SecretState.MARKED_FOR_DELETION if "DeletedDate" in described else SecretState.PRESENT
+
+    def marked_for_deletion(self) -> list[str]:
+        """Which of the three are."""
+        return [name for name in self.names if self.state(name) is SecretState.MARKED_FOR_DELETION]
+
+    def present(self) -> list[str]:
+        """Which of the three are there."""
+        return [name for name in self.names if self.state(name) is SecretState.PRESENT]
+
+    def restore(self, name: str) -> None:
+        self.client.restore_secret(SecretId=name)
+        self.client.untag_resource(SecretId=name, TagKeys=[REMOVED_TAG])
+
+    def make_missing(self) -> list[str]:
+        """Makes pair and bearer secret where they are absent, without a value, and returns the names of those made."""
+        return [name for name in (self.names.pair, self.names.bearer) if self._make(name)]
+
+    def _make(self, name: str, **value: str) -> bool:
+        if self.state(name) is not SecretState.ABSENT:
+            return False
+        prefix, connection, kind = name.rsplit("/", 2)
+        tags = {**self.tags, PREFIX_TAG: prefix, "virtuous-token:connection": connection}
+        try:
+            self.client.create_secret(
+                Name=name,
+                Description=_DESCRIPTIONS[kind],
+                Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())],
+                **({"KmsKeyId": self.kms_key_arn} if self.kms_key_arn else {}),
+                **value,
+            )
+        except ClientError as error:
+            if code_of(error) == "ResourceExistsException":  # somebody else was first, or an earlier answer was lost
+                return False
+            raise
+        return True
+
+    def keep_login(self, value: SecretText) -> None:
+        """Stores *value* as the login secret."""
+        if not self._make(self.names.login, SecretString=value.reveal()):
+            self.client.put_secret_value(SecretId=self.names.login, SecretString=value.reveal())
+
+    def remove(self, recovery_days: int) -> Iterator[tuple[str, datetime]]:
+        """Marks what is there for deletion; each secret's name and when AWS deletes it for good.
+
+        All are tagged before the first is marked. The function takes a tagged one for removed on purpose, and any other
+        one for an accident.
+        """
+        names = self.present()
+        now = format_instant(datetime.now(UTC))
+        for name in names:
+            self.client.tag_resource(SecretId=name, Tags=[{"Key": REMOVED_TAG, "Value": now}])
+        for name in names:
+            yield name, self.client.delete_secret(SecretId=name, RecoveryWindowInDays=recovery_days)["DeletionDate"]

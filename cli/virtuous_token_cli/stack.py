@@ -1,0 +1,182 @@
+"""The deployed stack as the command sees it: which one, what its function reports, and having it run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from virtuous_token.contract import parse_instant
+
+from .aws import Aws, code_of
+from .failures import CommandFailed
+
+__all__ = ["Connection", "Report", "Stack", "find_stack"]
+
+# The template puts it on the function, whose tags CloudFormation completes with the stack's own.
+PREFIX_TAG = "virtuous-token:prefix"
+# The function may run for five minutes, and a second invocation would only be busy: wait, and do not repeat.
+_INVOKE = Config(read_timeout=320, tcp_keepalive=True, retries={"total_max_attempts": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What the function tells of one connection; *facts* are its report's values."""
+
+    name: str
+    facts: Mapping[str, Any]
+
+    def text(self, key: str) -> str | None:
+        value = self.facts.get(key)
+        return str(value) if value is not None else None
+
+    def instant(self, key: str) -> datetime | None:
+        value = self.facts.get(key)
+        return parse_instant(value) if isinstance(value, str) else None
+
+    @property
+    def exists(self) -> bool:
+        """False for a name under which the function found nothing that it could read."""
+        return "error" not in self.facts
+
+    @property
+    def has_pair(self) -> bool:
+        return "issued_at" in self.facts
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All pages of what the function reports. *document* is the whole of it, as JSON has it."""
+
+    document: Mapping[str, Any]
+
+    @property
+    def version(self) -> str:
+        return str(self.document["version"])
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        settings: Mapping[str, Any] = self.document["settings"]
+        return settings
+
+    @property
+    def connections(self) -> list[Connection]:
+        return [Connection(name, facts) for name, facts in self.document["connections"].items()]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One deployment. *tags* are those of its function, without AWS's own: the stack's, and ours."""
+
+    aws: Aws
+    prefix: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def function(self) -> str:
+        return f"{self.prefix}-token-refresher"
+
+    def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
+        """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
+        pages = list(self._pages({"report": True, **({"connections": list(names)} if names else {}), **options}))
+        if "settings" not in pages[0]:
+            raise CommandFailed(
+                f"{self.function} is older than this command.", "sam build && sam deploy, from this command's checkout"
+            )
+        connections = {name: facts for page in pages for name, facts in page["connections"].items()}
+        return Report({**pages[0], "checked": len(connections), "connections": connections, "next": None})
+
+    def _pages(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        page = self.invoke(event)
+        yield page
+        while page.get("next"):
+            page = self.invoke({**event, "after": page["next"]})
+            yield page
+
+    def refresh(self, name: str, *, force: bool) -> str:
+        """Has the function bring one connection up to date, and returns the outcome word.
+
+        One at a time, because the answer of a run in which one fails does not tell what became of the others.
+        """
+        answer = self._invoke({"connections": [name], **({"force": True} if force else {})})
+        _, named, outcome = str(answer.get("errorMessage", "")).partition(f"{name}: ")
+        if answer.get("errorType") == "SomeConnectionsFailed" and named:
+            return outcome
+        return str(self._checked(answer).get("outcomes", {}).get(name, "no outcome"))
+
+    def invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """The function's answer to *event*. Raises CommandFailed where it ends in an error."""
+        return self._checked(self._invoke(event))
+
+    def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
+        if "errorType" in answer or "errorMessage" in answer:
+            raise CommandFailed(
+                f"{self.function} failed: {answer.get('errorMessage', answer.get('errorType'))}.",
+                f"aws logs tail /aws/lambda/{self.function} --since 1h",
+            )
+        return answer
+
+    def _invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        client = self.aws.client("lambda", _INVOKE)
+        try:
+            answer = client.invoke(FunctionName=self.function, Payload=json.dumps(event).encode())
+        except ClientError as error:
+            if code_of(error) == "ResourceNotFoundException":
+                raise self.not_there() from None
+            raise
+        try:
+            payload: object = json.loads(answer["Payload"].read() or b"null")
+        except ValueError:
+            payload = None
+        if not isinstance(payload, dict):
+            raise CommandFailed(f"{self.function} gave no readable answer.", "is it the function of this stack?")
+        return {"errorType": "an error", **payload} if "FunctionError" in answer else payload
+
+    def not_there(self) -> CommandFailed:
+        return CommandFailed(
+            f"There is no function {self.function} here.",
+            "deploy the stack: sam build && sam deploy",
+            "or name the account, Region and stack: --profile, --region, --prefix",
+        )
+
+
+def find_stack(aws: Aws, prefix: str | None) -> Stack:
+    """The stack under *prefix*, or the only one there is. Raises CommandFailed where that can't be said."""
+    try:
+        found = _tagged_functions(aws)
+    except ClientError as error:
+        if prefix and code_of(error) in ("AccessDenied", "AccessDeniedException"):
+            return Stack(aws, prefix)
+        raise
+    if prefix:
+        return Stack(aws, prefix, found.get(prefix, {}))
+    if not found:
+        raise CommandFailed(
+            "There is no Virtuous token refresher in this account and Region.",
+            "deploy the stack: sam build && sam deploy",
+            "or name the account and Region: --profile, --region; a stack of an older version: --prefix",
+        )
+    if len(found) > 1:
+        names = ", ".join(sorted(found))
+        raise CommandFailed(f"There are several stacks, under the prefixes {names}.", "name one: --prefix NAME")
+    ((prefix, tags),) = found.items()
+    return Stack(aws, prefix, tags)
+
+
+def _tagged_functions(aws: Aws) -> dict[str, dict[str, str]]:
+    """Prefix to the function's tags, AWS's own left out."""
+    pages = aws.client("resourcegroupstaggingapi").get_paginator("get_resources")
+    found = {}
+    for page in pages.paginate(TagFilters=[{"Key": PREFIX_TAG}], ResourceTypeFilters=["lambda:function"]):
+        for resource in page["ResourceTagMappingList"]:
+            tags = {tag["Key"]: tag["Value"] for tag in resource["Tags"]}
+            if resource["ResourceARN"].endswith(f":{tags.get(PREFIX_TAG)}-token-refresher"):
+                found[tags[PREFIX_TAG]] = {
+                    key: value for key, value in tags.items() if not key.startswith(("aws:", "lambda:"))
+                }
+    return found

@@ -1,0 +1,125 @@
+"""Somebody who runs the command against one deployment, in this process."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from tests.leak_harness import LeakHarness
+from tests.support import Deployment, answered, deployed
+from virtuous_token_cli import aws, login, main
+
+TAGS = [
+    {"Key": "virtuous-token:prefix", "Value": "virtuous"},
+    {"Key": "cost-centre", "Value": "fundraising"},
+    {"Key": "aws:cloudformation:stack-name", "Value": "virtuous-token-refresher"},
+    {"Key": "lambda:createdBy", "Value": "SAM"},
+]
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> Any:
+        """The JSON document that standard output holds."""
+        return json.loads(self.out)
+
+
+@dataclass(slots=True)
+class Scripted:
+    """A person at a terminal: says what each prompt is answered with, and remembers the questions."""
+
+    lines: list[str]
+    agrees: bool = True
+    questions: list[str] = field(default_factory=list)
+
+    def ask(self, what: str) -> str:
+        return self.lines.pop(0)
+
+    ask_hidden = ask
+
+    def confirm(self, question: str) -> bool:
+        self.questions.append(question)
+        return self.agrees
+
+
+@dataclass(slots=True)
+class Operator:
+    """Runs the command as a console script would, with an account in place of AWS."""
+
+    deployment: Deployment
+    capsys: pytest.CaptureFixture[str]
+    harness: LeakHarness
+    stacks: list[str] = field(default_factory=lambda: ["virtuous"])
+
+    def runs(self, *arguments: str, piped: str | bytes = "") -> Ended:
+        """With *piped* as standard input, which is no terminal."""
+        data = piped if isinstance(piped, bytes) else piped.encode()
+        with patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))):
+            return self._runs(arguments)
+
+    def runs_at_a_terminal(self, *arguments: str, person: Scripted) -> Ended:
+        with patch.object(main, "open_answers", lambda: person):
+            return self._runs(arguments)
+
+    def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> Ended:
+        """With the right e-mail and password from standard input."""
+        virtuous = self.deployment.virtuous
+        piped = f"{virtuous.user}\n{virtuous.password}\n{code}"
+        return self.runs("login", "--connection", connection, *arguments, piped=piped)
+
+    def person(self, *more: str, agrees: bool = True) -> Scripted:
+        """Somebody who knows e-mail and password."""
+        return Scripted([self.deployment.virtuous.user, self.deployment.virtuous.password, *more], agrees)
+
+    def _runs(self, arguments: tuple[str, ...]) -> Ended:
+        self.capsys.readouterr()
+        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda _: self.deployment.session):
+            status = main.main(arguments)
+        return Ended(status, *self.capsys.readouterr())
+
+    def answer_what_everybody_may_ask(self) -> None:
+        """Which functions carry our tag, and whose credentials these are."""
+
+        def functions() -> Mapping[str, Any]:
+            return {
+                "ResourceTagMappingList": [
+                    {
+                        "ResourceARN": f"arn:aws:lambda:us-east-1:000000000000:function:{prefix}-token-refresher",
+                        "Tags": [{"Key": "virtuous-token:prefix", "Value": prefix}, *TAGS[1:]],
+                    }
+                    for prefix in self.stacks
+                ]
+            }
+
+        events: Any = self.deployment.session.events
+        answered(events, "resource-groups-tagging-api.GetResources", functions)
+        answered(events, "sts.GetCallerIdentity", lambda: {"Account": "000000000000"})
+
+
+@contextmanager
+def operator_of(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str], *connections: str, **options: Any
+) -> Iterator[Operator]:
+    """An operator of a deployment with these *connections*; without any, nobody has logged in yet."""
+    with deployed(harness, *connections, empty=not connections, **options) as deployment:
+        operator = Operator(deployment, capsys, harness)
+        operator.answer_what_everybody_may_ask()
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setenv("AWS_REGION", "us-east-1")
+            monkeypatch.setattr(login, "BETWEEN_PROOFS", (0, 0))
+            yield operator

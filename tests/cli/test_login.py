@@ -1,0 +1,314 @@
+"""Making a connection: nothing changes before it is known whose tokens these are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cli.operator import Operator, Scripted, operator_of
+from tests.fakes import virtuous as step
+from tests.leak_harness import LeakHarness
+from token_refresher.ports import CURRENT, REMOVED_TAG
+from virtuous_token.contract import SecretNames
+
+NAMES = SecretNames.of("virtuous", "default")
+Capture = pytest.CaptureFixture[str]
+
+
+def secrets_of(operator: Operator) -> list[str]:
+    listed = operator.deployment.account.client.list_secrets(IncludePlannedDeletion=True)["SecretList"]
+    return sorted(secret["Name"] for secret in listed)
+
+
+def described(operator: Operator, name: str) -> Any:
+    return operator.deployment.account.client.describe_secret(SecretId=name)
+
+
+def test_a_first_login_makes_both_secrets_and_readers_have_the_token(operator: Operator) -> None:
+    ended = operator.logs_in()
+
+    assert (ended.status, ended.out) == (0, "default: logged in. Readers have the token.\n")
+    account, virtuous = operator.deployment.account, operator.deployment.virtuous
+    pair = account.pair()
+    assert pair.access_token.reveal() in virtuous.live_access_tokens
+    assert pair.refresh_token is not None
+    assert pair.refresh_token.reveal() == virtuous.live_refresh_token
+    assert (pair.user_name, pair.organization_id) == (virtuous.user, "4711")
+    assert account.bearer().access_token == pair.access_token
+    assert account.strict.labels(NAMES.bearer)[CURRENT] == account.strict.labels(NAMES.pair)[CURRENT]
+
+
+def test_the_secrets_get_the_stacks_key_and_tags(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "arn:aws:kms:us-east-1:000000000000:key/0a1b"
+    monkeypatch.setenv("KMS_KEY_ARN", key)
+
+    assert operator.logs_in(connection="acme").status == 0
+
+    for name in SecretNames.of("virtuous", "acme")[:2]:
+        made = described(operator, name)
+        assert made["KmsKeyId"] == key
+        assert {tag["Key"]: tag["Value"] for tag in made["Tags"]} == {
+            "cost-centre": "fundraising",
+            "virtuous-token:prefix": "virtuous",
+            "virtuous-token:connection": "acme",
+        }
+
+
+def test_secrets_that_somebody_else_made_are_filled(harness: LeakHarness, capsys: Capture) -> None:
+    with operator_of(harness, capsys, "default") as operator:
+        assert operator.logs_in().status == 0
+
+        assert operator.deployment.account.strict.calls("CreateSecret", NAMES.pair) != []
+
+
+def test_whose_tokens_these_are_is_said_on_standard_error(operator: Operator) -> None:
+    ended = operator.logs_in()
+
+    assert ended.err == f"Organisation  Example Relief (4711)\nUser          {operator.deployment.virtuous.user}\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "password"),
+    [
+        pytest.param("a+b@x.org", "p+w 12", id="plus signs"),
+        pytest.param("me@example.org", "  spaces at both ends  ", id="spaces at the ends"),
+        pytest.param("me@example.org", "&=%;\"'<>\\ %2B", id="what forms and shells treat specially"),
+        pytest.param("me@example.org", "pässwörd \N{GRINNING FACE}", id="accents and an emoji"),
+    ],
+)
+@pytest.mark.parametrize(
+    "as_a_shell_sends_it",
+    [
+        pytest.param(lambda text: text.encode(), id="bytes as they are"),
+        pytest.param(lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"), id="a byte-order mark and CRLF"),
+        pytest.param(lambda text: text.replace("\n", "\r\n").encode("utf-16"), id="UTF-16, as PowerShell writes files"),
+        pytest.param(lambda text: text.rstrip("\n").encode(), id="no line end at the end"),
+    ],
+)
+def test_e_mail_and_password_arrive_to_the_letter(
+    harness: LeakHarness, capsys: Capture, user: str, password: str, as_a_shell_sends_it: Callable[[str], bytes]
+) -> None:
+    with operator_of(harness, capsys, users={user: password}) as operator:
+        ended = operator.runs("login", piped=as_a_shell_sends_it(f"{user}\n{password}\n"))
+
+        assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize(
+    ("piped", "says"),
+    [
+        pytest.param(b"", "ended before the e-mail", id="nothing"),
+        pytest.param(b"me@example.org\n", "ended before the password", id="no password"),
+        pytest.param(b"\nsecret\n", "ended before the e-mail", id="an empty e-mail"),
+        pytest.param(b"me@example.org\n\xff\xe4\n", "not UTF-8", id="another encoding"),
+    ],
+)
+def test_input_that_lacks_a_line_is_misuse(operator: Operator, piped: bytes, says: str) -> None:
+    ended = operator.runs("login", piped=piped)
+
+    assert ended.status == 2
+    assert says in ended.err
+    assert operator.deployment.virtuous.token_requests == []
+
+
+def test_a_one_time_code_is_asked_for_once_and_sent_along(harness: LeakHarness, capsys: Capture) -> None:
+    with operator_of(harness, capsys, two_factor=True, one_time_code="493027") as operator:
+        ended = operator.logs_in(code=" 493027 ")
+
+        assert ended.status == 0
+        assert "one-time code" in ended.err
+        assert operator.deployment.virtuous.codes_sent == 1
+        requests = operator.deployment.virtuous.token_requests
+        assert [request.form().get("otp") for request in requests] == [None, "493027"]
+
+
+@pytest.mark.parametrize(
+    ("scripted", "code", "says", "run"),
+    [
+        pytest.param([step.refused()], "", "this e-mail and password", "log in at https", id="the password"),
+        pytest.param([step.code_needed(), step.refused()], "112233", "one-time code", "the same", id="the code"),
+        pytest.param([step.code_needed()] * 2, "112233", "one-time code", "the same again", id="another code sent"),
+        pytest.param([step.refused("invalid_request")], "", "refuses this account", "administrator", id="the account"),
+        pytest.param([step.refused("unauthorized_client")], "", "gave no tokens", "check", id="the request"),
+        pytest.param([step.throttled(60)], "", "It asks to wait 60 s", "later", id="too many requests"),
+        pytest.param([step.bad_gateway()], "", "gave no tokens (HTTP 502)", "check", id="a bad gateway"),
+        pytest.param([step.answer_lost()], "", "gave no tokens", "check", id="the answer lost"),
+        pytest.param([step.answer(access_token="with a space")], "", "usable access token", "again", id="a bad token"),
+    ],
+)
+def test_a_login_that_is_refused_says_what_was_and_changes_nothing(
+    operator: Operator, scripted: list[step.Step], code: str, says: str, run: str
+) -> None:
+    operator.deployment.virtuous.script(*scripted)
+
+    ended = operator.logs_in(code=code)
+
+    assert (ended.status, ended.out) == (1, "")
+    assert says in ended.err
+    assert "account 000000000000, Region us-east-1 (from AWS_REGION), stack with prefix virtuous" in ended.err
+    assert "Nothing was changed." in ended.err
+    assert run in ended.err.partition("Run: ")[2]
+    assert len(operator.deployment.virtuous.token_requests) == len(scripted)
+    assert secrets_of(operator) == []
+
+
+@pytest.mark.parametrize(
+    ("proofs", "says"),
+    [
+        pytest.param([step.denied()], "may not use the API", id="refused"),
+        pytest.param([step.bad_gateway()] * 3, "did not tell whose token", id="unclear three times"),
+    ],
+)
+def test_a_token_that_is_not_proved_is_not_stored(operator: Operator, proofs: list[step.Step], says: str) -> None:
+    operator.deployment.virtuous.script_organization(*proofs)
+
+    ended = operator.logs_in()
+
+    assert ended.status == 1
+    assert says in ended.err
+    assert secrets_of(operator) == []
+
+
+def test_another_organisations_connection_is_replaced_by_a_yes_alone(operator: Operator) -> None:
+    assert operator.logs_in().status == 0
+    before = operator.deployment.account.strict.writes(NAMES.pair)
+    operator.deployment.virtuous.switch_organization("4712", "Other Relief")
+    person = operator.person(agrees=False)
+
+    ended = operator.runs_at_a_terminal("login", person=person)
+
+    assert ended.status == 1
+    assert "another organisation, Example Relief (4711)" in person.questions[0]
+    assert "Nothing was changed." in ended.err
+    assert operator.deployment.account.strict.writes(NAMES.pair) == before
+
+    assert operator.logs_in().status == 1, "nobody can be asked through a pipe"
+    assert operator.logs_in("--yes").status == 0
+    assert operator.deployment.account.pair().organization_id == "4712"
+
+
+def test_secrets_marked_for_deletion_are_restored_by_a_yes_alone(operator: Operator) -> None:
+    assert operator.logs_in().status == 0
+    client = operator.deployment.account.client
+    for name in NAMES[:2]:
+        client.tag_resource(SecretId=name, Tags=[{"Key": REMOVED_TAG, "Value": "2026-11-25T12:00:00Z"}])
+        client.delete_secret(SecretId=name)
+    person = operator.person(agrees=False)
+
+    assert operator.runs_at_a_terminal("login", person=person).status == 1
+    assert person.questions == [f"Marked for deletion: {NAMES.pair}, {NAMES.bearer}. Restore?"]
+    assert "DeletedDate" in described(operator, NAMES.pair)
+
+    assert operator.logs_in("--yes").status == 0
+    for name in NAMES[:2]:
+        assert REMOVED_TAG not in {tag["Key"] for tag in described(operator, name)["Tags"]}
+
+
+def test_remembering_stores_the_password_after_saying_what_that_means(operator: Operator) -> None:
+    person = operator.person()
+
+    assert operator.runs_at_a_terminal("login", "--remember", person=person).status == 0
+
+    assert "Whoever may read that secret can act as this user" in person.questions[0]
+    virtuous = operator.deployment.virtuous
+    value = operator.deployment.account.strict.value(NAMES.login)
+    assert value == f'{{"username": "{virtuous.user}", "password": "{virtuous.password}"}}'
+
+
+@pytest.mark.parametrize("two_factor", [pytest.param(True, id="a code is sent"), pytest.param(False, id="it says so")])
+def test_remembering_is_refused_for_an_account_with_a_second_factor(
+    harness: LeakHarness, capsys: Capture, two_factor: bool
+) -> None:
+    with operator_of(harness, capsys, two_factor=two_factor) as operator:
+        if not two_factor:
+            operator.deployment.virtuous.script(step.answer(twoFactorEnabled="True"))
+
+        ended = operator.logs_in("--remember", "--yes")
+
+        assert ended.status == 1
+        assert "second factor" in ended.err
+        assert secrets_of(operator) == []
+
+
+def test_an_api_key_is_stored_and_published_and_never_due(operator: Operator) -> None:
+    key = str(operator.deployment.virtuous.issue_pair()["access_token"])
+
+    ended = operator.runs("login", "--api-key", piped=f'  "{key}"\n')
+
+    assert ended.status == 0, ended.err
+    pair = operator.deployment.account.pair()
+    assert (pair.access_token.reveal(), pair.refresh_token, pair.expires_at) == (key, None, None)
+    assert operator.deployment.account.bearer().access_token == pair.access_token
+
+
+def test_an_existing_pair_is_adopted(operator: Operator) -> None:
+    issued = operator.deployment.virtuous.issue_pair()
+
+    ended = operator.runs(
+        "login", "--refresh-token", "--yes", piped=f"{issued['access_token']}\n{issued['refresh_token']}\n"
+    )
+
+    assert ended.status == 0, ended.err
+    assert operator.deployment.account.bearer().access_token.reveal() in operator.deployment.virtuous.live_access_tokens
+
+
+@pytest.mark.parametrize(
+    ("flag", "piped", "says"),
+    [
+        pytest.param("--api-key", "v_abc\n", "refuses this API key (HTTP 401)", id="an unknown API key"),
+        pytest.param("--api-key", "v_a b\n", "That is no API key", id="an API key with a blank in it"),
+        pytest.param("--refresh-token", "gone\nrefresh-1\n", "refuses this access token", id="a pair that is over"),
+    ],
+)
+def test_what_virtuous_does_not_take_is_not_stored(operator: Operator, flag: str, piped: str, says: str) -> None:
+    ended = operator.runs("login", flag, "--yes", piped=piped)
+
+    assert ended.status == 1
+    assert says in ended.err
+    assert "Nothing was changed." in ended.err
+    assert secrets_of(operator) == []
+
+
+def test_a_login_over_a_pair_keeps_the_keys_that_it_does_not_know(harness: LeakHarness, capsys: Capture) -> None:
+    with operator_of(harness, capsys, "default") as operator:
+        operator.deployment.log_in(extra={"note": "asked for by finance"})
+
+        assert operator.logs_in().status == 0
+
+        assert operator.deployment.account.pair().extra == {"note": "asked for by finance"}
+
+
+def test_what_is_odd_about_the_answer_is_said(operator: Operator) -> None:
+    operator.deployment.virtuous.script(step.answer(token_type="mac"))
+
+    assert operator.logs_in().err.startswith("Noticed: token_type is not bearer.\n")
+
+
+def test_without_the_function_nobody_is_asked_for_a_password(operator: Operator) -> None:
+    operator.deployment.function_exists = False
+    person = Scripted([])
+
+    ended = operator.runs_at_a_terminal("login", person=person)
+
+    assert ended.status == 1
+    assert "There is no function virtuous-token-refresher here." in ended.err
+    assert "sam deploy" in ended.err
+
+
+def test_a_publication_that_fails_says_that_the_tokens_are_stored(operator: Operator) -> None:
+    operator.deployment.account.strict.fail("PutSecretValue", "AccessDeniedException", secret=NAMES.bearer)
+
+    ended = operator.logs_in()
+
+    assert ended.status == 1
+    assert "The tokens are stored, and not published" in ended.err
+    assert f"The tokens are stored in {NAMES.pair}." in ended.err
+    assert "Nothing was changed" not in ended.err
+
+
+@pytest.mark.parametrize("option", ["--password", "--token", "--code", "--username"])
+def test_no_secret_is_taken_as_an_argument(operator: Operator, option: str) -> None:
+    assert operator.runs("login", option, "something").status == 2
+    assert operator.runs("login", "--api-key=something").status == 2
