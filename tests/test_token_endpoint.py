@@ -1,12 +1,15 @@
 """One request to Virtuous through a real socket: what is sent, and that every way it can end is a result in time."""
 
+import contextlib
 import gzip
-import http.client
+import json
 import logging
 import socket
 import threading
 import time
 import tomllib
+import tracemalloc
+import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -33,7 +36,8 @@ from token_refresher.answers import (
     Unclear,
     Unknown,
 )
-from token_refresher.token_endpoint import LARGEST_BODY, REQUEST_SECONDS, TokenEndpoint
+from token_refresher.token_endpoint import REQUEST_SECONDS, TokenEndpoint
+from token_refresher.transcript import LARGEST_ANSWER, LARGEST_BODY
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -194,14 +198,7 @@ WAYS_TO_END = [
     pytest.param(fake.raw(b"SSH-2.0-x\r\n"), Unknown("the connection broke before the answer"), id="another protocol"),
     pytest.param(fake.raw(b"HTTP/1.1 99"), Unknown("the connection broke before the answer"), id="no status of HTTP"),
     pytest.param(
-        fake.raw(b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n{}"),
-        Unknown("the connection broke before the answer"),
-        id="too many headers",
-    ),
-    pytest.param(
-        fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000),
-        Unknown("the connection broke before the answer"),
-        id="too long a header",
+        fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000), Unknown("HTTP 200 cut short"), id="a header without an end"
     ),
     pytest.param(
         fake.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
@@ -210,6 +207,66 @@ WAYS_TO_END = [
     ),
     pytest.param(fake.raw(b"HTTP/1.1 101 Switching\r\n\r\n"), Unknown("HTTP 101"), id="another protocol offered"),
 ]
+
+
+def chunks(body: bytes, end: bytes = b"\r\n") -> bytes:
+    return b"".join(b"%x%b%b%b" % (len(part), end, part, end) for part in (body[:9], body[9:], b""))
+
+
+def ok(*lines: str) -> bytes:
+    """The head of a good answer."""
+    return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode()
+
+
+def raw_deflate(body: bytes) -> bytes:
+    return zlib.compress(body, wbits=-15)
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
+    "a blank behind chunked": lambda body: ok(f"{CHUNKED} ") + chunks(body),
+    "a blank before the colon": lambda body: ok("Transfer-Encoding : chunked") + chunks(body),
+    "chunked, folded": lambda body: ok("Transfer-Encoding:", "\tchunked") + chunks(body),
+    "chunked, said twice": lambda body: ok(CHUNKED, CHUNKED) + chunks(body),
+    "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
+    "chunks that no header names": lambda body: ok() + chunks(body),
+    "chunks within chunks": lambda body: ok("Transfer-Encoding: chunked, chunked") + chunks(chunks(body)),
+    "no chunks where some are named": lambda body: ok(CHUNKED) + body,
+    "chunks with bare line feeds": lambda body: ok(CHUNKED) + chunks(body, b"\n"),
+    "gzip as a transfer coding": lambda body: ok("Transfer-Encoding: gzip, chunked") + chunks(gzip.compress(body)),
+    "raw deflate": lambda body: ok("Content-Encoding: deflate") + raw_deflate(body),
+    "raw deflate in chunks": lambda body: ok("Content-Encoding: deflate", CHUNKED) + chunks(raw_deflate(body)),
+    "zlib named gzip": lambda body: ok("Content-Encoding: gzip") + zlib.compress(body),
+    "gzip that no header names": lambda body: ok() + gzip.compress(body),
+    "gzip in a list": lambda body: ok("Content-Encoding: gzip, identity") + gzip.compress(body),
+    "gzip twice": lambda body: ok("Content-Encoding: gzip, gzip") + gzip.compress(gzip.compress(body)),
+    "gzip in two members": lambda body: (
+        ok("Content-Encoding: gzip") + gzip.compress(body[:5]) + gzip.compress(body[5:])
+    ),
+    "gzip without its trailer": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body)[:-8],
+    "gzip with a wrong checksum": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body)[:-8] + b"wrong sum",
+    "a length that is too small": lambda body: ok("Content-Length: 3") + body,
+    "two lengths": lambda body: ok(f"Content-Length: {len(body)}", "Content-Length: 3") + body,
+    "a length that is no number": lambda body: ok("Content-Length: many") + body,
+    "hundreds of headers": lambda body: ok(*[f"X-{number}: y" for number in range(500)]) + body,
+    "a header of 200 kB": lambda body: ok("X: " + "y" * 200_000) + body,
+    "a line without a colon": lambda body: ok("Content-Type: x", "what is this", CHUNKED) + chunks(body),
+    "an odd first line": lambda body: b"HTTP/1.1  200\n\n" + body,
+    "no version": lambda body: b"HTTP 200 OK\r\n\r\n" + body,
+    "an empty line before it": lambda body: b"\r\n" + ok() + body,
+    "blanks in the empty line": lambda body: b"HTTP/1.1 200 OK\r\nX: y\r\n \r\n" + body,
+    "interim answers": lambda body: b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\nLink: </x>\r\n\r\n" + ok() + body,
+    "UTF-16 that the header declares": lambda body: (
+        ok("Content-Type: text/x; charset=utf-16le") + recoded(body, "utf-16-le")
+    ),
+    "UTF-16 that it does not": lambda body: ok() + recoded(body, "utf-16"),
+    "UTF-32": lambda body: ok() + recoded(body, "utf-32"),
+    "EBCDIC that the header declares": lambda body: ok('Content-Type: x; charset="cp037"') + recoded(body, "cp037"),
+}
+
+
+def recoded(body: bytes, encoding: str) -> bytes:
+    return body.decode().encode(encoding)
 
 
 class TestHowItEnds:
@@ -277,6 +334,20 @@ class TestHowItEnds:
         assert isinstance(answer, Granted)
         assert answer.oddities == ("the answer's end is missing",)
 
+    @pytest.mark.parametrize("way", FRAMINGS)
+    def test_a_body_is_read_however_it_was_framed(self, way: str, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+        """The grant keeps its tokens, and the proof its organisation."""
+        tokens = {"access_token": "access-2", "refresh_token": "refresh-2", "token_type": "bearer", "expires_in": 3599}
+        virtuous.script(fake.raw(FRAMINGS[way](json.dumps(tokens).encode()), granted=True))
+        answer = refresh(endpoint, virtuous)
+        assert isinstance(answer, Granted)
+        assert (answer.access_token, answer.refresh_token) == (SecretText("access-2"), SecretText("refresh-2"))
+        organization = {"organizationUserId": 4711, "organizationName": "Example Relief", "isEnabled": True}
+        virtuous.script_organization(fake.raw(FRAMINGS[way](json.dumps(organization).encode())))
+        proof = endpoint.prove(SecretText("access-2"))
+        assert isinstance(proof, Proved)
+        assert (proof.organization_id, proof.organization_name) == ("4711", "Example Relief")
+
     @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP"])
     def test_a_compression_that_nobody_asked_for_costs_no_token(
         self, encoding: str, endpoint: TokenEndpoint, virtuous: Virtuous
@@ -287,21 +358,15 @@ class TestHowItEnds:
         assert answer.oddities == ()
 
     def test_a_compressed_bomb_is_unpacked_no_further_than_a_body_may_be(
-        self, endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+        self, endpoint: TokenEndpoint, virtuous: Virtuous
     ) -> None:
-        judged: list[int] = []
-        real = endpoint._exchange
-
-        def measured(*arguments: Any) -> Any:
-            response = real(*arguments)
-            judged.append(len(response.body))  # type: ignore[union-attr]
-            return response
-
-        monkeypatch.setattr(endpoint, "_exchange", measured)
-        bomb = gzip.compress(b" " * 50_000_000)
-        virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip"}))
+        """Once, and within itself."""
+        bomb = gzip.compress(gzip.compress(b" " * 50_000_000) + bytes(LARGEST_ANSWER // 2))
+        tracemalloc.start()
+        virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip, gzip"}))
         assert isinstance(refresh(endpoint, virtuous), Unknown)
-        assert judged == [LARGEST_BODY]
+        assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
+        tracemalloc.stop()
 
     def test_what_only_says_that_it_is_compressed_is_read_as_it_is(
         self, endpoint: TokenEndpoint, virtuous: Virtuous
@@ -368,6 +433,47 @@ class TestNothingIsSent:
         endpoint = endpoint_of(virtuous.base_url, connect_seconds=SHORT / 2)
         assert refresh(endpoint, virtuous) == NothingSent("connecting took too long")
         assert virtuous.requests == []
+
+    def test_a_resolver_that_hangs_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hanging = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hanging.wait(30))
+        started = time.monotonic()
+        answer = endpoint_of(f"https://{HOST}", connect_seconds=SHORT).refresh(SecretText("refresh-1"))
+        hanging.set()
+        assert answer == NothingSent("connecting took too long")
+        assert time.monotonic() - started < SHORT + SLACK
+
+    @pytest.mark.parametrize("silent", [1, 3, 12])
+    def test_addresses_that_swallow_packets_before_a_good_one(
+        self, silent: int, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A listener whose queue is full answers nothing, like a host that drops packets."""
+        with contextlib.ExitStack() as stack:
+            found = []
+            for number in range(silent):
+                swallowing = stack.enter_context(socket.socket())
+                swallowing.bind((f"127.0.0.{number + 2}", virtuous.port))
+                swallowing.listen(0)
+                for _ in range(2):
+                    filler = stack.enter_context(socket.socket())
+                    filler.setblocking(False)
+                    filler.connect_ex(swallowing.getsockname())
+                found.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", swallowing.getsockname()))
+            found.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", virtuous.port)))
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            endpoint = endpoint_of(f"http://localhost:{virtuous.port}", connect_seconds=SLACK)
+            assert isinstance(refresh(endpoint, virtuous), Granted)
+        assert len(virtuous.token_requests) == 1
+
+    def test_families_take_turns_and_one_that_fails_costs_no_time(
+        self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refused = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", virtuous.port, 0, 0))] * 20
+        good = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", virtuous.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: refused + good)
+        started = time.monotonic()
+        assert isinstance(refresh(endpoint_of(f"http://localhost:{virtuous.port}"), virtuous), Granted)
+        assert time.monotonic() - started < SLACK
 
     def test_a_handshake_that_never_ends(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -442,14 +548,59 @@ class TestOverTls:
         assert b"Basic dXNlcjpwQHNzLXdvcmQ=\r\n" in head
         assert len(virtuous.token_requests) == 1
 
-    def test_a_proxy_that_refuses_gets_nothing(
-        self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
+    @pytest.mark.parametrize(
+        ("said", "reason"),
+        [
+            pytest.param("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407", id="407"),
+            pytest.param("HTTP/1.0 403 Forbidden\r\nContent-Length: 9", "the proxy answered HTTP 403", id="403"),
+            pytest.param("HTTP/1.1 100 C\r\n\r\nHTTP/1.1 502 No", "the proxy answered HTTP 502", id="502 after a 100"),
+            pytest.param("HTTP/1.1 302 Log in\r\nLocation: /", "the proxy answered HTTP 302", id="a portal's redirect"),
+            pytest.param("SSH-2.0-server", "the proxy gave no answer of HTTP", id="another protocol"),
+            pytest.param("", "the proxy gave no answer of HTTP", id="nothing"),
+        ],
+    )
+    def test_what_a_proxy_refuses_is_told_by_its_status(
+        self, said: str, reason: str, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
     ) -> None:
         harness.secret("p@ss-word")
-        with Relay(virtuous.port, answer=b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n") as proxy:
-            answer = refresh(self.via(proxy, None, monkeypatch), virtuous)
-        assert harness.watch(answer) == NothingSent("the connection broke before it stood")
+        body = harness.secret("the-page-of-the-proxy")
+        with Relay(virtuous.port, answer=f"{said}\r\n\r\n{body}".encode() if said else b"") as proxy:
+            endpoint = self.via(proxy, None, monkeypatch)
+            answer, proof = refresh(endpoint, virtuous), endpoint.prove(SecretText("access-1"))
+        assert harness.watch(answer) == NothingSent(reason)
+        assert harness.watch(proof) == Unclear(reason)
         assert virtuous.requests == []
+
+    def test_a_proxy_that_is_down_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with Relay(1) as proxy:
+            pass
+        answer = self.via(proxy, None, monkeypatch).refresh(SecretText("refresh-1"))
+        assert answer == NothingSent("the proxy refused the connection or cannot be reached")
+
+    def test_a_proxy_may_be_spoken_to_by_tls(
+        self, virtuous: Virtuous, secure: tuple[Relay, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        relay, client = secure
+        (tmp_path / "proxy").mkdir()
+        server, _ = certificate(tmp_path / "proxy", "localhost")
+        client.load_verify_locations(tmp_path / "proxy/certificate.pem")
+        with Relay(relay.port) as proxy, Relay(proxy.port, tls=server) as outside:
+            monkeypatch.setenv("HTTPS_PROXY", f"https://user:p%40ss-word@localhost:{outside.port}")
+            endpoint = endpoint_of(f"https://{HOST}", ssl_context=client, request_seconds=SHORT * 2)
+            assert isinstance(refresh(endpoint, virtuous), Granted)
+            virtuous.script(fake.drip(SHORT / 4))
+            started = time.monotonic()
+            assert refresh(endpoint, virtuous) == Unknown("HTTP 200 cut short")
+            assert time.monotonic() - started < SHORT * 2 + SLACK
+        assert b"Basic dXNlcjpwQHNzLXdvcmQ=\r\n" in proxy.heads[0]
+
+    def test_a_proxy_that_nobody_trusts_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        server, _ = certificate(tmp_path, "localhost")
+        with Relay(1, tls=server) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{proxy.port}")
+            answer = endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1"))
+        assert isinstance(answer, NothingSent)
+        assert answer.reason.startswith("TLS with the proxy: self-signed certificate")
 
     def test_a_dripping_proxy_is_bounded(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
         with Relay(virtuous.port, drip_seconds=SHORT / 4) as proxy:
@@ -463,7 +614,7 @@ class TestOverTls:
         monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
         assert isinstance(refresh(endpoint_of(virtuous.base_url), virtuous), Granted)
 
-    @pytest.mark.parametrize("exception", [HOST, ".test", "other.test, virtuous.test", "*"])
+    @pytest.mark.parametrize("exception", [HOST, ".test", "other.test, virtuous.test", "*", f"{HOST}:443"])
     def test_no_proxy_names_hosts_that_are_not_proxied(self, exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
         resolve = socket.getaddrinfo
 
@@ -492,8 +643,11 @@ class TestOverTls:
         "proxy",
         [
             pytest.param("socks5://127.0.0.1:1080", id="SOCKS"),
-            pytest.param("https://proxy.test", id="TLS to the proxy"),
             pytest.param("http://", id="no host"),
+            pytest.param("http://proxy .test:3128", id="a blank"),
+            pytest.param("http://proxy..test:3128", id="an empty label"),
+            pytest.param("http://proxy.test:99999", id="a port beyond the last"),
+            pytest.param("http://proxy.test:3128/path", id="a path"),
             pytest.param("http://x:port", id="no port"),
             pytest.param("http://user:hunter2pass/x@proxy.test", id="a slash in the password"),
             pytest.param("http://user:hunter2pass\u2100@proxy.test", id="a letter that becomes a slash"),
@@ -504,7 +658,7 @@ class TestOverTls:
     ) -> None:
         harness.secret("hunter2pass")
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        with pytest.raises(ValueError, match=r"^HTTPS_PROXY must be an http:// address$"):
+        with pytest.raises(ValueError, match=r"^HTTPS_PROXY must be an http:// or https:// address"):
             endpoint_of(f"https://{HOST}")
 
     def test_the_credentials_of_a_proxy_may_hold_any_character(
@@ -575,13 +729,6 @@ class TestNothingLeaks:
         for _ in range(4):
             harness.watch(log_in(endpoint, virtuous))
         harness.watch(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))))
-
-    def test_the_debug_switch_of_http_client_prints_nothing(
-        self, endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch, capfd: Any
-    ) -> None:
-        monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
-        log_in(endpoint, virtuous)
-        assert capfd.readouterr() == ("", "")
 
     def test_a_result_shows_no_token(self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
         assert isinstance(harness.watch(log_in(endpoint, virtuous)), Granted)

@@ -1,16 +1,20 @@
-"""Core: the address that tokens and passwords may be sent to."""
+"""Core: the addresses that tokens and passwords may be sent to, and the proxy on the way."""
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-__all__ = ["LOOPBACK", "Address"]
+__all__ = ["LOOPBACK", "Address", "Proxy"]
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Nothing else may be in it: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
 _ALLOWED = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/?")
+_ALLOWED_PROXY = re.compile(r"(?:(https?)://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?", re.IGNORECASE)
 
 
 class Address(NamedTuple):
@@ -33,3 +37,43 @@ class Address(NamedTuple):
         if parts.scheme == "http" and host not in LOOPBACK:
             raise ValueError("a base URL begins with https://; http:// is for loopback only")
         return cls(host, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
+
+    @property
+    def origin_host(self) -> str:
+        """What the Host header names: without a port that the scheme implies."""
+        return self.authority.removesuffix(":443" if self.is_https else ":80")
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, as CONNECT and NO_PROXY name it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that understands CONNECT, and the headers that let us in."""
+
+    host: str
+    port: int
+    is_https: bool
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """An address without a scheme means ``http://``. Raises ValueError, which quotes nothing of *url*."""
+        matched = _ALLOWED_PROXY.fullmatch(url) if url.isascii() and url.isprintable() else None
+        scheme, user, host = matched.groups() if matched else (None, None, "")
+        try:
+            parts = urlsplit(f"//{host}")
+            name, port = parts.hostname or "", parts.port
+        except ValueError:
+            name = ""
+        if not name or not all(0 < len(label) < 64 for label in name.split(".")):
+            raise ValueError("HTTPS_PROXY must be an http:// or https:// address: http://user:password@host:port")
+        is_https = (scheme or "").lower() == "https"
+        headers = {}
+        if user:
+            name_of_user, _, password = user.partition(":")
+            credentials = f"{unquote(name_of_user)}:{unquote(password)}".encode()
+            headers["Proxy-Authorization"] = f"Basic {b64encode(credentials).decode()}"
+        return cls(name, port or (443 if is_https else 80), is_https, headers)
