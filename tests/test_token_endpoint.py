@@ -7,7 +7,6 @@ import logging
 import socket
 import threading
 import time
-import tomllib
 import tracemalloc
 import zlib
 from base64 import b64encode
@@ -23,6 +22,7 @@ from tests.fakes import virtuous as fake
 from tests.fakes.relay import Relay, certificate
 from tests.fakes.virtuous import Step, Virtuous
 from tests.leak_harness import LeakHarness
+from token_refresher import __version__
 from token_refresher.answers import (
     Answer,
     CodeNeeded,
@@ -92,13 +92,12 @@ class TestWhatIsSent:
             "accept-encoding": "identity",
             "connection": "close",
             "content-type": "application/x-www-form-urlencoded",
-            "user-agent": "virtuous-token-refresher/1.0.0",
+            "user-agent": f"virtuous-token-refresher/{__version__}",
         }
 
     def test_the_user_agent_names_the_released_version(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-        project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
         endpoint.prove(SecretText("access-1"))
-        assert virtuous.requests[0].header("User-Agent") == f"virtuous-token-refresher/{project['version']}"
+        assert virtuous.requests[0].header("User-Agent") == f"virtuous-token-refresher/{__version__}"
 
     def test_a_login_with_a_code_names_it_otp(self) -> None:
         with Virtuous(two_factor=True, now=NOW.timestamp) as virtuous:

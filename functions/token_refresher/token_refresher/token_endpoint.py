@@ -22,6 +22,7 @@ from urllib.request import getproxies, proxy_bypass
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
 
+from . import __version__
 from .address import LOOPBACK, Address, Proxy
 from .answers import Answer, Denied, Misconfigured, NothingSent, Proof, Unclear, Unknown
 from .connection import Connection, NotConnected, connect, shut_down_at
@@ -35,7 +36,7 @@ __all__ = ["REQUEST_SECONDS", "TokenEndpoint"]
 REQUEST_SECONDS = 45.0
 CONNECT_SECONDS = 15.0
 
-USER_AGENT = "virtuous-token-refresher/1.0.0"
+USER_AGENT = f"virtuous-token-refresher/{__version__}"
 # Who compresses all the same is understood as well.
 _COMMON_HEADERS = {
     "Accept": "application/json",
