@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +15,15 @@ from urllib.parse import parse_qs, urlsplit
 import botocore.session
 import hcl2
 import pytest
+import urllib3
 import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
 from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
-from tests.fakes.virtuous import Virtuous, denied, hook
-from tests.recipes import NAMES, PROGRAMS, recipe, run
+from tests.fakes.virtuous import Virtuous, redirect
+from tests.recipes import MODULES, NAMES, PROGRAMS, recipe, run, running, save, surroundings
 
 NAME = "virtuous/default/bearer"
 STATIC = {
@@ -68,7 +72,7 @@ def environment(strict: StrictSecretsManager, bearer: str) -> Iterator[dict[str,
 
 
 def test_every_recipe_is_run_or_validated_here() -> None:
-    assert sorted(NAMES) == sorted([*PROGRAMS, *STATIC])
+    assert sorted(NAMES) == sorted([*PROGRAMS, *MODULES, *STATIC])
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -80,46 +84,168 @@ def test_a_program_reads_the_token_and_calls_virtuous(
     assert len(virtuous.organization_requests) == 1
 
 
-def test_aiohttp_tries_once_more_with_another_token(
-    strict: StrictSecretsManager, virtuous: Virtuous, environment: dict[str, str], tmp_path: Path
+@pytest.fixture
+def called(virtuous: Virtuous, environment: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The environment of a program that is called twice, the token having been revoked in between."""
+    yield {**environment, "VIRTUOUS_BEARER_SECRET": NAME}
+    assert len(virtuous.organization_requests) >= 3
+
+
+def revoke(strict: StrictSecretsManager, virtuous: Virtuous) -> None:
+    virtuous.revoke_access_tokens()
+    value = json.dumps({"access_token": virtuous.issue_pair()["access_token"], "base_url": virtuous.base_url})
+    strict.client().put_secret_value(SecretId=NAME, SecretString=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "server", "paths"),
+    [
+        pytest.param(
+            "flask_app.py",
+            "gunicorn --preload --workers 4 --bind 127.0.0.1:{port} flask_app:app",
+            ["/organization"],
+            id="Flask under gunicorn",
+        ),
+        pytest.param(
+            "fastapi_app.py",
+            "uvicorn --host 127.0.0.1 --port {port} fastapi_app:app",
+            ["/async", "/sync"],
+            id="FastAPI under uvicorn",
+        ),
+    ],
+)
+def test_a_server_answers_before_and_after_a_rotation(
+    name: str,
+    server: str,
+    paths: list[str],
+    strict: StrictSecretsManager,
+    virtuous: Virtuous,
+    called: dict[str, str],
+    tmp_path: Path,
 ) -> None:
-    def publish_another(_: object) -> None:
-        another = json.dumps({"access_token": virtuous.issue_pair()["access_token"]})
-        strict.client().put_secret_value(SecretId=NAME, SecretString=another)
+    save(name, virtuous.base_url, tmp_path)
+    port = free_port()
+    get = urllib3.PoolManager(retries=urllib3.Retry(200, backoff_factor=0.1, backoff_max=0.1), timeout=30)
+    with running(server.format(port=port).split(), called, tmp_path), get:
+        for _ in range(2):
+            for path in paths * 8:
+                answer = get.request("GET", f"http://127.0.0.1:{port}{path}")
+                assert (answer.status, answer.data.decode().strip('"')) == (200, "Example Relief")
+            revoke(strict, virtuous)
 
-    virtuous.script_organization(hook(publish_another) | denied())
-    assert run("aiohttp.py", virtuous.base_url, environment, tmp_path).stdout == "Example Relief\n"
-    assert [event.generation_sent for event in virtuous.events if event.call == "organization"] == [1, 2]
 
-
-def test_aiohttp_does_not_send_the_same_token_again(
-    virtuous: Virtuous, environment: dict[str, str], tmp_path: Path
+def test_celerys_workers_read_for_themselves(
+    strict: StrictSecretsManager, virtuous: Virtuous, called: dict[str, str], tmp_path: Path
 ) -> None:
-    virtuous.script_organization(denied())
-    assert "ClientResponseError: 401" in run("aiohttp.py", virtuous.base_url, environment, tmp_path).stderr
-    assert len(virtuous.organization_requests) == 1
+    save("tasks.py", virtuous.base_url, tmp_path)
+    (tmp_path / "data_in").mkdir()
+    (tmp_path / "data_out").symlink_to("data_in")  # the worker takes what the caller leaves
+    (tmp_path / "results").mkdir()
+    environment = {
+        **called,
+        "CELERY_BROKER_URL": "filesystem://",
+        "CELERY_RESULT_BACKEND": f"file://{tmp_path}/results",
+    }
+    caller = "import tasks; print({task.get(timeout=60) for task in [tasks.organization.delay() for _ in range(8)]})"
+    with running(["celery", "-A", "tasks", "worker", "--pool", "prefork", "--concurrency", "2"], environment, tmp_path):
+        for _ in range(2):
+            assert python(caller, environment, tmp_path) == "{'Example Relief'}\n"
+            revoke(strict, virtuous)
 
 
-def test_the_extensions_call(virtuous: Virtuous, bearer: str, tmp_path: Path) -> None:
-    asked: list[tuple[str, dict[str, list[str]], str | None]] = []
+def test_a_lambda_function_with_powertools(
+    strict: StrictSecretsManager, virtuous: Virtuous, called: dict[str, str], tmp_path: Path
+) -> None:
+    save("lambda_function.py", virtuous.base_url, tmp_path)
+    (tmp_path / "event.json").write_text(
+        json.dumps(
+            {
+                "version": "2.0",
+                "rawPath": "/organization",
+                "requestContext": {"http": {"method": "GET"}, "stage": "$default"},
+            }
+        )
+    )
+    caller = (
+        "import json, lambda_function; event = json.load(open('event.json'));"
+        "print(*(lambda_function.lambda_handler(event, None)['body'] for _ in range(2)), sep='')"
+    )
+    for _ in range(2):
+        assert python(caller, called, tmp_path) == '{"organization":"Example Relief"}' * 2 + "\n"
+        revoke(strict, virtuous)
+    strict.client().delete_secret(SecretId=NAME)
+    assert '"Virtuous is not available"' in python(caller, called, tmp_path)
 
-    class Extension(JsonHandler):
-        """The path, the parameters, the header and the answer are those that AWS's page of the extension describes."""
 
+def python(program: str, environment: dict[str, str], directory: Path) -> str:
+    """What it prints."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    return subprocess.run(
+        command, env=surroundings(environment), cwd=directory, check=True, text=True, stdout=subprocess.PIPE, timeout=60
+    ).stdout
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Extension:
+    """The extension of Lambda: path, parameters, header and answer are those that AWS's page of it describes."""
+
+    def __init__(self, bearer: str) -> None:
+        self.asked: list[tuple[str, dict[str, list[str]], str | None]] = []
+        extension = self
+
+        class Handler(JsonHandler):
+            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+                address = urlsplit(self.path)
+                session = self.headers.get("X-Aws-Parameters-Secrets-Token")
+                extension.asked.append((address.path, parse_qs(address.query), session))
+                self.answer(200, {"Name": NAME, "SecretString": bearer, "VersionStages": ["AWSCURRENT"]})
+
+        self.handler = Handler
+
+
+@pytest.fixture
+def recorder() -> Iterator[tuple[str, list[str]]]:
+    """A server that nobody may ask, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(JsonHandler):
         def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-            address = urlsplit(self.path)
-            asked.append((address.path, parse_qs(address.query), self.headers.get("X-Aws-Parameters-Secrets-Token")))
-            self.answer(200, {"Name": NAME, "SecretString": bearer, "VersionStages": ["AWSCURRENT"]})
+            asked.append(f"{self.path}\n{self.headers}")
+            self.answer(200, {"organizationName": "nobody"})
 
-    with serving(Extension) as address:
+    with serving(Handler) as url:
+        yield url, asked
+
+
+@pytest.mark.parametrize("redirects", [False, True], ids=["Virtuous answers", "Virtuous redirects to another host"])
+def test_the_extension_is_asked_without_a_proxy_and_no_redirect_is_followed(
+    redirects: bool, virtuous: Virtuous, bearer: str, recorder: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    extension, (elsewhere, asked) = Extension(bearer), recorder
+    if redirects:
+        virtuous.script_organization(redirect(elsewhere.replace("127.0.0.1", "localhost")))
+    with serving(extension.handler) as address:
         environment = {
             "PARAMETERS_SECRETS_EXTENSION_HTTP_PORT": str(urlsplit(address).port),
             "AWS_SESSION_TOKEN": "session-token",
-            "NO_PROXY": "127.0.0.1,localhost",
+            "http_proxy": elsewhere,
+            "no_proxy": "127.0.0.1",  # where the stand-in for Virtuous is, which has no https
         }
         done = run("extension.py", virtuous.base_url, environment, tmp_path)
-    assert (done.stdout, done.stderr) == ("Example Relief\n", "")
-    assert asked == [("/secretsmanager/get", {"secretId": [NAME], "versionStage": ["AWSCURRENT"]}, "session-token")]
+    assert extension.asked == [
+        ("/secretsmanager/get", {"secretId": [NAME], "versionStage": ["AWSCURRENT"]}, "session-token")
+    ]
+    assert asked == []
+    if redirects:
+        assert "HTTP Error 302" in done.stderr
+    else:
+        assert (done.stdout, done.stderr) == ("Example Relief\n", "")
 
 
 def test_the_task_definition_is_one_that_ecs_takes() -> None:

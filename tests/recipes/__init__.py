@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-__all__ = ["NAMES", "PROGRAMS", "recipe", "run"]
+__all__ = ["MODULES", "NAMES", "PROGRAMS", "recipe", "run", "running", "save", "surroundings"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = (REPOSITORY / "docs" / "reading.md").read_text(encoding="utf-8")
@@ -30,6 +32,14 @@ NAMES = tuple(_RECIPES)
 # They read from Secrets Manager, call Virtuous, and print the organisation's name.
 PROGRAMS = ("reader.py", "httpx.py", "urllib3.py", "aiohttp.py", "cli.sh", "node.mjs", "powertools.py", "caching.py")
 
+# Their function or their server answers with the organisation's name; each needs these packages.
+MODULES = {
+    "flask_app.py": ("flask", "gunicorn"),
+    "tasks.py": ("celery",),
+    "fastapi_app.py": ("fastapi", "uvicorn"),
+    "lambda_function.py": ("aws_lambda_powertools",),
+}
+
 _NEEDED = {".py": (), ".sh": ("bash", "aws", "jq", "curl"), ".mjs": ("node", "npm")}
 
 
@@ -41,7 +51,7 @@ def recipe(name: str) -> str:
 def run(name: str, base_url: str, environment: Mapping[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
     """Runs a recipe with *base_url* in place of Virtuous's; skips the test where its tools are not installed.
 
-    *environment* tells the AWS settings; of this process's own environment only the path to the tools counts.
+    *environment* holds the AWS settings.
     """
     kind = Path(name).suffix
     missing = [tool for tool in _NEEDED[kind] if shutil.which(tool) is None]
@@ -53,17 +63,10 @@ def run(name: str, base_url: str, environment: Mapping[str, str], directory: Pat
     program = directory / f"recipe-{os.getpid()}-{name}"
     program.write_text(recipe(name).replace(VIRTUOUS, base_url), encoding="utf-8")
     interpreter = {".py": sys.executable, ".sh": "bash", ".mjs": "node"}[kind]
-    whole = {
-        "PATH": os.environ["PATH"],
-        "HOME": os.environ.get("HOME", "/"),
-        "NODE_NO_WARNINGS": "1",
-        "PYTHONPATH": str(LAYER),
-        **environment,
-    }
     try:
         return subprocess.run(
             [interpreter, program],
-            env=whole,
+            env=surroundings(environment),
             capture_output=True,
             text=True,
             timeout=SECONDS_FOR_A_RECIPE,
@@ -71,6 +74,47 @@ def run(name: str, base_url: str, environment: Mapping[str, str], directory: Pat
         )
     finally:
         program.unlink()
+
+
+def save(name: str, base_url: str, directory: Path) -> str:
+    """Makes a module of a recipe, with *base_url* in place of Virtuous's; its name. Skips the test where its packages
+    are not installed."""
+    missing = [package for package in MODULES[name] if find_spec(package) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    (directory / name).write_text(recipe(name).replace(VIRTUOUS, base_url), encoding="utf-8")
+    return name.removesuffix(".py")
+
+
+@contextmanager
+def running(command: list[str], environment: Mapping[str, str], directory: Path) -> Iterator[None]:
+    """A server, as long as the block lasts. Where the block ends in an error, what it said is added."""
+    log = directory / "server.log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=directory, env=surroundings(environment), stdout=output, stderr=output
+        ) as process,
+    ):
+        try:
+            yield
+        except BaseException as error:
+            error.add_note(log.read_text())
+            raise
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment that a recipe runs in: of this process's own only the path to the tools counts."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "NODE_NO_WARNINGS": "1",
+        "PYTHONPATH": str(LAYER),
+        **environment,
+    }
 
 
 def _with_node_modules() -> Path:
