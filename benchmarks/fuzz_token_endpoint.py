@@ -3,7 +3,7 @@
 Each answer starts as one that Virtuous could give and is then spoilt: in its status, headers, framing, JSON, bytes,
 in how it is cut into pieces and in how the connection ends. Whatever comes, the endpoint must return a result of its
 own types in time, show no secret, and keep a refresh token that arrived whole in a 200. A third of the answers is sound
-and framed oddly (benchmarks/framings.py): where curl is installed it reads them too, and what it could read must be kept.
+and framed oddly (benchmarks/framings.py): where curl is installed it reads them too, and what it reads must be kept.
 
     python -m benchmarks.fuzz_token_endpoint --answers 100000 --seed 1
     python -m benchmarks.fuzz_token_endpoint --seed 1 --only 4711      one answer again, told in full

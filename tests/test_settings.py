@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from tests.fakes.relay import certificate
 from token_refresher.settings import InvalidSettings, Settings
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/11111111-1111-4111-8111-111111111111"
@@ -46,7 +48,8 @@ def test_every_setting_is_read() -> None:
 
 def test_the_environment_of_the_template_without_a_key_is_accepted() -> None:
     """CloudFormation sets a variable whose parameter is empty to the empty text."""
-    assert Settings.from_environment({"KMS_KEY_ARN": ""}).kms_key_arn is None
+    empty = dict.fromkeys(["KMS_KEY_ARN", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"], "")
+    assert Settings.from_environment(empty).kms_key_arn is None
 
 
 def _rejected(environment: dict[str, str]) -> str:
@@ -198,6 +201,45 @@ def test_a_key_in_any_partition(partition: str) -> None:
 )
 def test_the_interval_of_a_plain_rate(expression: str, interval: timedelta | None) -> None:
     assert Settings.from_environment({"SCHEDULE_EXPRESSION": expression}).schedule_interval == interval
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy"])
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        pytest.param("ftp://proxy.test", id="another scheme"),
+        pytest.param("http://me:hunter2pass@", id="no host"),
+        pytest.param("http://me:hunter2pass@proxy.test:many", id="a port in words"),
+        pytest.param("http://me:hunter2pass/@proxy.test", id="a slash in the password"),
+        pytest.param("http://me:hunter2pass@proxy.test\n", id="a newline behind"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_and_not_quoted(name: str, proxy: str) -> None:
+    told = _rejected({name: proxy})
+
+    assert told.startswith("HTTPS_PROXY must be an http:// or https:// address")
+    assert "hunter2pass" not in told
+    assert "proxy.test" not in told
+
+
+@pytest.mark.parametrize(
+    "proxy", ["", "proxy.test:3128", "http://proxy.test", "https://me:p%40ss@proxy.test:3129/", "http://[::1]:3128"]
+)
+def test_a_proxy_with_or_without_scheme_and_credentials_is_taken(proxy: str) -> None:
+    Settings.from_environment({"HTTPS_PROXY": proxy, "NO_PROXY": ".example.org"})
+
+
+def test_a_file_of_roots_is_read(tmp_path: Path) -> None:
+    certificate(tmp_path, "virtuous.test")
+
+    Settings.from_environment({"SSL_CERT_FILE": str(tmp_path / "certificate.pem")})
+
+
+@pytest.mark.parametrize("name", ["empty.pem", "missing.pem", "."])
+def test_what_holds_no_roots_is_rejected(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+
+    assert "SSL_CERT_FILE" in _rejected({"SSL_CERT_FILE": str(tmp_path / name)})
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import socket
+import ssl
 import threading
 import time
 import tracemalloc
@@ -526,6 +527,20 @@ class TestOverTls:
         with Relay(virtuous.port, tls=server) as relay:
             endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client)
             assert isinstance(refresh(endpoint, virtuous), Granted)
+
+    def test_the_roots_are_those_of_ssl_cert_file(
+        self, virtuous: Virtuous, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An empty variable, which CloudFormation makes of an empty parameter, leaves the system's."""
+        server, _ = certificate(tmp_path, "localhost")
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
+        with Relay(virtuous.port, tls=server) as relay:
+            assert isinstance(refresh(endpoint_of(f"https://localhost:{relay.port}"), virtuous), Granted)
+        system = ssl.get_default_verify_paths()._replace(openssl_cafile=str(tmp_path / "certificate.pem"))
+        monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: system)
+        monkeypatch.setenv("SSL_CERT_FILE", "")
+        with Relay(virtuous.port, tls=server) as relay:
+            assert isinstance(refresh(endpoint_of(f"https://localhost:{relay.port}"), virtuous), Granted)
 
     def test_a_dripping_answer_is_bounded(self, virtuous: Virtuous, tmp_path: Path) -> None:
         server, client = certificate(tmp_path, "localhost")

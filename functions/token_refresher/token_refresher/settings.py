@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from .address import Address
+from .address import Address, Proxy
 
 __all__ = ["InvalidSettings", "Settings"]
 
@@ -28,6 +29,7 @@ class Settings:
 
     ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.
     ``writes_per_second`` is the pace at which one invocation writes to Secrets Manager, 50 at most.
+    HTTPS_PROXY and SSL_CERT_FILE are checked as well: the connection takes them from the environment itself.
     ``schedule`` is the expression as it was deployed, for reports. ``schedule_interval`` is None where it is absent or
     not a plain rate; it serves a warning only.
     """
@@ -61,6 +63,7 @@ class Settings:
         writes = environment.get("WRITES_PER_SECOND", str(WRITES_PER_SECOND))
         if not (re.fullmatch(r"[0-9]{1,2}", writes) and 1 <= int(writes) <= 50):
             wrong.append("WRITES_PER_SECOND must be a whole number from 1 to 50")
+        wrong += _wrong_on_the_way(environment)
         if wrong:
             raise InvalidSettings("; ".join(wrong))
         schedule = environment.get("SCHEDULE_EXPRESSION", "")
@@ -70,3 +73,19 @@ class Settings:
 def _interval(expression: str) -> timedelta | None:
     rate = _RATE.fullmatch(expression)
     return timedelta(**{f"{rate[2]}s": int(rate[1])}) if rate else None
+
+
+def _wrong_on_the_way(environment: Mapping[str, str]) -> list[str]:
+    """What is wrong with the way to Virtuous: the proxy, and the file of roots that are trusted."""
+    wrong = []
+    try:
+        if proxy := environment.get("https_proxy", environment.get("HTTPS_PROXY")):
+            Proxy.parse(proxy)
+    except ValueError as error:
+        wrong.append(str(error))
+    try:
+        if roots := environment.get("SSL_CERT_FILE"):
+            ssl.create_default_context(cafile=roots)
+    except OSError:  # ssl.SSLError is one
+        wrong.append("SSL_CERT_FILE must name a file of certificates in PEM, or be absent")
+    return wrong

@@ -10,6 +10,7 @@ never proxied. The traffic to Virtuous is encrypted end to end all the same.
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Callable
@@ -120,7 +121,9 @@ class TokenEndpoint:
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
         """Made when it is first needed: reading the roots takes tens of milliseconds, and most runs send nothing."""
-        return self._given_ssl_context or ssl.create_default_context()
+        # OpenSSL takes SSL_CERT_FILE by itself, but an empty one for no roots at all.
+        roots = ssl.get_default_verify_paths().openssl_cafile if os.environ.get("SSL_CERT_FILE") == "" else None
+        return self._given_ssl_context or ssl.create_default_context(cafile=roots)
 
 
 def _sent(request: bytes, connection: Connection, deadline: float) -> tuple[bytes, bool]:
