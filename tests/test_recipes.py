@@ -85,10 +85,9 @@ def test_a_program_reads_the_token_and_calls_virtuous(
 
 
 @pytest.fixture
-def called(virtuous: Virtuous, environment: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The environment of a program that is called twice, the token having been revoked in between."""
-    yield {**environment, "VIRTUOUS_BEARER_SECRET": NAME}
-    assert len(virtuous.organization_requests) >= 3
+def configured(environment: dict[str, str]) -> dict[str, str]:
+    """The environment of a program whose secret the variable names."""
+    return {**environment, "VIRTUOUS_BEARER_SECRET": NAME}
 
 
 def revoke(strict: StrictSecretsManager, virtuous: Virtuous) -> None:
@@ -120,13 +119,13 @@ def test_a_server_answers_before_and_after_a_rotation(
     paths: list[str],
     strict: StrictSecretsManager,
     virtuous: Virtuous,
-    called: dict[str, str],
+    configured: dict[str, str],
     tmp_path: Path,
 ) -> None:
     save(name, virtuous.base_url, tmp_path)
     port = free_port()
     get = urllib3.PoolManager(retries=urllib3.Retry(200, backoff_factor=0.1, backoff_max=0.1), timeout=30)
-    with running(server.format(port=port).split(), called, tmp_path), get:
+    with running(server.format(port=port).split(), configured, tmp_path), get:
         for _ in range(2):
             for path in paths * 8:
                 answer = get.request("GET", f"http://127.0.0.1:{port}{path}")
@@ -135,14 +134,14 @@ def test_a_server_answers_before_and_after_a_rotation(
 
 
 def test_celerys_workers_read_for_themselves(
-    strict: StrictSecretsManager, virtuous: Virtuous, called: dict[str, str], tmp_path: Path
+    strict: StrictSecretsManager, virtuous: Virtuous, configured: dict[str, str], tmp_path: Path
 ) -> None:
     save("tasks.py", virtuous.base_url, tmp_path)
     (tmp_path / "data_in").mkdir()
     (tmp_path / "data_out").symlink_to("data_in")  # the worker takes what the caller leaves
     (tmp_path / "results").mkdir()
     environment = {
-        **called,
+        **configured,
         "CELERY_BROKER_URL": "filesystem://",
         "CELERY_RESULT_BACKEND": f"file://{tmp_path}/results",
     }
@@ -154,7 +153,7 @@ def test_celerys_workers_read_for_themselves(
 
 
 def test_a_lambda_function_with_powertools(
-    strict: StrictSecretsManager, virtuous: Virtuous, called: dict[str, str], tmp_path: Path
+    strict: StrictSecretsManager, virtuous: Virtuous, configured: dict[str, str], tmp_path: Path
 ) -> None:
     save("lambda_function.py", virtuous.base_url, tmp_path)
     (tmp_path / "event.json").write_text(
@@ -171,10 +170,10 @@ def test_a_lambda_function_with_powertools(
         "print(*(lambda_function.lambda_handler(event, None)['body'] for _ in range(2)), sep='')"
     )
     for _ in range(2):
-        assert python(caller, called, tmp_path) == '{"organization":"Example Relief"}' * 2 + "\n"
+        assert python(caller, configured, tmp_path) == '{"organization":"Example Relief"}' * 2 + "\n"
         revoke(strict, virtuous)
     strict.client().delete_secret(SecretId=NAME)
-    assert '"Virtuous is not available"' in python(caller, called, tmp_path)
+    assert '"Virtuous is not available"' in python(caller, configured, tmp_path)
 
 
 def python(program: str, environment: dict[str, str], directory: Path) -> str:
