@@ -22,7 +22,7 @@ from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from token_refresher import claim
 from token_refresher.answers import Answer, Granted, Later, NothingSent, Proof, Proved, Refused, Unknown
 from token_refresher.journal import LABEL
-from token_refresher.ports import CURRENT, World
+from token_refresher.ports import CURRENT, Services
 from token_refresher.refresh import OutcomeWord, Policy, refresh_connection
 from token_refresher.secret_store import SecretStore
 from virtuous_token.contract import SecretNames, TokenPair
@@ -133,7 +133,7 @@ def next_step(name: str, replies: tuple[Reply, ...], force: bool = False) -> Ste
             result = refresh_connection(
                 "default",
                 SecretStore(replay, NAMES),  # type: ignore[arg-type]
-                World(replay, replay.now, replay.pause),
+                Services(replay, replay.now, replay.pause),
                 Policy("https://api.virtuoussoftware.com"),
                 deadline=replies[0].at + INVOCATION,
                 force=force,

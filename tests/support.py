@@ -23,7 +23,7 @@ from tests.fakes.secrets_manager_client import answer_through
 from tests.fakes.virtuous import Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher import handler
-from token_refresher.ports import CURRENT, World
+from token_refresher.ports import CURRENT, Services
 from token_refresher.secret_store import SecretStore
 from virtuous_token.contract import Bearer, SecretNames, TokenPair
 from virtuous_token.secret_text import SecretText
@@ -49,8 +49,8 @@ class Clock:
         self.instant += timedelta(seconds=seconds)
         self.on_pause()
 
-    def world(self, endpoint: Any = None) -> World:
-        return World(endpoint, self.now, self.pause)
+    def services(self, endpoint: Any = None) -> Services:
+        return Services(endpoint, self.now, self.pause)
 
 
 def a_pair(generation: int = 1, issued_at: datetime = NOW, **changes: Any) -> TokenPair:
@@ -110,9 +110,9 @@ class Account:
     def store(self, connection: str = "default") -> SecretStore:
         return SecretStore(self.client, self.names(connection))
 
-    def put(self, secret: str, value: str, label: str = CURRENT) -> str:
+    def put(self, secret: str, value: str, label: str = CURRENT, version: str | None = None) -> str:
         """A new version with *label* on it; its id."""
-        version = a_version()
+        version = version or a_version()
         self.client.put_secret_value(
             SecretId=secret, SecretString=value, ClientRequestToken=version, VersionStages=[label]
         )
@@ -124,7 +124,7 @@ class Account:
     def publish(self, version: str, pair: TokenPair, connection: str = "default") -> None:
         """The bearer secret as the refresher leaves it: in step with *version* of the pair."""
         bearer = Bearer(access_token=pair.access_token, issued_at=pair.issued_at, expires_at=pair.expires_at)
-        assert self.store(connection).write_bearer(version, bearer.to_json())
+        self.put(self.names(connection).bearer, bearer.to_json(), version=version)
 
     def pair(self, connection: str = "default", version_or_label: str = CURRENT) -> TokenPair:
         return TokenPair.parse(str(self.strict.value(self.names(connection).pair, version_or_label)))

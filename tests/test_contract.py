@@ -98,15 +98,55 @@ class TestPair:
 
     @pytest.mark.parametrize(
         "absent",
-        [pytest.param(None, id="null"), pytest.param("", id="empty"), pytest.param(["r"], id="a list")],
+        [
+            pytest.param(None, id="null"),
+            pytest.param("", id="empty"),
+            pytest.param(' "" ', id="an empty pair of quotes"),
+        ],
     )
     def test_a_refresh_token_that_is_none_is_absent(self, absent: object) -> None:
         text = json.dumps({"access_token": "access-1", "refresh_token": absent})
         assert TokenPair.parse(text).refresh_token is None
 
-    def test_a_refresh_token_that_we_stored_is_kept_to_the_letter(self) -> None:
-        text = json.dumps({"version": 1, "access_token": "access-1", "refresh_token": ' "odd" '})
-        assert TokenPair.parse(text).refresh_token == SecretText(' "odd" ')
+    @pytest.mark.parametrize(
+        "unusable",
+        [
+            pytest.param("refresh 1", id="a blank inside"),
+            pytest.param("refresh-1\nrefresh-2", id="a newline inside"),
+            pytest.param("refresh\t1", id="a tab"),
+            pytest.param("refresh\u00a01", id="a blank that does not break"),
+            pytest.param("refresh\u200b1", id="a blank without width"),
+            pytest.param("\ufeffrefresh-1", id="a byte order mark"),
+            pytest.param("\u201crefresh-1\u201d", id="typographic quotes"),
+            pytest.param('"refresh-1', id="a lone quote"),
+            pytest.param("\"'refresh-1'\"", id="two pairs of quotes"),
+            pytest.param('refresh"1', id="a quote inside"),
+            pytest.param("réfresh-1", id="an accent"),
+            pytest.param("refresh\x001", id="a NUL"),
+            pytest.param(["refresh-1"], id="a list"),
+            pytest.param(7, id="a number"),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["access_token", "refresh_token"])
+    def test_what_no_token_can_hold_is_told_and_not_quoted(self, key: str, unusable: object) -> None:
+        text = json.dumps({"access_token": "access-1", "refresh_token": "refresh-1", "spent": [], key: unusable})
+        with pytest.raises(UnreadableSecret, match=key) as told:
+            TokenPair.parse(text)
+        assert "fresh" not in str(told.value).replace("refresh_token", "")
+
+    def test_a_refresh_token_that_version_1_0_stored_may_hold_what_the_rfc_allows(self) -> None:
+        stored = {"version": 1, "access_token": "access-1", "refresh_token": 'odd "one"'}
+        assert TokenPair.parse(json.dumps(stored)).refresh_token == SecretText('odd "one"')
+        with pytest.raises(UnreadableSecret):
+            TokenPair.parse(json.dumps(stored | {"refresh_token": "odd\none"}))
+
+    @pytest.mark.parametrize("spent", [None, (), ("0a1b2c3d", "4e5f6071")])
+    def test_fingerprints_of_spent_tokens_survive_and_so_does_not_knowing_any(
+        self, spent: tuple[str, ...] | None
+    ) -> None:
+        pair = TokenPair(SecretText("access-1"), spent=spent)
+        assert TokenPair.parse(pair.to_json()) == pair
+        assert ("spent" in json.loads(pair.to_json())) == (spent is not None)
 
     def test_tokens_that_were_pasted_with_quotes_and_space_are_cleaned(self) -> None:
         text = json.dumps({"access_token": " 'access-1'\n", "refresh_token": ' "refresh-1" '})

@@ -165,7 +165,7 @@ def test_of_several_connections_the_others_are_done_and_only_the_failed_are_name
         deployment.log_in("acme", age=DUE)
         deployment.log_in("default")
         deployment.account.put(deployment.account.names("garbled").pair, "not a pair")
-        deployment.account.strict.fail("DescribeSecret", "ThrottlingException", secret="virtuous/broken/tokens")
+        deployment.account.strict.fail("GetSecretValue", "ThrottlingException", secret="virtuous/broken/tokens")
 
         with pytest.raises(SomeConnectionsFailed) as failed:
             deployment.invoke({})

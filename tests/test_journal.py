@@ -17,16 +17,22 @@ from tests.seed import SEED
 from tests.support import NOW, a_pair
 from token_refresher.journal import (
     Attempt,
-    Ended,
+    AttemptResult,
+    CredentialKind,
     Entry,
-    Grant,
+    History,
     Intent,
     Outcome,
+    ancestors,
     backoff,
+    beside_id,
+    chain_end,
     claim_id,
+    merged,
     parse_entry,
     result_id,
 )
+from token_refresher.ports import StoredVersion, Versions
 from virtuous_token.contract import TokenPair
 from virtuous_token.errors import UnreadableSecret
 
@@ -39,44 +45,50 @@ BY_HAND = "a version id that a person chose, 47 characters"
 INTENT = Intent(
     replaces=VERSION,
     holder=HOLDER,
-    grant=Grant.PREVIOUS,
+    kind=CredentialKind.PREVIOUS,
     started_at=NOW,
     dead_after=NOW + timedelta(minutes=6),
-    attempts={Grant.CURRENT: Attempt(NOW - timedelta(seconds=2), Ended.REFUSED)},
-    failures=1,
+    history=History({"refresh_token": Attempt(NOW - timedelta(seconds=2), AttemptResult.REFUSED)}, failures=1),
 )
 OUTCOME = Outcome(
     replaces=VERSION,
-    ended=Ended.THROTTLED,
+    result=AttemptResult.THROTTLED,
     at=NOW + timedelta(seconds=3),
     retry_at=NOW + timedelta(seconds=850),
-    attempts={**INTENT.attempts, Grant.PREVIOUS: Attempt(NOW, Ended.THROTTLED)},
-    failures=2,
+    history=History(
+        {**INTENT.history.attempts, "previous_refresh_token": Attempt(NOW, AttemptResult.THROTTLED)}, failures=2
+    ),
 )
 
 instants = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda instant: instant.replace(microsecond=0)
 )
-attempts = st.dictionaries(st.sampled_from(Grant), st.builds(Attempt, instants, st.sampled_from(Ended)))
+histories = st.builds(
+    History,
+    attempts=st.dictionaries(st.text(), st.builds(Attempt, instants, st.sampled_from(AttemptResult))),
+    failures=st.integers(0, 10**6),
+    spent=st.none() | st.lists(st.text()).map(tuple),
+    newest=st.none() | st.text(min_size=1),
+)
 entries: st.SearchStrategy[Entry] = st.one_of(
     st.builds(
         Intent,
         replaces=st.text(),
         holder=st.text(),
-        grant=st.sampled_from(Grant),
+        kind=st.sampled_from(CredentialKind),
         started_at=instants,
         dead_after=instants,
-        attempts=attempts,
-        failures=st.integers(0, 10**6),
+        holds_for=st.none() | st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
+        credential=st.none() | st.text(min_size=1),
+        history=histories,
     ),
     st.builds(
         Outcome,
         replaces=st.text(),
-        ended=st.sampled_from(Ended),
+        result=st.sampled_from(AttemptResult),
         at=instants,
         retry_at=st.none() | instants,
-        attempts=attempts,
-        failures=st.integers(0, 10**6),
+        history=histories,
     ),
 )
 json_values = st.recursive(
@@ -168,7 +180,7 @@ def test_an_entry_without_its_history_counts_as_the_first_attempt() -> None:
     stored = json.loads(OUTCOME.to_json())
     del stored["attempts"], stored["failures"]
 
-    assert parse_entry(json.dumps(stored)) == replace(OUTCOME, attempts={}, failures=0)
+    assert parse_entry(json.dumps(stored)) == replace(OUTCOME, history=History())
 
 
 def _changed(entry: Entry, /, **changes: Any) -> str:
@@ -202,6 +214,8 @@ def _without(entry: Entry, key: str) -> str:
         pytest.param(_changed(OUTCOME, attempts={"refresh_token": "refused"}), id="an attempt without its instant"),
         pytest.param(_changed(OUTCOME, failures="many"), id="failures in words"),
         pytest.param(_changed(OUTCOME, failures=float("inf")), id="endless failures"),
+        pytest.param(_changed(INTENT, holds_for_seconds="long"), id="a duration in words"),
+        pytest.param(_changed(INTENT, holds_for_seconds=1e300), id="an endless duration"),
     ],
 )
 def test_anything_else_is_no_entry(text: str | None) -> None:
@@ -218,7 +232,7 @@ def test_a_claim_with_a_grant_that_only_a_later_version_knows_still_counts() -> 
 def test_an_ending_that_only_a_later_version_knows_leaves_a_doubt() -> None:
     entry = parse_entry(_changed(OUTCOME, outcome="exploded"))
     assert isinstance(entry, Outcome)
-    assert entry.ended is Ended.UNKNOWN
+    assert entry.result is AttemptResult.UNKNOWN
 
 
 @settings(deadline=None)
@@ -238,44 +252,124 @@ def test_an_entry_is_never_taken_for_a_token_pair(entry: Entry) -> None:
         TokenPair.parse(entry.to_json())
 
 
+# The chain
+
+
+def _listed(*version_ids: str, start: datetime = NOW) -> Versions:
+    return Versions(
+        tuple(StoredVersion(version_id, start + timedelta(seconds=n)) for n, version_id in enumerate(version_ids))
+    )
+
+
+CLAIM = claim_id(VERSION)
+RESULT = result_id(CLAIM)
+LOGIN = claim_id(RESULT)
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        pytest.param([], None, id="no version"),
+        pytest.param([VERSION], VERSION, id="one pair"),
+        pytest.param([VERSION, ENTRY, HOLDER], VERSION, id="nothing was claimed: the oldest, whatever came after it"),
+        pytest.param([VERSION, CLAIM], CLAIM, id="a claim"),
+        pytest.param([VERSION, CLAIM, RESULT], RESULT, id="what came of it"),
+        pytest.param([VERSION, CLAIM, RESULT, ENTRY], RESULT, id="and a pair that a person stored later"),
+        pytest.param([VERSION, CLAIM, RESULT, LOGIN], LOGIN, id="a login in the next claim's place"),
+        pytest.param([ENTRY, RESULT, LOGIN], LOGIN, id="what came before is removed"),
+        pytest.param([VERSION, CLAIM, RESULT, beside_id(RESULT)], RESULT, id="a pair beside the slot is no part of it"),
+        pytest.param([VERSION, ENTRY, claim_id(ENTRY), CLAIM], CLAIM, id="of two chains the one that went on last"),
+    ],
+)
+def test_the_chains_end(listed: list[str], expected: str | None) -> None:
+    end = chain_end(_listed(*listed))
+
+    assert (end.version_id if end else None) == expected
+
+
+def test_versions_of_one_instant_are_told_apart_by_the_chain() -> None:
+    at_once = Versions(tuple(StoredVersion(version_id, NOW) for version_id in (RESULT, LOGIN, CLAIM, VERSION)))
+
+    end = chain_end(at_once)
+
+    assert end is not None
+    assert end.version_id == LOGIN
+
+
+def test_ancestors_are_all_that_the_end_follows() -> None:
+    versions = _listed(VERSION, CLAIM, ENTRY, RESULT, LOGIN)
+
+    assert ancestors(LOGIN, versions) == {LOGIN, RESULT, CLAIM, VERSION}
+    assert ancestors(ENTRY, versions) == {ENTRY}
+
+
+@settings(deadline=None)
+@seed(SEED)
+@given(st.lists(st.integers(0, 2), max_size=30), st.lists(st.integers(0, 40), max_size=8))
+def test_a_chain_of_any_steps_ends_where_it_was_last_written(steps: list[int], by_hand: list[int]) -> None:
+    """A step is a claim and its result, or a login; pairs stored by hand come in between."""
+    chain = [VERSION]
+    for step in steps:
+        chain += [claim_id(chain[-1])] if step == 2 else [claim_id(chain[-1]), result_id(claim_id(chain[-1]))]
+    listed = list(chain)
+    for number, place in enumerate(by_hand):
+        listed.insert(1 + place % len(listed), f"by-hand-{number:032}")
+
+    end = chain_end(_listed(*listed))
+
+    assert end is not None
+    assert end.version_id == chain[-1]
+    assert ancestors(chain[-1], _listed(*listed)) == set(chain)
+
+
+def test_fingerprints_are_merged_newest_first_and_twenty_are_kept() -> None:
+    assert merged(["c"], ["b", "a"], ["a", "c", "0"]) == ("c", "b", "a", "0")
+    assert merged([str(number) for number in range(30)]) == tuple(str(number) for number in range(20))
+
+
 # What follows an intent, and when
 
 
+def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration() -> None:
+    """What the holder's own clock said does not matter."""
+    intent = replace(INTENT, holds_for=timedelta(minutes=6), started_at=NOW + timedelta(days=1))
+
+    assert not intent.is_dead(NOW, NOW + timedelta(minutes=6))
+    assert intent.is_dead(NOW, NOW + timedelta(minutes=6, seconds=1))
+
+
+def test_a_holder_of_version_1_0_is_dead_at_the_instant_that_it_named() -> None:
+    assert not INTENT.is_dead(NOW - timedelta(days=1), INTENT.dead_after)
+    assert INTENT.is_dead(NOW, INTENT.dead_after + timedelta(seconds=1))
+
+
 def test_an_intent_ends_with_its_own_attempt_added_to_the_earlier_ones() -> None:
-    ended = INTENT.ends(Ended.THROTTLED, OUTCOME.at, retry_at=OUTCOME.retry_at)
+    ended = INTENT.ends(AttemptResult.THROTTLED, OUTCOME.at, wait=timedelta(seconds=847))
 
     assert ended == OUTCOME
 
 
-def test_a_second_attempt_with_one_credential_replaces_the_first_in_the_history() -> None:
-    before = {Grant.CURRENT: Attempt(NOW, Ended.THROTTLED)}
-    again = replace(INTENT, grant=Grant.CURRENT, started_at=NOW + timedelta(days=1), attempts=before)
+@pytest.mark.parametrize("before", [None, *AttemptResult])
+@pytest.mark.parametrize("result", AttemptResult)
+def test_a_verdict_stands_until_another_takes_its_place(before: AttemptResult | None, result: AttemptResult) -> None:
+    """A refused credential does not become a promising one because the next try met a throttled server."""
+    others = {"0a0a0a0a": Attempt(NOW, AttemptResult.REFUSED)}
+    history = History(others | ({"1b1b1b1b": Attempt(NOW, before)} if before else {}))
+    again = replace(INTENT, credential="1b1b1b1b", started_at=NOW + timedelta(days=1), history=history)
 
-    ended = again.ends(Ended.UNKNOWN, NOW + timedelta(days=1, seconds=30))
+    ended = again.ends(result, NOW + timedelta(days=1, seconds=30))
 
-    assert ended.attempts == {Grant.CURRENT: Attempt(NOW + timedelta(days=1), Ended.UNKNOWN)}
-
-
-@pytest.mark.parametrize("verdict", [ended for ended in Ended if ended.is_verdict])
-@pytest.mark.parametrize("later", [ended for ended in Ended if not ended.is_verdict])
-def test_a_verdict_stands_when_the_next_attempt_brings_none(verdict: Ended, later: Ended) -> None:
-    again = replace(INTENT, grant=Grant.CURRENT, attempts={Grant.CURRENT: Attempt(NOW, verdict)})
-
-    ended = again.ends(later, NOW + timedelta(days=1))
-
-    assert ended.ended is verdict
-    assert ended.attempts == {Grant.CURRENT: Attempt(again.started_at, verdict)}
+    stands = before if before and before.is_verdict and not result.is_verdict else result
+    assert ended.result is stands
+    assert ended.history.attempts == others | {"1b1b1b1b": Attempt(NOW + timedelta(days=1), stands)}
 
 
-def test_a_verdict_takes_the_place_of_the_one_before() -> None:
-    again = replace(INTENT, grant=Grant.CURRENT, attempts={Grant.CURRENT: Attempt(NOW, Ended.REFUSED)})
+def test_the_newest_twenty_attempts_are_remembered() -> None:
+    attempts = {f"{number:08x}": Attempt(NOW, AttemptResult.REFUSED) for number in range(20)}
 
-    assert again.ends(Ended.CODE_NEEDED, NOW).ended is Ended.CODE_NEEDED
+    ended = replace(INTENT, credential="new", history=History(attempts)).ends(AttemptResult.UNKNOWN, NOW)
 
-
-def test_a_verdict_on_one_credential_says_nothing_of_another() -> None:
-    assert INTENT.attempts[Grant.CURRENT].ended is Ended.REFUSED
-    assert INTENT.ends(Ended.UNKNOWN, NOW).ended is Ended.UNKNOWN
+    assert list(ended.history.attempts) == [*list(attempts)[1:], "new"]
 
 
 @pytest.mark.parametrize(
@@ -301,11 +395,3 @@ def test_a_day_of_failures_writes_fewer_versions_than_secrets_manager_keeps() ->
         elapsed += backoff(failures)
 
     assert versions <= 60
-
-
-def test_what_may_be_sent_again_and_what_is_in_doubt_never_overlap() -> None:
-    spent_nothing = {ended for ended in Ended if ended.nothing_spent}
-    in_doubt = {ended for ended in Ended if ended.in_doubt}
-
-    assert spent_nothing == {Ended.MISCONFIGURED, Ended.THROTTLED, Ended.UNREACHABLE}
-    assert in_doubt == {Ended.UNKNOWN, Ended.HOLDER_DIED}

@@ -196,7 +196,7 @@ def test_between_deployment_and_first_login_nobody_is_called() -> None:
     assert account.strict.labels(account.names().pair) == {}
 
 
-@pytest.mark.parametrize("operation", ["DescribeSecret", "PutSecretValue"])
+@pytest.mark.parametrize("operation", ["ListSecretVersionIds", "PutSecretValue"])
 def test_where_nothing_can_be_remembered_nothing_is_sent_and_that_is_returned(account: Account, operation: str) -> None:
     account.strict.fail(operation, "ThrottlingException")
     bus = Bus()

@@ -10,9 +10,20 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Account, Clock, a_pair, a_version
-from token_refresher.journal import LABEL, SUPERSEDED, Ended, Entry, Grant, Intent, Outcome, claim_id, result_id
+from token_refresher.due import due_at
+from token_refresher.journal import (
+    LABEL,
+    SUPERSEDED,
+    AttemptResult,
+    CredentialKind,
+    Entry,
+    Intent,
+    Outcome,
+    claim_id,
+    result_id,
+)
+from token_refresher.outcomes import Policy
 from token_refresher.ports import CURRENT
-from token_refresher.refresh import Policy, due_at
 from token_refresher.report import describe_connection
 from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.secret_text import SecretText
@@ -44,7 +55,7 @@ def _intent(current: str, *, dead_after: timedelta) -> Intent:
     return Intent(
         replaces=current,
         holder=a_version(),
-        grant=Grant.CURRENT,
+        kind=CredentialKind.CURRENT,
         started_at=NOW - timedelta(minutes=1),
         dead_after=NOW + dead_after,
     )
@@ -162,7 +173,7 @@ def test_where_the_bearer_is_of_a_version_nobody_knows_how_long_readers_work(
             id="a holder that died",
         ),
         pytest.param(
-            lambda current: Outcome(current, Ended.REFUSED, NOW, NOW + timedelta(days=1)),
+            lambda current: Outcome(current, AttemptResult.REFUSED, NOW, NOW + timedelta(days=1)),
             {
                 "journal": "waits until 2026-11-26T12:00:00Z",
                 "last_outcome": "refused",
@@ -171,19 +182,19 @@ def test_where_the_bearer_is_of_a_version_nobody_knows_how_long_readers_work(
             id="a refusal that waits for a login",
         ),
         pytest.param(
-            lambda current: Outcome(current, Ended.HOLDER_DIED, NOW),
+            lambda current: Outcome(current, AttemptResult.HOLDER_DIED, NOW),
             {"journal": "idle", "last_outcome": "holder_died", "last_outcome_at": "2026-11-25T12:00:00Z"},
             id="an outcome after which the next try may be made at once",
         ),
         pytest.param(
-            lambda current: Outcome(a_version(), Ended.REFUSED, NOW, NOW + timedelta(days=1)),
+            lambda current: Outcome(a_version(), AttemptResult.REFUSED, NOW, NOW + timedelta(days=1)),
             {"journal": "idle", "last_outcome": None},
             id="an outcome about an earlier pair",
         ),
         pytest.param(
             lambda current: _intent(a_version(), dead_after=timedelta(minutes=5)),
-            {"journal": "idle", "last_outcome": None},
-            id="an intent about an earlier pair",
+            {"journal": "refreshing, since 2026-11-25T11:59:00Z", "last_outcome": None},
+            id="a holder that lives, for an earlier pair",
         ),
     ],
 )
@@ -194,7 +205,7 @@ def test_the_state_of_the_journal(
     expected: dict[str, object],
 ) -> None:
     current = account.put_pair(a_pair())
-    account.put(PAIR_SECRET, entry(current).to_json(), LABEL)
+    account.put(PAIR_SECRET, entry(current).to_json(), LABEL, claim_id(current))
 
     told = described()
 
@@ -262,4 +273,8 @@ def test_a_report_changes_nothing(account: Account, described: Callable[[], dict
 
     described()
 
-    assert {call.operation for call in account.strict.log} == {"DescribeSecret", "GetSecretValue"}
+    assert {call.operation for call in account.strict.log} <= {
+        "DescribeSecret",
+        "GetSecretValue",
+        "ListSecretVersionIds",
+    }

@@ -16,7 +16,16 @@ from moto import mock_aws
 from tests.fakes.secrets_manager import TRANSPORT_ERRORS, StrictSecretsManager
 from tests.leak_harness import LeakHarness
 from tests.support import REGION, Account, a_version
-from token_refresher.ports import CURRENT, PREVIOUS, StoreMisconfigured, StoreUnavailable
+from token_refresher.ports import (
+    CURRENT,
+    PENDING,
+    PREVIOUS,
+    CurrentPair,
+    Look,
+    StoreMisconfigured,
+    StoreUnavailable,
+    Versions,
+)
 from token_refresher.secret_store import SecretStore, connections, make_client
 from virtuous_token.contract import SecretNames
 
@@ -100,27 +109,46 @@ def store(account: Account) -> SecretStore:
 # What each method does
 
 
-def test_a_secret_without_a_version_has_no_labels(client: Any) -> None:
+def labels(versions: Versions) -> dict[str, str]:
+    return {label: version.version_id for version in versions.listed for label in version.labels}
+
+
+def publish(store: SecretStore, version: str, value: str) -> None:
+    held = store.look().bearer_labels.get(CURRENT)
+    if CURRENT not in store.write_bearer(version, value):
+        assert store.move_bearer(version, moved_from=held)
+
+
+def test_a_connection_without_a_pair_has_nothing_to_look_at(client: Any) -> None:
     store = SecretStore(client, NAMES)
 
-    assert dict(store.pair_labels()) == {}
-    assert dict(store.bearer_labels()) == {}
+    assert store.look() == Look({}, None)
+    assert (store.pair_versions(), store.bearer_versions()) == (Versions(()), Versions(()))
 
 
-def test_a_pair_is_written_under_its_label_and_read_by_its_id(client: Any) -> None:
+def test_a_pair_is_written_under_its_labels_and_read_by_its_id(client: Any) -> None:
     store = SecretStore(client, NAMES)
     first, second, entry = a_version(), a_version(), a_version()
 
-    assert store.write_pair(first, '{"a": 1}', CURRENT)
-    assert store.write_pair(second, '{"a": 2}', CURRENT)
-    assert store.write_pair(entry, '{"entry": "intent"}', LABEL)
+    assert store.write_pair(first, '{"a": 1}', CURRENT) == [CURRENT]
+    assert set(store.write_pair(second, '{"a": 2}', CURRENT, "SUPERSEDED") or ()) == {CURRENT, "SUPERSEDED"}
+    assert store.write_pair(entry, '{"entry": "intent"}', LABEL) == [LABEL]
 
-    assert dict(store.pair_labels()) == {CURRENT: second, PREVIOUS: first, LABEL: entry}
-    assert [store.pair_value(version) for version in (first, second, entry)] == [
-        '{"a": 1}',
-        '{"a": 2}',
-        '{"entry": "intent"}',
-    ]
+    assert labels(store.pair_versions()) == {CURRENT: second, "SUPERSEDED": second, PREVIOUS: first, LABEL: entry}
+    values = [store.pair_value(version) for version in (first, second, entry)]
+    assert values == ['{"a": 1}', '{"a": 2}', '{"entry": "intent"}']
+
+
+def test_a_look_is_the_bearers_labels_then_the_current_pair_with_its_labels(client: Any) -> None:
+    store, version = SecretStore(client, NAMES), a_version()
+    store.write_pair(version, VALUE, CURRENT, LABEL)
+    publish(store, version, "{}")
+
+    look = store.look()
+
+    assert look.bearer_labels[CURRENT] == version
+    assert look.pair == CurrentPair(version, frozenset({CURRENT, LABEL}), VALUE)
+    assert VALUE not in repr(look)
 
 
 def test_the_same_bytes_again_are_no_error(client: Any) -> None:
@@ -131,31 +159,15 @@ def test_the_same_bytes_again_are_no_error(client: Any) -> None:
     assert store.write_pair(version, VALUE, CURRENT)
 
 
-def test_a_bearer_is_published_under_the_id_of_its_pair(client: Any) -> None:
-    store, version = SecretStore(client, NAMES), a_version()
-
-    assert store.write_bearer(version, VALUE)
-
-    assert dict(store.bearer_labels()) == {CURRENT: version}
-
-
-def test_the_bearer_is_moved_back_to_a_version_that_exists(client: Any) -> None:
+def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is_moved(client: Any) -> None:
     store, first, second = SecretStore(client, NAMES), a_version(), a_version()
-    store.write_bearer(first, "1")
-    store.write_bearer(second, "2")
 
-    store.move_bearer(first)
+    assert CURRENT in store.write_bearer(first, "1")
+    assert store.write_bearer(second, "2") == [PENDING]
+    assert store.move_bearer(second, moved_from=first)
 
-    assert dict(store.bearer_labels()) == {CURRENT: first, PREVIOUS: second}
-
-
-def test_moving_the_bearer_where_it_is_changes_nothing(client: Any) -> None:
-    store, version = SecretStore(client, NAMES), a_version()
-    store.write_bearer(version, "1")
-
-    store.move_bearer(version)
-
-    assert dict(store.bearer_labels()) == {CURRENT: version}
+    found = store.look().bearer_labels
+    assert (found[CURRENT], found[PREVIOUS]) == (second, first)
 
 
 def test_a_connection_without_a_login_secret_has_no_login(client: Any) -> None:
@@ -201,38 +213,24 @@ def test_an_id_that_holds_something_else_is_not_written(store: SecretStore, stri
 def test_publishing_again_tells_whether_readers_see_it(store: SecretStore) -> None:
     """The same bytes again move no label."""
     first, second = a_version(), a_version()
-    store.write_bearer(first, "1")
-    store.write_bearer(second, "2")
+    publish(store, first, "1")
+    publish(store, second, "2")
 
-    assert store.write_bearer(second, "2")
-    assert not store.write_bearer(first, "1")
-    assert not store.write_bearer(first, "other bytes")
+    assert CURRENT in store.write_bearer(second, "2")
+    assert CURRENT not in store.write_bearer(first, "1")
+    assert CURRENT not in store.write_bearer(first, "other bytes")
 
 
-def test_a_move_that_lost_its_race_is_left_to_the_next_run(store: SecretStore, strict: StrictSecretsManager) -> None:
+@pytest.mark.parametrize("moved_from", [None, "the version before"])
+def test_the_bearer_is_not_moved_from_where_it_is_not(store: SecretStore, moved_from: str | None) -> None:
     first, second, third = a_version(), a_version(), a_version()
-    store.write_bearer(first, "1")
-    store.write_bearer(second, "2")
+    for version in (first, second):
+        publish(store, version, version)
+    store.write_bearer(third, "3")
 
-    def another_run(operation: str, params: object, secret_name: str) -> None:
-        if operation == "UpdateSecretVersionStage":
-            strict.before = None
-            store.write_bearer(third, "3")
+    assert not store.move_bearer(third, moved_from=first if moved_from else None)
 
-    strict.before = another_run
-    with pytest.raises(StoreUnavailable, match="moved meanwhile"):
-        store.move_bearer(first)
-
-    assert store.bearer_labels()[CURRENT] == third
-
-
-def test_a_label_that_is_where_it_should_be_is_not_moved(store: SecretStore, strict: StrictSecretsManager) -> None:
-    version = a_version()
-    store.write_bearer(version, "1")
-
-    store.move_bearer(version)
-
-    assert strict.calls("UpdateSecretVersionStage") == []
+    assert store.look().bearer_labels[CURRENT] == second
 
 
 def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStore) -> None:
@@ -240,9 +238,9 @@ def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStor
     store.write_bearer(version, "1")
 
     with pytest.raises(StoreMisconfigured):
-        store.move_bearer(a_version())
+        store.move_bearer(a_version(), moved_from=version)
 
-    assert store.bearer_labels()[CURRENT] == version
+    assert store.look().bearer_labels[CURRENT] == version
 
 
 def test_a_version_that_is_not_there_or_not_yet_is_none(store: SecretStore) -> None:
@@ -261,8 +259,8 @@ def test_versions_that_cannot_be_removed_are_counted(store: SecretStore, strict:
     for number in range(39):
         store.write_pair(a_version(), f"new {number}", CURRENT)
 
-    assert store.versions_since(now - timedelta(days=1)) == 39
-    assert store.versions_since(now - timedelta(days=3)) == 99
+    assert store.pair_versions().kept_since(now - timedelta(days=1)) == 39
+    assert store.pair_versions().kept_since(now - timedelta(days=3)) == 99
 
 
 def test_an_old_version_with_a_label_counts_since_secrets_manager_keeps_it(
@@ -274,7 +272,7 @@ def test_an_old_version_with_a_label_counts_since_secrets_manager_keeps_it(
     store.write_pair(a_version(), "to lose its label", LABEL)
     store.write_pair(a_version(), "labelled too", LABEL)
 
-    assert store.versions_since(now) == 2
+    assert store.pair_versions().kept_since(now) == 2
 
 
 def test_a_version_is_written_under_several_labels_at_once(client: Any) -> None:
@@ -282,19 +280,7 @@ def test_a_version_is_written_under_several_labels_at_once(client: Any) -> None:
 
     assert store.write_pair(version, VALUE, CURRENT, LABEL)
 
-    assert dict(store.pair_labels()) == {CURRENT: version, LABEL: version}
-
-
-def test_a_move_that_is_refused_because_it_happened_is_done(store: SecretStore, strict: StrictSecretsManager) -> None:
-    """The SDK repeats a move whose answer was lost; by then the label has left where it is said to be."""
-    first, second = a_version(), a_version()
-    store.write_bearer(first, "1")
-    store.write_bearer(second, "2")
-    strict.fail("UpdateSecretVersionStage", "InvalidParameterException", after_effect=True)
-
-    store.move_bearer(first)
-
-    assert store.bearer_labels()[CURRENT] == first
+    assert labels(store.pair_versions()) == {CURRENT: version, LABEL: version}
 
 
 def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,26 +295,24 @@ def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pyt
 
     monkeypatch.setattr(store.client, "list_secret_version_ids", list_secret_version_ids)
 
-    assert store.versions_since(now - timedelta(days=1)) == 3
+    assert store.pair_versions().kept_since(now - timedelta(days=1)) == 3
     assert [params.get("NextToken") for params in asked] == [None, "more", "yet more"]
 
 
-def test_a_put_answered_without_labels_counts_as_done(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_put_answered_without_labels_has_none(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.client, "put_secret_value", lambda **_: {})
 
-    assert store.write_bearer(a_version(), VALUE)
+    assert store.write_pair(a_version(), VALUE, CURRENT) == ()
 
 
 @pytest.mark.parametrize("secret", [NAMES.pair, NAMES.bearer])
-def test_a_secret_marked_for_deletion_is_known_from_its_labels(
+def test_a_look_notices_a_secret_that_is_marked_for_deletion(
     store: SecretStore, strict: StrictSecretsManager, secret: str
 ) -> None:
-    """DescribeSecret alone answers for such a secret: it must be noticed there, before anything is spent."""
     strict.client().delete_secret(SecretId=secret)
-    labels = store.pair_labels if secret == NAMES.pair else store.bearer_labels
 
     with pytest.raises(StoreMisconfigured, match=f"{secret}.*deletion.*RestoreSecret"):
-        labels()
+        store.look()
 
 
 def test_a_secret_marked_for_deletion_cannot_be_used(store: SecretStore, strict: StrictSecretsManager) -> None:
@@ -336,9 +320,10 @@ def test_a_secret_marked_for_deletion_cannot_be_used(store: SecretStore, strict:
     store.write_pair(version, VALUE, CURRENT)
     strict.client().delete_secret(SecretId=NAMES.pair)
 
-    for use in (lambda: store.pair_value(version), lambda: store.write_pair(a_version(), VALUE, LABEL)):
-        with pytest.raises(StoreMisconfigured, match="deletion"):
-            use()
+    with pytest.raises(StoreMisconfigured, match="deletion"):
+        store.pair_value(version)
+    with pytest.raises(StoreMisconfigured, match="deletion"):
+        store.write_pair(a_version(), VALUE, LABEL)
 
 
 def test_a_replica_cannot_be_written(store: SecretStore, strict: StrictSecretsManager) -> None:
@@ -371,18 +356,19 @@ def test_a_full_secret_says_that_it_empties_itself(store: SecretStore) -> None:
 
 
 USES: dict[str, tuple[str, str, Callable[[SecretStore], object]]] = {
-    "pair_labels": ("DescribeSecret", NAMES.pair, lambda store: store.pair_labels()),
-    "bearer_labels": ("DescribeSecret", NAMES.bearer, lambda store: store.bearer_labels()),
+    "look": ("DescribeSecret", NAMES.bearer, lambda store: store.look()),
+    "look at the pair": ("GetSecretValue", NAMES.pair, lambda store: store.look()),
     "pair_value": ("GetSecretValue", NAMES.pair, lambda store: store.pair_value(a_version())),
-    "versions_since": (
-        "ListSecretVersionIds",
-        NAMES.pair,
-        lambda store: store.versions_since(datetime.now(UTC)),
-    ),
+    "pair_versions": ("ListSecretVersionIds", NAMES.pair, lambda store: store.pair_versions()),
+    "bearer_versions": ("ListSecretVersionIds", NAMES.bearer, lambda store: store.bearer_versions()),
     "login_value": ("GetSecretValue", NAMES.login, lambda store: store.login_value()),
     "write_pair": ("PutSecretValue", NAMES.pair, lambda store: store.write_pair(a_version(), VALUE, LABEL)),
     "write_bearer": ("PutSecretValue", NAMES.bearer, lambda store: store.write_bearer(a_version(), VALUE)),
-    "move_bearer": ("UpdateSecretVersionStage", NAMES.bearer, lambda store: store.move_bearer(a_version())),
+    "move_bearer": (
+        "UpdateSecretVersionStage",
+        NAMES.bearer,
+        lambda store: store.move_bearer(a_version(), moved_from=None),
+    ),
     "connections": ("ListSecrets", "virtuous/", lambda store: connections(store.client, "virtuous")),
 }
 each_use = pytest.mark.parametrize("use", USES)
@@ -421,13 +407,13 @@ def test_what_a_person_must_change_is_misconfigured_and_says_what(
     assert all(part in str(failed.value) for part in (operation, name, code, MISCONFIGURED[code]))
 
 
-@pytest.mark.parametrize("use", sorted(USES.keys() - {"pair_value", "login_value", "connections"}))
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"look at the pair", "pair_value", "login_value", "connections"}))
 def test_a_missing_secret_is_misconfigured_and_says_what(use: str) -> None:
     """Not so where a missing secret or version has a meaning of its own: pair_value and login_value."""
     _, name, call = USES[use]
     empty = SecretStore(StrictSecretsManager(region=REGION).client(), NAMES)
 
-    with pytest.raises(StoreMisconfigured, match="deploy the stack") as failed:
+    with pytest.raises(StoreMisconfigured, match="run virtuous-token login") as failed:
         call(empty)
 
     assert name in str(failed.value)
@@ -445,7 +431,7 @@ def test_no_answer_is_unavailable(store: SecretStore, strict: StrictSecretsManag
     assert all(part in str(failed.value) for part in (operation, name, error))
 
 
-@each_use
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"look at the pair"}))
 def test_no_credentials_are_misconfigured(credentials: None, monkeypatch: pytest.MonkeyPatch, use: str) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -494,7 +480,7 @@ def test_every_connection_is_found_beyond_the_first_page(client: Any) -> None:
     assert connections(client, "virtuous") == expected
 
 
-def test_only_what_has_the_form_of_a_pair_secret_is_a_connection(client: Any) -> None:
+def test_only_what_has_the_form_of_a_pair_or_a_bearer_secret_is_a_connection(client: Any) -> None:
     for name in (
         "virtuous/acme/tokens",
         "virtuous/a-1/tokens",
@@ -514,7 +500,7 @@ def test_only_what_has_the_form_of_a_pair_secret_is_a_connection(client: Any) ->
     ):
         client.create_secret(Name=name)
 
-    assert connections(client, "virtuous") == ["a-1", "acme", "default"]
+    assert connections(client, "virtuous") == ["a-1", "acme", "default", "only-a-bearer"]
 
 
 def test_a_prefix_of_several_parts(client: Any) -> None:
@@ -540,11 +526,12 @@ def test_an_empty_account_has_no_connections() -> None:
     assert connections(StrictSecretsManager(region=REGION).client(), "virtuous") == []
 
 
-def test_a_secret_marked_for_deletion_is_no_connection(client: Any) -> None:
-    client.create_secret(Name="virtuous/acme/tokens", SecretString=VALUE)
-    client.delete_secret(SecretId="virtuous/acme/tokens")
+@pytest.mark.parametrize("kind", ["tokens", "bearer"])
+def test_a_secret_marked_for_deletion_is_missed_by_its_connections_name(client: Any, kind: str) -> None:
+    client.create_secret(Name=f"virtuous/acme/{kind}", SecretString=VALUE)
+    client.delete_secret(SecretId=f"virtuous/acme/{kind}")
 
-    assert connections(client, "virtuous") == ["default"]
+    assert connections(client, "virtuous") == ["acme", "default"]
 
 
 # The client
@@ -553,14 +540,12 @@ def test_a_secret_marked_for_deletion_is_no_connection(client: Any) -> None:
 def _use_everything(store: SecretStore) -> None:
     pair, other = a_version(), a_version()
     store.write_pair(pair, VALUE, CURRENT)
-    store.pair_labels()
     store.pair_value(pair)
-    store.write_bearer(pair, VALUE)
-    store.write_bearer(other, VALUE)
-    store.move_bearer(pair)
+    publish(store, pair, VALUE)
+    publish(store, other, VALUE)
     store.client.create_secret(Name=NAMES.login, SecretString=VALUE)
     store.login_value()
-    store.versions_since(datetime.now(UTC))
+    store.pair_versions()
     connections(store.client, "virtuous")
 
 
@@ -602,9 +587,9 @@ def test_a_throttled_call_is_repeated_within_the_client(
     credentials: None, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    answers = [_raw(400, {"__type": "ThrottlingException"})] * failures + [_raw(200, {"Name": NAMES.pair})]
+    answers = [_raw(400, {"__type": "ThrottlingException"})] * failures + [_raw(200, {"Versions": []})]
 
-    assert _labels_through(answers) == {}
+    assert _versions_through(answers) == Versions(())
     assert answers == []
 
 
@@ -615,7 +600,7 @@ def test_a_call_that_is_always_throttled_is_given_up(credentials: None, monkeypa
     answers = [_raw(400, {"__type": "ThrottlingException"})] * 20
 
     with pytest.raises(StoreUnavailable, match="ThrottlingException"):
-        _labels_through(answers)
+        _versions_through(answers)
 
     assert len(answers) == 16
     assert sum(slept) <= 7
@@ -639,8 +624,8 @@ def _raw(status: int, body: dict[str, object]) -> AWSResponse:
     return AWSResponse("https://aws.invalid/", status, headers, Raw())
 
 
-def _labels_through(answers: list[AWSResponse]) -> dict[str, str]:
+def _versions_through(answers: list[AWSResponse]) -> Versions:
     """What the store makes of these answers of the service, in this order; nothing is sent."""
     client: Any = make_client()
     client.meta.events.register("before-send.secrets-manager", lambda **_: answers.pop(0))
-    return dict(SecretStore(client, NAMES).pair_labels())
+    return SecretStore(client, NAMES).pair_versions()

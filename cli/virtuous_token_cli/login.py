@@ -14,7 +14,7 @@ from rich.console import Console
 
 from token_refresher.answers import Answer, CodeNeeded, Granted, Later, NothingSent, Proved, Refused, Unclear
 from token_refresher.login import store_login
-from token_refresher.ports import RefreshError, World
+from token_refresher.ports import RefreshError, Services
 from token_refresher.secret_store import SecretStore
 from token_refresher.token_endpoint import TokenEndpoint
 from virtuous_token.contract import SecretNames, TokenPair, can_be_header
@@ -69,15 +69,15 @@ class Login:
             self.stack.tags,
         )
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
-        world = World(TokenEndpoint(settings["base_url"], clock=_now), _now, time.sleep)
-        pair, password = self._obtain(world)
-        proof = self._prove(world, pair)
+        services = Services(TokenEndpoint(settings["base_url"], clock=_now), _now, time.sleep)
+        pair, password = self._obtain(services)
+        proof = self._prove(services, pair)
         pair = _with_organization(pair, proof)
         self._show(pair, proof)
         self._ask_before_replacing(before, pair, marked)
         if self.options.remember:
             self._ask_before_remembering(pair)
-        self._store(report, secrets, marked, world, pair)
+        self._store(report, secrets, marked, services, pair)
         if self.options.remember and password is not None:
             secrets.keep_login(_login_value(pair, password))
             self.console.print(f"Stored e-mail and password as {secrets.names.login}.")
@@ -85,7 +85,7 @@ class Login:
 
     # Obtaining tokens
 
-    def _obtain(self, world: World) -> tuple[TokenPair, _Password | None]:
+    def _obtain(self, services: Services) -> tuple[TokenPair, _Password | None]:
         if self.options.kind == "api-key":
             return TokenPair(access_token=_header_safe(self.answers.ask_hidden("API key"), "API key")), None
         if self.options.kind == "refresh-token":
@@ -93,7 +93,7 @@ class Login:
             return TokenPair(access_token, SecretText(self.answers.ask_hidden("Refresh token").strip())), None
         e_mail, password = self.answers.ask("E-mail"), SecretText(self.answers.ask_hidden("Password"))
         with self.console.status("Logging in to Virtuous"):
-            answer = world.endpoint.log_in(e_mail, password)
+            answer = services.endpoint.log_in(e_mail, password)
         code_was_sent = isinstance(answer, CodeNeeded)
         if code_was_sent:
             if self.options.remember:
@@ -104,20 +104,20 @@ class Login:
             self.console.print("Virtuous sent a one-time code to the user's phone.")
             code = SecretText(self.answers.ask_hidden("Code").strip())
             with self.console.status("Logging in to Virtuous"):
-                answer = world.endpoint.log_in(e_mail, password, code)
+                answer = services.endpoint.log_in(e_mail, password, code)
         granted = _granted(answer, code_was_sent=code_was_sent)
         for oddity in granted.oddities:
             self.console.print(f"Noticed: {oddity}.", markup=False)
         return _pair_of(granted, e_mail), _Password(e_mail, password)
 
-    def _prove(self, world: World, pair: TokenPair) -> Proved:
+    def _prove(self, services: Services, pair: TokenPair) -> Proved:
         with self.console.status("Asking Virtuous whose token it is"):
-            proof = world.endpoint.prove(pair.access_token)
+            proof = services.endpoint.prove(pair.access_token)
             for seconds in BETWEEN_PROOFS:
                 if not isinstance(proof, Unclear):
                     break
                 time.sleep(seconds)
-                proof = world.endpoint.prove(pair.access_token)
+                proof = services.endpoint.prove(pair.access_token)
         if isinstance(proof, Proved):
             return proof
         if isinstance(proof, Unclear):
@@ -174,7 +174,7 @@ class Login:
     # Changing things
 
     def _store(
-        self, report: Report, secrets: ConnectionSecrets, marked: list[str], world: World, pair: TokenPair
+        self, report: Report, secrets: ConnectionSecrets, marked: list[str], services: Services, pair: TokenPair
     ) -> None:
         for name in marked:
             secrets.restore(name)
@@ -184,7 +184,7 @@ class Login:
         with self.console.status("Storing the tokens"):
             store = SecretStore(secrets.client, secrets.names)
             try:
-                store_login(store, world, pair, give_up_at=_now() + PATIENCE)
+                store_login(store, services, pair, give_up_at=_now() + PATIENCE)
             except RefreshError as error:
                 raise CommandFailed(f"The tokens could not be stored: {error}.", "the same command again") from None
         self.changed(f"The tokens are stored in {secrets.names.pair}.")

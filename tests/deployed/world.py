@@ -226,9 +226,7 @@ class World:
         """The path of a command beside this interpreter."""
         return str(Path(sys.executable).parent / name)
 
-    def run(
-        self, name: str, command: list[str], *, told: str = "", environment: dict[str, str] | None = None
-    ) -> str:
+    def run(self, name: str, command: list[str], *, told: str = "", environment: dict[str, str] | None = None) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
 
         Both of its outputs go to a log of that name. What it is *told* goes to its standard input alone.

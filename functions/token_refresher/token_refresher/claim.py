@@ -1,13 +1,8 @@
-"""Core: the journal at work on one connection's pair secret: find the spot, claim it, save what comes of the claim.
-
-Whoever wants to replace the pair, a refresh or a person's login, goes through here and therefore alone. A claim follows
-a slot that is filled, and each slot can be followed by one claim only: so the claims are a chain, and labels that are
-old lead to a place in it that is taken.
-"""
+"""Core: who may replace the pair. A claim follows the journal's head, and one holder at a time can make it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -15,245 +10,254 @@ from uuid import uuid4
 
 from virtuous_token.contract import TokenPair
 from virtuous_token.errors import UnreadableSecret
-from virtuous_token.secret_text import SecretText
 
 from .journal import (
     LABEL,
     SUPERSEDED,
-    Attempts,
-    Ended,
-    Grant,
+    AttemptResult,
+    CredentialKind,
+    History,
     Intent,
     Outcome,
+    ancestors,
     backoff,
+    beside_id,
+    chain_end,
     claim_id,
-    is_idle,
     parse_entry,
     result_id,
 )
-from .ports import CURRENT, PREVIOUS, PairNotSaved, RefreshError, Store, World
+from .outcomes import OutcomeWord, RunEnds
+from .ports import (
+    CURRENT,
+    CurrentPair,
+    PairNotSaved,
+    RefreshError,
+    Services,
+    Store,
+    StoredVersion,
+    StoreUnavailable,
+    Versions,
+)
 
-__all__ = ["Claim", "Claims", "Spot", "with_unknown_keys"]
+__all__ = ["Claim", "Head", "Journal", "persistently"]
 
-# Added to a holder's deadline before it counts as dead: the clocks of two hosts may differ, and Lambda ends an
-# invocation only roughly at its time-out.
+# Added to a holder's deadline before it counts as dead: Lambda ends an invocation only roughly at its time-out.
 GRACE = timedelta(minutes=1)
-# An hour is far beyond any stale read of Secrets Manager: a pair that was made longer ago and yet is not current was
-# current, and a person moved AWSCURRENT away from it.
-MOVED_BY_HAND_AFTER = timedelta(hours=1)
+# Longer than any stale read of Secrets Manager. What the labels do not show although it is older than this, a person
+# moved them away from.
+LONGEST_STALENESS = timedelta(minutes=5)
 # Waits between tries to save, in seconds: doubled each time, five at most, so that a throttled Region is not hammered
 # and an answer in hand is never far from its next chance.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-# How often the labels are read, at the most, before a save: a read that does not show our own claim is stale. One that
-# hangs takes up to 40 s (the store adapter's bound), so none is begun when that would leave no time to save.
+# An answer in hand is tried so often even if its holder was frozen until its deadline was over.
+LEAST_TRIES = 3
+# How often the versions are read, at the most, before a save: a list without our own claim is stale. One that hangs
+# takes up to 40 s (the store adapter's bound), so none is begun when that would leave no time to save.
 LOOKS_BEFORE_SAVE = 4
 LONGEST_LOOK = timedelta(seconds=40)
 # "Secret value size", Secrets Manager quotas. The adapter's judge keeps two tokens far below it.
 LARGEST_VALUE = 65_536
 
+_KINDS_OF_REFRESH_TOKENS = frozenset(CredentialKind) - {CredentialKind.PASSWORD}
+
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
-    """Where the journal of version ``current`` stands: nobody holds a claim, and the next one follows ``slot``.
+class Head:
+    """The journal's head: its newest entry is ``end``, and nobody holds a claim.
 
-    ``outcome`` is the newest attempt on ``current`` that brought no pair, None where there was none.
+    ``outcome`` is the newest attempt that brought no pair, None where the head is a pair. ``history`` is what the head
+    knows; its attempts are by fingerprint.
     """
 
-    current: str
-    slot: str
+    end: str
+    history: History
     outcome: Outcome | None = None
 
-    @property
-    def attempts(self) -> Attempts:
-        """How each credential ended that was sent for this version before."""
-        return self.outcome.attempts if self.outcome else {}
+    @classmethod
+    def on_pair(cls, version_id: str, text: str) -> Head:
+        """A head that is a pair, or something that a person stored in its place: nothing was attempted since."""
+        try:
+            spent = TokenPair.parse(text).spent
+        except UnreadableSecret:
+            spent = None
+        return cls(version_id, History(spent=spent, newest=version_id))
 
-    @property
-    def failures(self) -> int:
-        """How many attempts on this version brought no pair."""
-        return self.outcome.failures if self.outcome else 0
+    @classmethod
+    def on_outcome(cls, version_id: str, outcome: Outcome, current: str, pair: TokenPair) -> Head:
+        """Version 1.0 remembered attempts by kind, and only for the version that was to be replaced."""
+        is_about_current = outcome.replaces == current
+        attempts = {
+            key: attempt
+            for key, attempt in outcome.history.attempts.items()
+            if is_about_current or key not in _KINDS_OF_REFRESH_TOKENS
+        }
+        of_current = attempts.pop(CredentialKind.CURRENT, None)
+        if of_current and pair.refresh_token:
+            attempts[pair.refresh_token.fingerprint()] = of_current
+        return cls(version_id, replace(outcome.history, attempts=attempts), outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """The journal of one pair secret, for a holder that may be ended at *deadline*."""
+
+    store: Store
+    services: Services
+    deadline: datetime
+
+    def now(self) -> datetime:
+        return self.services.now()
+
+    def time_left(self) -> timedelta:
+        return self.deadline - self.services.now()
+
+    def head(self, current: CurrentPair, pair: TokenPair, versions: Versions, *, busy_for: timedelta) -> Head:
+        """The head, given what is under AWSCURRENT (*pair* is its text parsed) and all *versions* as they were read.
+
+        Raises RunEnds while another holds a claim, and where what was read is stale: ``busy``, or ``try_again`` once
+        the claim is older than *busy_for* (its holder should be done, and may be dead). A dead holder's result slot is
+        closed first: whoever reads stale labels then meets a taken slot instead of a second chance to send.
+        """
+        now, end = self.services.now(), chain_end(versions)
+        if end is None or versions.under(CURRENT) != current.version_id:
+            raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
+        claimed_before = len(ancestors(end.version_id, versions)) > 1
+        is_young = now - end.created_at < LONGEST_STALENESS
+        if claimed_before and is_young and versions.under(LABEL) != end.version_id:
+            raise RunEnds(OutcomeWord.BUSY, "another run was here a moment ago")
+        is_current = end.version_id == current.version_id
+        value = current.text if is_current else self.store.pair_value(end.version_id)
+        if value is None:
+            raise StoreUnavailable("the newest entry of the refresh journal can't be read yet")
+        version_id, entry = end.version_id, parse_entry(value)
+        if isinstance(entry, Intent):
+            version_id, entry = result_id(version_id), self._closed(end, entry, now, busy_for)
+        return (
+            Head.on_outcome(version_id, entry, current.version_id, pair) if entry else Head.on_pair(version_id, value)
+        )
+
+    def _closed(self, claimed: StoredVersion, intent: Intent, now: datetime, busy_for: timedelta) -> Outcome:
+        """The outcome of an intent whose holder died."""
+        if not intent.is_dead(claimed.created_at, now):
+            age = now - claimed.created_at
+            if age <= busy_for:
+                raise RunEnds(OutcomeWord.BUSY, "another run holds the claim")
+            raise RunEnds(
+                OutcomeWord.TRY_AGAIN,
+                f"a claim of {age.total_seconds():.0f} s ago has brought nothing yet; its holder may be dead, and a "
+                "run takes over a minute after its time is up",
+            )
+        # Once is an accident; a holder that dies again and again must not send a credential every minute.
+        wait = backoff(intent.history.failures) if intent.history.failures else None
+        outcome = intent.ends(AttemptResult.HOLDER_DIED, now, wait=wait)
+        if self.store.write_pair(result_id(claimed.version_id), outcome.to_json(), LABEL) is None:
+            raise RunEnds(OutcomeWord.BUSY, "another run was first")
+        return outcome
+
+    def claim(self, head: Head, replaces: str, kind: CredentialKind, key: str, spent: tuple[str, ...]) -> Claim:
+        """Writes the intent to send the credential *key* on behalf of version *replaces*. *spent*: all that is known.
+
+        It also proves that we may write (IAM, KMS) before anything is spent. Raises RunEnds if somebody else was first.
+        """
+        now = self.services.now()
+        dead_after = self.deadline + GRACE
+        intent = Intent(
+            replaces=replaces,
+            holder=str(uuid4()),  # no two intents may be the same bytes: the same bytes again are no error
+            kind=kind,
+            started_at=now,
+            dead_after=dead_after,
+            holds_for=dead_after - now,
+            credential=key,
+            history=replace(head.history, spent=spent),
+        )
+        claim = Claim(self, claim_id(head.end), intent)
+        if self.store.write_pair(claim.version_id, intent.to_json(), LABEL) is None:
+            raise RunEnds(OutcomeWord.BUSY, "another run was first")
+        return claim
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The exclusive right to replace ``intent.replaces``, until the holder is dead."""
 
+    journal: Journal
     version_id: str
     intent: Intent
 
+    def save_outcome(self, outcome: Outcome) -> Head:
+        """The head afterwards. Raises what the store raises at the deadline, RunEnds if the claim was taken over."""
+        slot = result_id(self.version_id)
+        if self._persistently(lambda: self.journal.store.write_pair(slot, outcome.to_json(), LABEL)) is None:
+            raise RunEnds(OutcomeWord.BUSY, "a login or another run took this claim over")
+        return Head(slot, outcome.history, outcome)
 
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """The journal of one pair secret, for a holder that may be ended at *deadline*."""
+    def save_pair(self, pair: TokenPair) -> StoredVersion:
+        """The version that *pair* is in, with the labels that it carries.
 
-    store: Store
-    world: World
-    deadline: datetime
-
-    def spot(self, labels: Mapping[str, str]) -> Spot | None:
-        """Where the journal stands, given the labels as they were read (they may be stale; AWSCURRENT is among them).
-
-        None while another holder lives, or got further than the labels show. A dead holder's result slot is closed
-        first: whoever reads stale labels meets a taken slot instead of a second chance to send.
+        AWSCURRENT is among them unless a person stored another pair meanwhile: that one stays current and ours is kept
+        under SUPERSEDED. A slot that was filled by somebody who took us for dead costs no pair either. Raises
+        PairNotSaved at the deadline.
         """
-        current = labels[CURRENT]
-        slot = labels.get(LABEL, current)
-        if is_idle(current, slot):
-            return Spot(current, current)
-        value = self.store.pair_value(slot)
-        if value is None:
-            return None
-        entry = parse_entry(value)
-        if not isinstance(entry, Intent):
-            return _spot(current, slot, entry)
-        slot, now = result_id(slot), self.world.now()
-        if now > entry.dead_after:
-            # Once is an accident; a holder that dies again and again must not send a credential every minute.
-            retry_at = now + backoff(entry.failures) if entry.failures else None
-            died = entry.ends(Ended.HOLDER_DIED, now, retry_at=retry_at)
-            if self.store.write_pair(slot, died.to_json(), LABEL):
-                return _spot(current, slot, died)
-        elif entry.replaces == current:
-            return None
-        return self._beyond(labels, entry, slot, now)
+        store, slot, value = self.journal.store, result_id(self.version_id), _storable(pair)
 
-    def _beyond(self, labels: Mapping[str, str], entry: Intent, slot: str, now: datetime) -> Spot | None:
-        """The spot behind *slot*, where the result of *entry* must be; None if it is not there, or may be current.
-
-        The labels show another pair as current than the one in the slot. They are stale, unless they show that the slot
-        was current or superseded, or the claim was on yet another pair, or the one in the slot is old.
-        """
-        value = self.store.pair_value(slot)
-        if value is None:
-            return None
-        current, result = labels[CURRENT], parse_entry(value)
-        if result is not None or entry.replaces != current or slot in labels.values() or _is_old(value, now):
-            return _spot(current, slot, result)
-        return None
-
-    def claim(self, spot: Spot, grant: Grant) -> Claim | None:
-        """Writes the intent to send *grant*'s credential; None if somebody else has the spot.
-
-        It also proves that we may write (IAM, KMS) before anything is spent.
-        """
-        intent = Intent(
-            replaces=spot.current,
-            holder=str(uuid4()),  # no two intents may be the same bytes: the same bytes again are no error
-            grant=grant,
-            started_at=self.world.now(),
-            dead_after=self.deadline + GRACE,
-            attempts=spot.attempts,
-            failures=spot.failures,
-        )
-        version_id = claim_id(spot.slot)
-        return Claim(version_id, intent) if self.store.write_pair(version_id, intent.to_json(), LABEL) else None
-
-    def save_outcome(self, claim: Claim, outcome: Outcome) -> Spot:
-        """Where the journal stands afterwards. Raises StoreUnavailable or StoreMisconfigured at the deadline."""
-        slot = result_id(claim.version_id)
-
-        def try_once() -> Spot:
-            self.store.write_pair(slot, outcome.to_json(), LABEL)
-            return Spot(outcome.replaces, slot, outcome)
-
-        return self._persistently(try_once)
-
-    def save_pair(self, claim: Claim, pair: TokenPair, sent: SecretText | None = None) -> str | None:
-        """The version id of *pair*, which is under AWSCURRENT now; None if another pair came there in the meantime.
-
-        That other pair stays current and ours is kept under SUPERSEDED; unless theirs holds the refresh token *sent*,
-        which is spent: then ours becomes current with their unknown keys. Raises PairNotSaved at the deadline.
-        """
-        slots = [result_id(claim.version_id)]
-
-        def try_once() -> str | None:
-            theirs = self.replaced_by(claim, unless_by=slots)
-            label, saved = CURRENT, pair
-            if theirs is not None:
-                keys = self._unknown_keys_beside(theirs, sent)
-                label, saved = (SUPERSEDED, pair) if keys is None else (CURRENT, with_unknown_keys(pair, keys))
-            while not self.store.write_pair(slots[-1], _storable(saved), label):
-                # Somebody took us for dead and closed our slot; the pair in hand must not be lost for that.
-                slots.append(result_id(slots[-1]))
-            return None if label == SUPERSEDED else slots[-1]
+        def try_once() -> tuple[str, Collection[str] | None]:
+            label = SUPERSEDED if self._is_superseded(slot) else CURRENT
+            labels = store.write_pair(slot, value, label, LABEL)
+            if labels is not None:
+                return slot, labels
+            return beside_id(slot), store.write_pair(beside_id(slot), value, SUPERSEDED)
 
         try:
-            return self._persistently(try_once)
+            version_id, labels = self._persistently(try_once)
         except RefreshError as error:
             raise PairNotSaved(f"the provider's answer could not be saved before the deadline ({error})") from error
+        return StoredVersion(version_id, self.journal.services.now(), labels or ())
 
-    def replaced_by(self, claim: Claim, *, unless_by: Container[str] = ()) -> str | None:
-        """The version that AWSCURRENT has left the claimed one for, if it is none of *unless_by*; None if it has not.
+    def _is_superseded(self, slot: str) -> bool:
+        """True if AWSCURRENT has left the claimed version for another than *slot*.
 
-        A view that does not show our own claim under REFRESHING is older than the claim and proves nothing, unless it
-        shows the claimed version as the previous one. If no better view comes, or none at all, the answer is None: the
-        pair in hand is then saved as current, and what it displaces stays under AWSPREVIOUS.
+        If no list comes that is newer than our claim, the answer is False: the pair in hand is then saved as current,
+        and what it displaces stays under AWSPREVIOUS.
         """
-        replaced, wait = claim.intent.replaces, FIRST_PAUSE
+        services, wait = self.journal.services, FIRST_PAUSE
         for look in range(LOOKS_BEFORE_SAVE):
             if look:
-                self.world.pause(wait)
+                services.pause(wait)
                 wait *= 2
-            if self.deadline - self.world.now() < LONGEST_LOOK:
-                return None
+            if self.journal.deadline - services.now() < LONGEST_LOOK:
+                return False
             try:
-                labels = self.store.pair_labels()
+                versions = self.journal.store.pair_versions()
             except RefreshError:
                 continue
-            current = labels.get(CURRENT)
-            if current is not None and current in unless_by:
-                return None
-            if labels.get(LABEL) == claim.version_id or labels.get(PREVIOUS) == replaced:
-                return None if current == replaced else current
-        return None
-
-    def is_old(self, version: str) -> bool:
-        """True if the pair in *version* was made so long ago that no read is that stale."""
-        value = self.store.pair_value(version)
-        return value is not None and _is_old(value, self.world.now())
-
-    def _unknown_keys_beside(self, version: str, sent: SecretText | None) -> Mapping[str, object] | None:
-        """What else stands in *version* if its refresh token is *sent*; None if it is a pair of its own."""
-        try:
-            theirs = TokenPair.parse(self.store.pair_value(version))
-        except (RefreshError, UnreadableSecret):
-            return None
-        return theirs.extra if sent is not None and theirs.refresh_token == sent else None
+            if versions.get(self.version_id):
+                return versions.under(CURRENT) not in (self.intent.replaces, slot)
+        return False
 
     def _persistently(self, save: Callable[[], _T]) -> _T:
-        """Tries *save* until it works or the deadline comes; the last error is raised then."""
-        wait = FIRST_PAUSE
-        while True:
-            try:
-                return save()
-            except RefreshError:
-                if self.world.now() + timedelta(seconds=wait) >= self.deadline:
-                    raise
-            self.world.pause(wait)
-            wait = min(wait * 2, LONGEST_PAUSE)
+        return persistently(save, self.journal.services, self.journal.deadline)
 
 
-def with_unknown_keys(pair: TokenPair, keys: Mapping[str, object]) -> TokenPair:
-    """*pair* with the *keys* that another version held and this program does not know."""
-    return replace(pair, extra={**keys, **pair.extra})
-
-
-def _spot(current: str, slot: str, entry: Intent | Outcome | None) -> Spot:
-    """An outcome counts if it is about *current*; anything else in the slot is history."""
-    return Spot(current, slot, entry if isinstance(entry, Outcome) and entry.replaces == current else None)
-
-
-def _is_old(value: str, now: datetime) -> bool:
-    """True if the pair in *value* was made long before *now*; also if it is no pair at all."""
-    try:
-        pair = TokenPair.parse(value)
-    except UnreadableSecret:
-        return True
-    made_at = [instant for instant in (pair.issued_at, pair.refresh_token_issued_at) if instant]
-    return bool(made_at) and now - max(made_at) > MOVED_BY_HAND_AFTER
+def persistently(
+    save: Callable[[], _T], services: Services, deadline: datetime, *, retried: type[RefreshError] = RefreshError
+) -> _T:
+    """What *save* gives, tried until it works or *deadline* comes, and a few times in any case; then its error."""
+    wait = FIRST_PAUSE
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return save()
+        except retried:
+            if tries >= LEAST_TRIES and services.now() + timedelta(seconds=wait) >= deadline:
+                raise
+        services.pause(wait)
+        wait = min(wait * 2, LONGEST_PAUSE)
 
 
 def _storable(pair: TokenPair) -> str:

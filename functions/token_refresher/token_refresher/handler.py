@@ -19,8 +19,9 @@ from .event_bus import EventBus
 from .events import Request
 from .notices import announce
 from .observability import log_results, put_metrics
-from .ports import World
-from .refresh import Budget, Policy, Result, refresh_connection
+from .outcomes import Policy, Result, TimeLimits
+from .ports import Services
+from .refresh import refresh_connection
 from .report import describe_connection
 from .secret_store import SecretStore, connections, make_client
 from .settings import Settings
@@ -47,7 +48,7 @@ class Application:
 
     settings: Settings
     client: SecretsManagerClient
-    world: World
+    services: Services
     policy: Policy
     bus: EventBus
     logger: Logger
@@ -57,7 +58,7 @@ class Application:
         return SecretStore(self.client, SecretNames.of(self.settings.secret_prefix, connection))
 
     def report(self, names: list[str], now: datetime, *, prove: bool) -> dict[str, Any]:
-        endpoint = self.world.endpoint if prove else None
+        endpoint = self.services.endpoint if prove else None
         told = for_each(names, lambda name: describe_connection(name, self.store(name), self.policy, now, endpoint))
         return {
             "version": __version__,
@@ -82,8 +83,8 @@ class Application:
 
         def refresh(name: str) -> Result:
             store = self.store(name)
-            result = refresh_connection(name, store, self.world, self.policy, deadline=deadline, force=force)
-            for failure in announce(result, self.settings.secret_prefix, store, self.bus, self.world.now()):
+            result = refresh_connection(name, store, self.services, self.policy, deadline=deadline, force=force)
+            for failure in announce(result, self.settings.secret_prefix, store, self.bus, self.services.now()):
                 self.logger.error("notice not sent", extra={"connection": name, "notice": failure})
                 not_sent.append(failure)
             return result
@@ -98,12 +99,12 @@ def application() -> Application:
     return Application(
         settings=settings,
         client=make_client(),
-        world=World(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
+        services=Services(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
         policy=Policy(
             base_url=settings.virtuous_base_url,
             refresh_at_percent=settings.refresh_at_percent,
             schedule_interval=settings.schedule_interval,
-            budget=Budget(request=timedelta(seconds=REQUEST_SECONDS)),
+            limits=TimeLimits(request=timedelta(seconds=REQUEST_SECONDS)),
         ),
         bus=EventBus(),
         logger=Logger(),
@@ -122,7 +123,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     app = application()
     request = Request.parse(event)
     # Counted from the start: not every runtime's remaining time counts down.
-    began_at = app.world.now()
+    began_at = app.services.now()
     deadline = began_at + timedelta(milliseconds=context.get_remaining_time_in_millis(), seconds=-CLOSING_SECONDS)
     names = list(request.connections or connections(app.client, app.settings.secret_prefix))
     app.logger.info(
@@ -136,7 +137,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if not names:
         app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
     if request.report:
-        return app.report(names, app.world.now(), prove=request.prove)
+        return app.report(names, app.services.now(), prove=request.prove)
     results, notices_not_sent = app.sweep(names, deadline, force=request.force)
     log_results(app.logger, results, app.settings.secret_prefix)
     if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule

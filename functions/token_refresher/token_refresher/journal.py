@@ -1,48 +1,59 @@
-"""Core: the refresh journal, kept in the pair secret itself because a version there is written once.
+"""Core: the refresh journal's entries and ids. It is kept in the pair secret, where a version is written once.
 
-The staging label REFRESHING points to the newest entry. An :class:`Intent` is written before a credential is sent, an
-:class:`Outcome` where no pair came of it; a new pair goes into the same slot as an outcome would, so that exactly one
-of them exists. What an outcome says counts only while its ``replaces`` is the version that AWSCURRENT is on; any other
-is history.
+The journal is one chain. Each id follows from the one before it, so everybody who stands at the same place computes the
+same next id, and one of them can write it::
 
-The entries are one chain: each slot has exactly one claim that can follow it, whatever version is current.
+    first pair ── claim_id ──> intent ── result_id ──> new pair or outcome ── claim_id ──> intent ...
+                      └──────> the pair of a person's login ── claim_id ──> ...
+
+The staging label REFRESHING is on the chain's end: on an intent, whose holder may send a credential, or on what came of
+the last one, and then nobody holds a claim.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from virtuous_token.contract import FORMAT_VERSION, format_instant, parse_instant, parse_object
+from virtuous_token.contract import FORMAT_VERSION, format_instant, parse_instant, parse_object, parse_spent
 from virtuous_token.errors import UnreadableSecret
 
+from .ports import StoredVersion, Versions
+
 __all__ = [
+    "FIRST_PAIR_ID",
     "LABEL",
     "SUPERSEDED",
     "Attempt",
-    "Attempts",
-    "Ended",
+    "AttemptResult",
+    "CredentialKind",
     "Entry",
-    "Grant",
+    "History",
     "Intent",
     "Outcome",
+    "ancestors",
     "backoff",
+    "beside_id",
+    "chain_end",
     "claim_id",
-    "is_idle",
+    "merged",
     "parse_entry",
     "result_id",
 ]
 
 LABEL = "REFRESHING"
-# A pair that came too late to be current stays under this label. Not under REFRESHING: whoever moves that off another's
-# claim makes that claim invisible.
+# A pair that came too late to be current is kept under this label.
 SUPERSEDED = "SUPERSEDED"
+# The id of the first pair that a login stores, so that two first logins meet.
+FIRST_PAIR_ID = str(uuid5(NAMESPACE_OID, "virtuous-token first pair"))
 
+# How many fingerprints of spent tokens, and how many attempts, are carried on.
+MOST_REMEMBERED = 20
 # Backoff of attempts that ended without a verdict: half a minute, so that Lambda's own repetition of a failed
 # invocation (after one minute) may try, then three times as long each time, an hour at most. Two versions an attempt
 # make that about 60 versions a day, and Secrets Manager keeps about 100 before it refuses new ones.
@@ -50,17 +61,18 @@ FIRST_BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(hours=1)
 
 
-class Grant(StrEnum):
-    """Which credential an attempt spends, in the order in which they are tried."""
+class CredentialKind(StrEnum):
+    """Where a credential comes from, in the order in which they are tried."""
 
     CURRENT = "refresh_token"
-    PREVIOUS = "previous_refresh_token"
     SUPERSEDED = "superseded_refresh_token"
+    NEWEST = "newest_refresh_token"
+    PREVIOUS = "previous_refresh_token"
     PASSWORD = "password"
-    LOGIN = "login"  # a person's: obtained before the claim
+    OTHER = "login"  # one that this version does not know, and the claim that version 1.0 made for a person's login
 
 
-class Ended(StrEnum):
+class AttemptResult(StrEnum):
     """How an attempt ended that brought no pair."""
 
     REFUSED = "refused"
@@ -73,122 +85,165 @@ class Ended(StrEnum):
 
     @property
     def is_verdict(self) -> bool:
-        """True where the provider judged the credential and a person is needed."""
-        return self in (Ended.REFUSED, Ended.CODE_NEEDED)
-
-    @property
-    def nothing_spent(self) -> bool:
-        """True where the provider did not judge the credential, so that sending it again spends nothing twice."""
-        return self in (Ended.MISCONFIGURED, Ended.THROTTLED, Ended.UNREACHABLE)
+        """True where the provider judged the credential and a person is needed. Nothing else uses a token up."""
+        return self in (AttemptResult.REFUSED, AttemptResult.CODE_NEEDED)
 
     @property
     def in_doubt(self) -> bool:
         """True where nobody knows whether the credential was spent."""
-        return self in (Ended.UNKNOWN, Ended.HOLDER_DIED)
+        return self in (AttemptResult.UNKNOWN, AttemptResult.HOLDER_DIED)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The last time that a credential was sent for the version an entry is about, and how it ended."""
+    """The last time that a credential was sent, and how it ended."""
 
     at: datetime
-    ended: Ended
+    result: AttemptResult
 
 
-Attempts = Mapping[Grant, Attempt]
+@dataclass(frozen=True, slots=True)
+class History:
+    """What each entry carries on from the one before it.
+
+    ``attempts``: by the refresh token's fingerprint, or ``password``. ``failures``: attempts in a row without a pair.
+    ``spent``: fingerprints of the refresh tokens known to be spent, newest first; None in an entry of version 1.0.
+    ``newest``: the version id of the chain's newest pair.
+    """
+
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    failures: int = 0
+    spent: tuple[str, ...] | None = None
+    newest: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "attempts": {
+                credential: {"at": format_instant(attempt.at), "ended": attempt.result}
+                for credential, attempt in self.attempts.items()
+            },
+            "failures": self.failures,
+            **({"spent": list(self.spent)} if self.spent is not None else {}),
+            **({"newest": self.newest} if self.newest else {}),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """``holder`` is about to send the credential ``grant`` for version ``replaces``; it is dead after ``dead_after``.
+    """``holder`` is about to send a credential on behalf of version ``replaces``.
 
-    ``attempts`` and ``failures`` carry on what the entries before it on the same version say.
+    The holder is dead ``holds_for`` after Secrets Manager made this version, so that clocks need not agree; version 1.0
+    named the instant ``dead_after`` instead. ``credential``: the refresh token's fingerprint, or ``password``; None in
+    version 1.0.
     """
 
     replaces: str
     holder: str
-    grant: Grant
+    kind: CredentialKind
     started_at: datetime
     dead_after: datetime
-    attempts: Attempts = field(default_factory=dict)
-    failures: int = 0
+    holds_for: timedelta | None = None
+    credential: str | None = None
+    history: History = field(default_factory=History)
 
-    def ends(self, ended: Ended, now: datetime, *, retry_at: datetime | None = None) -> Outcome:
+    def is_dead(self, created_at: datetime, now: datetime) -> bool:
+        return now > (created_at + self.holds_for if self.holds_for is not None else self.dead_after)
+
+    def ends(self, result: AttemptResult, now: datetime, *, wait: timedelta | None = None) -> Outcome:
         """The outcome that goes into this intent's result slot.
 
         A verdict stands until another takes its place: a refused credential does not become a promising one because
         the next try met a throttled server.
         """
-        before = self.attempts.get(self.grant)
-        stands = before.ended if before and before.ended.is_verdict and not ended.is_verdict else ended
-        return Outcome(
-            replaces=self.replaces,
-            ended=stands,
-            at=now,
-            retry_at=retry_at,
-            attempts={**self.attempts, self.grant: Attempt(self.started_at, stands)},
-            failures=self.failures + 1,
-        )
+        key = self.credential or self.kind
+        before = self.history.attempts.get(key)
+        stands = before.result if before and before.result.is_verdict and not result.is_verdict else result
+        others = {other: attempt for other, attempt in self.history.attempts.items() if other != key}
+        kept = dict(list(others.items())[-MOST_REMEMBERED + 1 :])
+        attempts = {**kept, key: Attempt(self.started_at, stands)}
+        history = replace(self.history, attempts=attempts, failures=self.history.failures + 1)
+        return Outcome(self.replaces, stands, now, now + wait if wait else None, history)
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "version": FORMAT_VERSION,
-                "entry": "intent",
-                "replaces": self.replaces,
-                "holder": self.holder,
-                "grant": self.grant,
-                "started_at": format_instant(self.started_at),
-                "dead_after": format_instant(self.dead_after),
-                **_history_to_json(self.attempts, self.failures),
-            }
+        return _dump(
+            entry="intent",
+            replaces=self.replaces,
+            holder=self.holder,
+            grant=self.kind,
+            started_at=format_instant(self.started_at),
+            dead_after=format_instant(self.dead_after),
+            holds_for_seconds=None if self.holds_for is None else int(self.holds_for.total_seconds()),
+            credential=self.credential,
+            **self.history.to_json(),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Why an attempt on version ``replaces`` brought no pair, and when the next may be made (None: at once)."""
+    """Why an attempt on behalf of version ``replaces`` brought no pair. The next may be made at ``retry_at``."""
 
     replaces: str
-    ended: Ended
+    result: AttemptResult
     at: datetime
     retry_at: datetime | None = None
-    attempts: Attempts = field(default_factory=dict)
-    failures: int = 0
+    history: History = field(default_factory=History)
 
     def to_json(self) -> str:
-        return json.dumps(
-            {
-                "version": FORMAT_VERSION,
-                "entry": "outcome",
-                "replaces": self.replaces,
-                "outcome": self.ended,
-                "at": format_instant(self.at),
-                "retry_at": format_instant(self.retry_at) if self.retry_at else None,
-                **_history_to_json(self.attempts, self.failures),
-            }
+        return _dump(
+            entry="outcome",
+            replaces=self.replaces,
+            outcome=self.result,
+            at=format_instant(self.at),
+            retry_at=format_instant(self.retry_at) if self.retry_at else None,
+            **self.history.to_json(),
         )
 
 
 Entry = Intent | Outcome
 
 
-def claim_id(slot: str) -> str:
-    """The version id of the one intent that can follow *slot*, a version that nobody will write to any more.
+def claim_id(filled: str) -> str:
+    """The version id of what can follow *filled*, a pair or an outcome: an intent, or the pair of a person's login."""
+    return _following(filled, "claim")
 
-    Everybody who found the journal there computes the same id, and only one of them can write it.
+
+def result_id(intent: str) -> str:
+    """The version id of whatever comes of *intent*: the new pair or an outcome."""
+    return _following(intent, "result")
+
+
+def beside_id(slot: str) -> str:
+    """Where a pair is kept whose holder found its *slot* filled. It is no part of the chain."""
+    return _following(slot, "beside")
+
+
+def chain_end(versions: Versions) -> StoredVersion | None:
+    """The chain's end as *versions* show it; None where there is no version.
+
+    Where nothing was claimed yet the chain begins at the oldest version, whatever is current.
     """
-    return str(uuid5(_namespace(slot), "claim"))
+    before = _predecessors(versions)
+    ids = {version.version_id for version in versions.listed}
+    passed = {before[version_id] for version_id in ids if version_id in before}
+    ends = [version for version in versions.listed if version.version_id in before and version.version_id not in passed]
+    if ends:
+        return max(ends, key=lambda version: version.created_at)
+    return min(versions.listed, key=lambda version: version.created_at, default=None)
 
 
-def result_id(claim: str) -> str:
-    """The version id of whatever comes of *claim*: the new pair or an outcome."""
-    return str(uuid5(_namespace(claim), "result"))
+def ancestors(end: str, versions: Versions) -> set[str]:
+    """*end* and all entries before it that are still there: what they know, *end* knows."""
+    before = _predecessors(versions)
+    found = {end}
+    while end in before and before[end] not in found:
+        end = before[end]
+        found.add(end)
+    return found
 
 
-def is_idle(current: str, under_refreshing: str) -> bool:
-    """True if nothing was claimed since *current* was made: REFRESHING is on it, or on the claim that it came of."""
-    return current in (under_refreshing, result_id(under_refreshing))
+def merged(*lists: Iterable[str]) -> tuple[str, ...]:
+    """The fingerprints of all *lists*, each once, as many as are carried on."""
+    return tuple(dict.fromkeys(fingerprint for listed in lists for fingerprint in listed))[:MOST_REMEMBERED]
 
 
 def backoff(failures: int) -> timedelta:
@@ -197,68 +252,84 @@ def backoff(failures: int) -> timedelta:
 
 
 def parse_entry(text: str | None) -> Entry | None:
-    """The entry in *text*; None where it is something else (a pair kept beside AWSCURRENT, a hand-made version)."""
+    """The entry in *text*; None where it is something else (a pair, a version made by hand)."""
     try:
         stored = parse_object(text, "the journal entry")
         match stored.get("entry"):
             case "intent":
+                seconds = stored.get("holds_for_seconds")
                 return Intent(
                     replaces=str(stored["replaces"]),
                     holder=str(stored["holder"]),
-                    grant=_grant(stored["grant"]),
+                    kind=_kind(stored["grant"]),
                     started_at=parse_instant(stored["started_at"]),
                     dead_after=parse_instant(stored["dead_after"]),
-                    attempts=_attempts(stored),
-                    failures=_failures(stored),
+                    holds_for=timedelta(seconds=int(seconds)) if seconds is not None else None,
+                    credential=_optional(stored, "credential"),
+                    history=_history(stored),
                 )
             case "outcome":
                 return Outcome(
                     replaces=str(stored["replaces"]),
-                    ended=_ended(stored["outcome"]),
+                    result=_result(stored["outcome"]),
                     at=parse_instant(stored["at"]),
                     retry_at=parse_instant(stored["retry_at"]) if stored.get("retry_at") else None,
-                    attempts=_attempts(stored),
-                    failures=_failures(stored),
+                    history=_history(stored),
                 )
     except (UnreadableSecret, KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     return None
 
 
-def _namespace(version_id: str) -> UUID:
+def _following(version_id: str, what: str) -> str:
     """Version ids are UUIDs, unless a person chose one: any text of 32 to 64 characters will do for Secrets Manager."""
     try:
-        return UUID(version_id)
+        namespace = UUID(version_id)
     except ValueError:
-        return uuid5(NAMESPACE_OID, version_id)
+        namespace = uuid5(NAMESPACE_OID, version_id)
+    return str(uuid5(namespace, what))
 
 
-def _history_to_json(attempts: Attempts, failures: int) -> dict[str, Any]:
-    told = {grant: {"at": format_instant(attempt.at), "ended": attempt.ended} for grant, attempt in attempts.items()}
-    return {"attempts": told, "failures": failures}
-
-
-def _grant(word: Any) -> Grant:
-    """A grant that only a later version knows still holds its claim: it must not be mistaken for no entry."""
-    try:
-        return Grant(word)
-    except ValueError:
-        return Grant.LOGIN
-
-
-def _ended(word: Any) -> Ended:
-    try:
-        return Ended(word)
-    except ValueError:
-        return Ended.UNKNOWN
-
-
-def _attempts(stored: Mapping[str, Any]) -> Attempts:
+def _predecessors(versions: Versions) -> dict[str, str]:
+    """For each id that can follow a listed version, that version."""
     return {
-        _grant(grant): Attempt(parse_instant(told["at"]), _ended(told["ended"]))
-        for grant, told in stored.get("attempts", {}).items()
+        following(version.version_id): version.version_id
+        for version in versions.listed
+        for following in (claim_id, result_id)
     }
 
 
-def _failures(stored: Mapping[str, Any]) -> int:
-    return int(stored.get("failures", 0))
+def _dump(**values: Any) -> str:
+    left_out = {key for key in ("holds_for_seconds", "credential") if values.get(key) is None}
+    return json.dumps({"version": FORMAT_VERSION} | {key: values[key] for key in values if key not in left_out})
+
+
+def _history(stored: Mapping[str, Any]) -> History:
+    return History(
+        attempts={
+            str(credential): Attempt(parse_instant(attempt["at"]), _result(attempt["ended"]))
+            for credential, attempt in stored.get("attempts", {}).items()
+        },
+        failures=int(stored.get("failures", 0)),
+        spent=parse_spent(stored),
+        newest=_optional(stored, "newest"),
+    )
+
+
+def _kind(word: Any) -> CredentialKind:
+    """A kind that only a later version knows still holds its claim: it must not be mistaken for no entry."""
+    try:
+        return CredentialKind(word)
+    except ValueError:
+        return CredentialKind.OTHER
+
+
+def _result(word: Any) -> AttemptResult:
+    try:
+        return AttemptResult(word)
+    except ValueError:
+        return AttemptResult.UNKNOWN
+
+
+def _optional(stored: Mapping[str, Any], key: str) -> str | None:
+    return str(stored[key]) if stored.get(key) else None

@@ -1,54 +1,68 @@
-"""Core: a pair that a person obtained goes through the same claim as a refresh, so that the two cannot collide."""
+"""Core: the pair that a person obtained. It takes the next place of the refresh journal's chain, in one write.
+
+There is nothing to send, so nothing is claimed. It is the way out of every state.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from uuid import uuid4
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
 
 from virtuous_token.contract import TokenPair
 from virtuous_token.errors import UnreadableSecret
+from virtuous_token.secret_text import SecretText
 
-from .claim import Claims, with_unknown_keys
-from .journal import LABEL, Grant
-from .ports import CURRENT, Store, StoreUnavailable, World
+from .claim import persistently
+from .journal import FIRST_PAIR_ID, LABEL, Entry, Intent, chain_end, claim_id, parse_entry, result_id
+from .ports import CURRENT, Services, Store, StoredVersion, StoreUnavailable
 
 __all__ = ["store_login"]
 
-# How long a login's claim keeps refreshes away at the most: the pair is in hand already, so it is saved at once.
-HOLD = timedelta(minutes=1)
 # Seconds between two looks while a refresh holds the claim.
 BETWEEN_LOOKS = 2.0
+# How often a place is looked for once patience is over; more than stale reads and other logins can take away.
+LAST_LOOKS = 10
 
 
-def store_login(store: Store, world: World, pair: TokenPair, *, give_up_at: datetime) -> str:
-    """Makes *pair* current and returns its version id; unknown keys of the pair it displaces are kept.
+def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at: datetime) -> str:
+    """Makes *pair* current and returns its version id; unknown keys of the pair that it displaces are kept.
 
-    Waits for a refresh that holds the claim. Raises StoreUnavailable once *give_up_at* has come, PairNotSaved, and what
-    the store raises; nothing is lost then but this login.
+    Waits until *give_up_at* for a refresh that holds the claim, then takes the place of its result. Raises
+    StoreUnavailable where Secrets Manager does not answer until then, and StoreMisconfigured.
     """
-    while True:
-        labels = store.pair_labels()
-        if CURRENT not in labels:
-            # Nobody can refresh what is not there, so there is nothing to claim. The first version must be the pair
-            # itself: Secrets Manager puts AWSCURRENT on a secret's first version whatever label it was given. It
-            # carries REFRESHING as well, so that all claims are one chain from the beginning.
-            version = str(uuid4())
-            store.write_pair(version, pair.to_json(), CURRENT, LABEL)
-            return version
-        claims = Claims(store, world, world.now() + HOLD)
-        displaced = store.pair_value(labels[CURRENT])
-        spot = claims.spot(labels) if displaced is not None else None  # else the read is stale: look again
-        claim = claims.claim(spot, Grant.LOGIN) if spot else None
-        saved = claims.save_pair(claim, _with_keys_of(displaced, pair)) if claim else None
-        if saved:
-            return saved
-        if world.now() >= give_up_at:
-            raise StoreUnavailable("another run holds the claim: try again in a few minutes")
-        world.pause(BETWEEN_LOOKS)
+    last_looks = LAST_LOOKS
+    while last_looks:
+        patience_is_over = services.now() >= give_up_at
+        versions = persistently(store.pair_versions, services, give_up_at, retried=StoreUnavailable)
+        end, current = chain_end(versions), versions.under(CURRENT)
+        text = store.pair_value(end.version_id) if end else None
+        displaced = store.pair_value(current) if current else None
+        is_unread = (end and text is None) or (current and displaced is None)
+        entry = parse_entry(text)
+        is_held = isinstance(entry, Intent) and end and not entry.is_dead(end.created_at, services.now())
+        if patience_is_over or not (is_held or is_unread):
+            version_id = _next_id(end, entry)
+            spent = entry.history.spent if entry else _parsed(text).spent if end else ()
+            stored = replace(pair, spent=spent, extra={**_parsed(displaced).extra, **pair.extra})
+            write = partial(store.write_pair, version_id, stored.to_json(), CURRENT, LABEL)
+            # Written there already means: those versions were stale, or somebody else was first.
+            if persistently(write, services, give_up_at, retried=StoreUnavailable) is not None:
+                return version_id
+        last_looks -= patience_is_over
+        services.pause(BETWEEN_LOOKS)
+    raise StoreUnavailable("the pair secret changed again and again: try again in a few minutes")
 
 
-def _with_keys_of(displaced: str | None, pair: TokenPair) -> TokenPair:
+def _next_id(end: StoredVersion | None, entry: Entry | None) -> str:
+    if end is None:
+        return FIRST_PAIR_ID
+    return result_id(end.version_id) if isinstance(entry, Intent) else claim_id(end.version_id)
+
+
+def _parsed(text: str | None) -> TokenPair:
+    """The pair in *text*; an empty one where it holds something else."""
     try:
-        return with_unknown_keys(pair, TokenPair.parse(displaced).extra)
+        return TokenPair.parse(text)
     except UnreadableSecret:
-        return pair
+        return TokenPair(SecretText(""))

@@ -9,7 +9,7 @@ of a forced run and the schedule's, one writes it, and only that one announces.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,8 +18,8 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from virtuous_token.contract import SecretNames, format_instant
 
-from .ports import CURRENT, RefreshError
-from .refresh import OutcomeWord, Result
+from .outcomes import OutcomeWord, Result
+from .ports import CURRENT, RefreshError, Versions
 
 __all__ = ["LABEL", "NEED_A_PERSON", "SOURCE", "Bus", "Kind", "Memory", "NotSent", "Notice", "announce"]
 
@@ -76,11 +76,11 @@ class Bus(Protocol):
 class Memory(Protocol):
     """A pair secret, as far as remembering needs it. Both may raise RefreshError."""
 
-    def pair_labels(self) -> Mapping[str, str]:
-        """Staging label to version id."""
+    def pair_versions(self) -> Versions:
+        """All versions of the pair secret."""
 
-    def write_pair(self, version_id: str, value: str, *labels: str) -> bool:
-        """True if the version holds *value* now, False if it holds another."""
+    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
+        """None if the version holds another value than *value*."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +124,12 @@ def _is_first(notice: Notice, memory: Memory) -> bool:
     AWSCURRENT goes to whatever label was asked for.
     """
     version = str(uuid5(NAMESPACE_OID, f"{notice.kind}/{notice.period}"))
-    labels = memory.pair_labels()
-    if CURRENT not in labels or labels.get(LABEL) == version:
+    versions = memory.pair_versions()
+    if versions.under(CURRENT) is None or versions.get(version):
         return False
     # Each writer's value is its own, so that the second of two is refused.
     value = json.dumps({"noticed": str(notice.kind), "period": notice.period, "by": str(uuid4())})
-    return memory.write_pair(version, value, LABEL)
+    return memory.write_pair(version, value, LABEL) is not None
 
 
 def _kinds(result: Result, now: datetime) -> list[Kind]:

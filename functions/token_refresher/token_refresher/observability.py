@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from .refresh import OutcomeWord, Result
+from .outcomes import OutcomeWord, Result
 from .sweep import FAILED
 
 __all__ = ["ENDING_SOON", "log_results", "put_metrics"]

@@ -9,9 +9,11 @@ from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
 
 from .answers import Denied, Proof, Proved
-from .journal import LABEL, Intent, is_idle, parse_entry
-from .ports import CURRENT, RefreshError, Store, TokenEndpoint
-from .refresh import Policy, due_at, end_of_version
+from .due import due_at
+from .journal import LABEL, Intent, Outcome, chain_end, parse_entry
+from .outcomes import Policy
+from .ports import CURRENT, CurrentPair, RefreshError, Store, TokenEndpoint
+from .publish import end_of_version
 
 __all__ = ["describe_connection"]
 
@@ -24,11 +26,10 @@ def describe_connection(
     With an *endpoint* Virtuous is asked whether it takes the access token: ``proof`` is "accepted", or why not.
     """
     try:
-        labels = store.pair_labels()
-        if CURRENT not in labels:
+        look = store.look()
+        if look.pair is None:
             return {"state": "no token pair was stored yet"}
-        version = labels[CURRENT]
-        pair = TokenPair.parse(store.pair_value(version))
+        pair = TokenPair.parse(look.pair.text)
         return {
             "organization_id": pair.organization_id,
             "organization_name": pair.organization_name,
@@ -42,8 +43,8 @@ def describe_connection(
             "refresh_token_issued_at": _told(pair.refresh_token_issued_at),
             "refresh_token_expires_at": _told(pair.refresh_token_expires_at),
             **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint else {}),
-            **_bearer(store, version),
-            **_journal(store, version, labels.get(LABEL), now),
+            **_bearer(store, look.pair.version_id, look.bearer_labels.get(CURRENT)),
+            **_journal(store, look.pair, now),
         }
     except (RefreshError, UnreadableSecret) as error:
         return {"error": str(error)}
@@ -55,26 +56,24 @@ def _proof(proof: Proof) -> str:
     return f"{'refused' if isinstance(proof, Denied) else 'unclear'} ({proof.reason})"
 
 
-def _bearer(store: Store, version: str) -> dict[str, Any]:
-    published = store.bearer_labels().get(CURRENT)
+def _bearer(store: Store, version: str, published: str | None) -> dict[str, Any]:
     if published is None or published == version:
         return {"bearer_in_step": published == version}
     return {"bearer_in_step": False, "readers_work_until": _told(end_of_version(store, published))}
 
 
-def _journal(store: Store, version: str, entry_id: str | None, now: datetime) -> dict[str, Any]:
-    if entry_id is None or is_idle(version, entry_id):
-        return {"journal": "idle", "last_outcome": None}
-    entry = parse_entry(store.pair_value(entry_id))
-    if entry is None or entry.replaces != version:
+def _journal(store: Store, current: CurrentPair, now: datetime) -> dict[str, Any]:
+    end = None if LABEL in current.labels else chain_end(store.pair_versions())
+    entry = parse_entry(store.pair_value(end.version_id)) if end else None
+    if end is None or entry is None or (isinstance(entry, Outcome) and entry.replaces != current.version_id):
         return {"journal": "idle", "last_outcome": None}
     if isinstance(entry, Intent):
-        holder = "refreshing" if now <= entry.dead_after else "its holder died"
+        holder = "its holder died" if entry.is_dead(end.created_at, now) else "refreshing"
         return {"journal": f"{holder}, since {format_instant(entry.started_at)}", "last_outcome": None}
     waits = entry.retry_at is not None and now < entry.retry_at
     return {
         "journal": f"waits until {_told(entry.retry_at)}" if waits else "idle",
-        "last_outcome": entry.ended,
+        "last_outcome": entry.result,
         "last_outcome_at": format_instant(entry.at),
     }
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import boto3
@@ -15,13 +14,26 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from virtuous_token.contract import CONNECTION_NAME, SecretNames
 
-from .ports import CURRENT, StoreMisconfigured, StoreUnavailable
+from .ports import (
+    CURRENT,
+    PENDING,
+    CurrentPair,
+    Look,
+    StoredVersion,
+    StoreMisconfigured,
+    StoreUnavailable,
+    Versions,
+)
 
 if TYPE_CHECKING:
     from typing import Unpack
 
     from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_secretsmanager.type_defs import GetSecretValueRequestTypeDef
+    from mypy_boto3_secretsmanager.type_defs import (
+        GetSecretValueRequestTypeDef,
+        GetSecretValueResponseTypeDef,
+        ListSecretVersionIdsRequestTypeDef,
+    )
 
 __all__ = ["SecretStore", "connections", "make_client"]
 
@@ -41,9 +53,9 @@ _MISCONFIGURED = {
     "EncryptionFailure": "KMS can't encrypt it: check that the key is enabled and its policy",
     "ExpiredTokenException": "the AWS credentials expired",
     "InvalidParameterException": "Secrets Manager refuses the parameters; is this a replica's Region?",
-    "InvalidRequestException": "Secrets Manager refuses it in its present state; is the secret marked for deletion, or "
-    "is this a replica's Region?",
-    "ResourceNotFoundException": "it does not exist: deploy the stack, or check prefix, connection and Region",
+    "InvalidRequestException": "Secrets Manager refuses it in its present state; is the secret marked for deletion "
+    "(RestoreSecret mends that), or is this a replica's Region?",
+    "ResourceNotFoundException": "it does not exist: run virtuous-token login, or check prefix, connection and Region",
     "UnrecognizedClientException": "the AWS credentials are not valid",
     "ValidationException": "Secrets Manager refuses the parameters",
 }
@@ -69,61 +81,76 @@ class SecretStore:
     client: SecretsManagerClient
     names: SecretNames
 
-    def pair_labels(self) -> Mapping[str, str]:
-        return self._labels(self.names.pair)
+    def look(self) -> Look:
+        bearer_labels = self._labels(self.names.bearer)
+        return Look(bearer_labels, self._current_pair())
 
-    def bearer_labels(self) -> Mapping[str, str]:
-        return self._labels(self.names.bearer)
+    def pair_versions(self) -> Versions:
+        return self._versions(self.names.pair)
+
+    def bearer_versions(self) -> Versions:
+        return self._versions(self.names.bearer)
 
     def pair_value(self, version_id: str) -> str | None:
         # Asked for by id: it cannot be another version's value, whatever happens to the labels meanwhile.
-        return self._value(SecretId=self.names.pair, VersionId=version_id)
-
-    def versions_since(self, instant: datetime) -> int:
-        with _converted("ListSecretVersionIds", self.names.pair):
-            page = self.client.list_secret_version_ids(SecretId=self.names.pair, IncludeDeprecated=True)
-            versions = list(page["Versions"])
-            while page.get("NextToken"):  # boto3 has no paginator for it
-                page = self.client.list_secret_version_ids(
-                    SecretId=self.names.pair, IncludeDeprecated=True, NextToken=page["NextToken"]
-                )
-                versions += page["Versions"]
-        return sum(bool(version.get("VersionStages")) or version["CreatedDate"] > instant for version in versions)
+        answer = self._value(SecretId=self.names.pair, VersionId=version_id)
+        return answer.get("SecretString", "") if answer else None
 
     def login_value(self) -> str | None:
-        return self._value(SecretId=self.names.login, VersionStage=CURRENT)
+        answer = self._value(SecretId=self.names.login, VersionStage=CURRENT)
+        return answer.get("SecretString", "") if answer else None
 
-    def write_pair(self, version_id: str, value: str, *labels: str) -> bool:
-        return self._labels_after_put(self.names.pair, version_id, value, labels) is not None
+    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
+        return self._labels_after_put(self.names.pair, version_id, value, labels)
 
-    def write_bearer(self, version_id: str, value: str) -> bool:
-        # The same bytes again are a no-op, and the labels stay where they are.
-        return CURRENT in (self._labels_after_put(self.names.bearer, version_id, value, [CURRENT]) or ())
+    def write_bearer(self, version_id: str, value: str) -> Collection[str]:
+        return self._labels_after_put(self.names.bearer, version_id, value, [PENDING]) or ()
 
-    def move_bearer(self, version_id: str) -> None:
-        holder = self.bearer_labels().get(CURRENT)
-        if holder == version_id:
-            return
+    def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
         with _converted("UpdateSecretVersionStage", self.names.bearer):
             try:
                 self.client.update_secret_version_stage(
                     SecretId=self.names.bearer,
                     VersionStage=CURRENT,
                     MoveToVersionId=version_id,
-                    **({"RemoveFromVersionId": holder} if holder else {}),
+                    **({"RemoveFromVersionId": moved_from} if moved_from else {}),
                 )
             except self.client.exceptions.InvalidParameterException:
                 # The label moved under us, or our own move happened and its answer was lost.
-                if self.bearer_labels().get(CURRENT) != version_id:
-                    raise StoreUnavailable(f"{CURRENT} of {self.names.bearer} was moved meanwhile") from None
+                return False
+        return True
 
-    def _value(self, **which: Unpack[GetSecretValueRequestTypeDef]) -> str | None:
+    def _current_pair(self) -> CurrentPair | None:
+        answer = self._value(SecretId=self.names.pair, VersionStage=CURRENT)
+        if answer:
+            return CurrentPair(answer["VersionId"], frozenset(answer["VersionStages"]), answer.get("SecretString", ""))
+        # There is no version, or no secret: then this raises.
+        if self.pair_versions().under(CURRENT):
+            raise StoreUnavailable(f"{self.names.pair}: its current version can't be read yet")
+        return None
+
+    def _value(self, **which: Unpack[GetSecretValueRequestTypeDef]) -> GetSecretValueResponseTypeDef | None:
         with _converted("GetSecretValue", which["SecretId"]):
             try:
-                answer = self.client.get_secret_value(**which)
+                return self.client.get_secret_value(**which)
             except self.client.exceptions.ResourceNotFoundException:
                 return None
-        return answer.get("SecretString", "")
+
+    def _versions(self, name: str) -> Versions:
+        asked: ListSecretVersionIdsRequestTypeDef = {"SecretId": name, "IncludeDeprecated": True}
+        listed = []
+        with _converted("ListSecretVersionIds", name):
+            while True:  # boto3 has no paginator for it
+                page = self.client.list_secret_version_ids(**asked)
+                listed += [
+                    StoredVersion(
+                        version["VersionId"], version["CreatedDate"], frozenset(version.get("VersionStages", ()))
+                    )
+                    for version in page["Versions"]
+                ]
+                if not page.get("NextToken"):
+                    return Versions(tuple(listed))
+                asked["NextToken"] = page["NextToken"]
 
     def _labels_after_put(self, name: str, version_id: str, value: str, labels: Sequence[str]) -> Sequence[str] | None:
         """The labels of the version that holds *value* now, None if it holds something else."""
@@ -134,7 +161,7 @@ class SecretStore:
                 )
             except self.client.exceptions.ResourceExistsException:
                 return None
-        return answer.get("VersionStages", labels)
+        return answer.get("VersionStages", ())
 
     def _labels(self, name: str) -> Mapping[str, str]:
         with _converted("DescribeSecret", name):
@@ -145,19 +172,22 @@ class SecretStore:
 
 
 def connections(client: SecretsManagerClient, prefix: str) -> list[str]:
-    """The names of all connections under *prefix*, sorted. A secret made minutes ago may be missing.
+    """The names of all connections under *prefix*, sorted: those with a pair or a bearer secret.
 
-    Raises StoreUnavailable and StoreMisconfigured.
+    Secrets that are marked for deletion count, so that a connection that lost one is missed. A secret made minutes ago
+    may not be listed yet. Raises StoreUnavailable and StoreMisconfigured.
     """
-    found = []
+    found = set()
     with _converted("ListSecrets", f"{prefix}/"):
-        pages = client.get_paginator("list_secrets").paginate(Filters=[{"Key": "name", "Values": [f"{prefix}/"]}])
+        pages = client.get_paginator("list_secrets").paginate(
+            Filters=[{"Key": "name", "Values": [f"{prefix}/"]}], IncludePlannedDeletion=True
+        )
         for page in pages:
             for secret in page["SecretList"]:
                 beyond, _, rest = secret["Name"].partition(f"{prefix}/")
                 connection, _, kind = rest.partition("/")
-                if not beyond and kind == "tokens" and CONNECTION_NAME.fullmatch(connection):
-                    found.append(connection)
+                if not beyond and kind in ("tokens", "bearer") and CONNECTION_NAME.fullmatch(connection):
+                    found.add(connection)
     return sorted(found)
 
 
@@ -170,8 +200,8 @@ def _converted(operation: str, name: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "unknown")
         if code in _MISCONFIGURED:
             raise StoreMisconfigured(f"{operation} on {name}: {_MISCONFIGURED[code]} ({code})") from None
-        told = f": {_UNAVAILABLE[code]}" if code in _UNAVAILABLE else ""
-        raise StoreUnavailable(f"{operation} on {name} failed{told} ({code})") from None
+        hint = f": {_UNAVAILABLE[code]}" if code in _UNAVAILABLE else ""
+        raise StoreUnavailable(f"{operation} on {name} failed{hint} ({code})") from None
     except (NoCredentialsError, NoRegionError) as error:
         raise StoreMisconfigured(
             f"{operation} on {name}: no AWS credentials or Region ({type(error).__name__})"

@@ -32,11 +32,14 @@ __all__ = [
     "format_instant",
     "parse_instant",
     "parse_object",
+    "parse_spent",
 ]
 
 FORMAT_VERSION = 1
 CONNECTION_NAME = re.compile(r"[a-z0-9-]+")
 
+# RFC 6749 appendix A.17. What version 1.0 stored is kept to the letter as long as it is that.
+_VISIBLE_OR_SPACE = re.compile(r"[ -~]+")
 # RFC 9110 section 5.5 allows visible ASCII in a field value. Quotes are refused as well: Virtuous answers 401 to a
 # quoted token, and a token pasted with its quotes is the usual way to get one.
 _HEADER_SAFE = re.compile(r"[!#-&(-~]+")
@@ -100,7 +103,8 @@ class TokenPair:
 
     ``expires_at`` and ``issued_at`` are None where a person stored the pair by hand without them or unreadably.
     ``refresh_token`` is None for an API key, which is never refreshed. ``extra`` holds the keys that this version does
-    not know; they survive a refresh.
+    not know; they survive a refresh. ``spent``: fingerprints of the refresh tokens known to be spent, newest first;
+    None where whoever stored the pair did not know.
     """
 
     access_token: SecretText
@@ -115,18 +119,22 @@ class TokenPair:
     organization_name: str | None = None
     replaces: str | None = None
     two_factor_enabled: bool | None = None
+    spent: tuple[str, ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, text: str | None) -> TokenPair:
-        """Raises UnreadableSecret. Quotes and white space round a token that a person pasted are taken off."""
+        """Raises UnreadableSecret; also where a token holds what no token can.
+
+        White space and one pair of quotes round a token that a person pasted are taken off.
+        """
         what = "the pair secret"
         stored = parse_object(text, what)
         if "entry" in stored:
             raise UnreadableSecret(f"{what} holds a journal entry where a token pair must be")
         return cls(
             access_token=_access_token(stored, what),
-            refresh_token=_refresh_token(stored),
+            refresh_token=_refresh_token(stored, what),
             token_type=_text(stored, "token_type") or "Bearer",
             issued_at=_instant(stored, "issued_at"),
             expires_at=_instant(stored, "expires_at"),
@@ -137,6 +145,7 @@ class TokenPair:
             organization_name=_text(stored, "organization_name"),
             replaces=_text(stored, "replaces"),
             two_factor_enabled=_flag(stored, "two_factor_enabled"),
+            spent=parse_spent(stored),
             extra={key: value for key, value in stored.items() if key not in _PAIR_KEYS},
         )
 
@@ -156,6 +165,7 @@ class TokenPair:
             "organization_name": self.organization_name,
             "replaces": self.replaces,
             "two_factor_enabled": self.two_factor_enabled,
+            "spent": list(self.spent) if self.spent is not None else None,
         }
         return _dump(known, self.extra)
 
@@ -219,6 +229,7 @@ _PAIR_KEYS = {
     "organization_name",
     "replaces",
     "two_factor_enabled",
+    "spent",
 }
 
 
@@ -233,22 +244,36 @@ def _access_token(stored: Mapping[str, Any], what: str) -> SecretText:
     if not token:
         raise UnreadableSecret(f"{what} has no access_token")
     if not can_be_header(token):
-        raise UnreadableSecret(
-            f"{what} has an access_token with a space, a quote, a control or a non-ASCII character in it"
-        )
+        raise _unusable(what, "an access_token")
     return SecretText(token)
 
 
-def _refresh_token(stored: Mapping[str, Any]) -> SecretText | None:
-    """It travels in a body, never in a header, so any text will do; one that we stored is kept to the letter."""
+def _refresh_token(stored: Mapping[str, Any], what: str) -> SecretText | None:
     value = stored.get("refresh_token")
-    if not isinstance(value, str) or not value:
+    token = _unquoted(value) if isinstance(value, str) else ""
+    if value is None or (isinstance(value, str) and not token):
         return None
-    return SecretText(value if "version" in stored else _unquoted(value)) or None
+    stored_by_version_1_0 = "version" in stored and "spent" not in stored
+    if not (_VISIBLE_OR_SPACE.fullmatch(token) if stored_by_version_1_0 else can_be_header(token)):
+        raise _unusable(what, "a refresh_token")
+    return SecretText(token)
+
+
+def _unusable(what: str, which: str) -> UnreadableSecret:
+    return UnreadableSecret(f"{what} has {which} with a space, a quote, a control or a non-ASCII character in it")
 
 
 def _unquoted(pasted: str) -> str:
-    return pasted.strip().strip("\"'").strip()
+    token = pasted.strip()
+    if len(token) > 1 and token[0] == token[-1] and token[0] in "\"'":
+        token = token[1:-1].strip()
+    return token
+
+
+def parse_spent(stored: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The fingerprints of spent refresh tokens in a pair or a journal entry; None where it has no such list."""
+    spent = stored.get("spent")
+    return tuple(map(str, spent)) if isinstance(spent, list) else None
 
 
 def _text(stored: Mapping[str, Any], key: str) -> str | None:

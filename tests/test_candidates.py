@@ -1,0 +1,60 @@
+"""Which credential is sent next when a refresh token may be dead."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support import NOW
+from token_refresher.candidates import may_be_sent
+from token_refresher.journal import Attempt, AttemptResult, CredentialKind
+
+CURRENT, PASSWORD = CredentialKind.CURRENT, CredentialKind.PASSWORD
+OTHERS = [CredentialKind.SUPERSEDED, CredentialKind.NEWEST, CredentialKind.PREVIOUS]
+REFUSED, CODE_NEEDED = AttemptResult.REFUSED, AttemptResult.CODE_NEEDED
+A_SECOND, A_DAY = timedelta(seconds=1), timedelta(days=1)
+
+
+def _sent(kind: CredentialKind, result: AttemptResult, ago: timedelta, *, forced: bool = False) -> bool:
+    return may_be_sent(kind, Attempt(NOW - ago, result), NOW, forced=forced)
+
+
+@pytest.mark.parametrize("kind", CredentialKind)
+def test_what_was_never_sent_may_be_sent(kind: CredentialKind) -> None:
+    assert may_be_sent(kind, None, NOW)
+
+
+@pytest.mark.parametrize("kind", [CURRENT, *OTHERS])
+@pytest.mark.parametrize("result", [result for result in AttemptResult if not result.is_verdict])
+def test_only_a_verdict_uses_a_refresh_token_up(kind: CredentialKind, result: AttemptResult) -> None:
+    assert _sent(kind, result, A_SECOND)
+
+
+@pytest.mark.parametrize(
+    ("kind", "result", "after_a_second", "after_a_day"),
+    [
+        pytest.param(CURRENT, REFUSED, False, True, id="the current token is tried once a day"),
+        *[pytest.param(kind, REFUSED, False, False, id=f"a refused {kind} never again") for kind in OTHERS],
+        *[pytest.param(kind, CODE_NEEDED, False, False, id=f"{kind} asked for a code") for kind in [CURRENT, *OTHERS]],
+        pytest.param(PASSWORD, REFUSED, False, True, id="a refused password once a day"),
+        pytest.param(PASSWORD, AttemptResult.UNKNOWN, False, True, id="a password in doubt once a day"),
+        pytest.param(PASSWORD, AttemptResult.HOLDER_DIED, False, True, id="so is one whose holder died"),
+        pytest.param(PASSWORD, AttemptResult.UNREACHABLE, True, True, id="a password that was not sent"),
+        pytest.param(PASSWORD, AttemptResult.THROTTLED, True, True, id="a password that was not served"),
+        pytest.param(PASSWORD, CODE_NEEDED, False, False, id="the phone is left in peace"),
+    ],
+)
+def test_a_credential_after_its_last_attempt(
+    kind: CredentialKind, result: AttemptResult, after_a_second: bool, after_a_day: bool
+) -> None:
+    assert _sent(kind, result, A_SECOND) is after_a_second
+    assert _sent(kind, result, A_DAY - A_SECOND) is after_a_second
+    assert _sent(kind, result, A_DAY) is after_a_day
+
+
+@pytest.mark.parametrize("result", AttemptResult)
+def test_an_operator_may_force_the_current_refresh_token_and_no_other(result: AttemptResult) -> None:
+    assert _sent(CURRENT, result, A_SECOND, forced=True)
+    for kind in (*OTHERS, PASSWORD):
+        assert _sent(kind, result, A_SECOND, forced=True) is _sent(kind, result, A_SECOND)
