@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -23,6 +24,7 @@ import httpx
 import pytest
 import requests
 import urllib3
+from yarl import URL
 
 import virtuous_token
 from tests.fakes.loopback import JsonHandler, serving
@@ -453,6 +455,22 @@ def test_a_response_hook_of_httpx_sees_the_401_before_the_auth_object(
     with httpx.Client(auth=HttpxAuth(reader), event_hooks=hooks, trust_env=False) as client:
         assert client.get(api.url).status_code == 200
     assert seen == [401, 200]
+
+
+def test_aiohttp_sends_the_token_to_the_first_host_alone_where_nobody_knows_the_host() -> None:
+    async def handler(_: Any) -> Any:
+        return SimpleNamespace(status=200, headers={})
+
+    async def story(auth: AiohttpAuth, *hosts: str) -> None:
+        for host in hosts:
+            request: Any = SimpleNamespace(url=URL(f"https://{host}/api"), headers={}, method="GET", body=b"")
+            # As a middleware that ends requests which take too long: a redirect is a new request in a new task.
+            await asyncio.create_task(auth(request, handler))
+
+    auth = AiohttpAuth(StaticToken("access-1"))
+    asyncio.run(story(auth, "api.virtuoussoftware.com", "api.virtuoussoftware.com"))
+    with pytest.raises(UntrustedURL, match="the token is for https"):
+        asyncio.run(story(auth, "example.com"))
 
 
 # urllib3's own

@@ -25,11 +25,14 @@ class AiohttpAuth:
     JSON, forms, text and bytes can be sent again. With any other body the caller gets the 401, and the next request has
     the other token.
 
+    Where the source does not know the token's ``base_url``, the token goes to the first host alone that gets it.
+
     May be shared by sessions and tasks. A wait for the token takes no thread of its own and ends when it is cancelled.
     """
 
     def __init__(self, source: TokenSource | None = None) -> None:
         self._source: TokenSource = process_reader() if source is None else source
+        self._first_address: str | None = None
 
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -48,7 +51,7 @@ class AiohttpAuth:
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, *, is_redirected: bool
     ) -> aiohttp.ClientResponse:
         await self._source.async_token()  # the first read also tells which host the token is for
-        require_trusted(request.url.scheme, request.url.host, request.url.port, self._source.base_url)
+        self._require_trusted(request.url)
         request.headers["Authorization"] = f"Bearer {await self._source.async_token()}"
         response = await handler(request)
         if (
@@ -61,6 +64,13 @@ class AiohttpAuth:
             request.headers["Authorization"] = f"Bearer {await self._source.async_token()}"
             response = await handler(request)
         return response
+
+    def _require_trusted(self, url: URL) -> None:
+        """Where nobody knows the host, it is the first that was asked: another middleware may run each request in its
+        own task, where a redirect looks like a new request."""
+        require_trusted(url.scheme, url.host, url.port, self._source.base_url or self._first_address)
+        if url.scheme == "https" and self._first_address is None:
+            self._first_address = str(url.origin())
 
     def __repr__(self) -> str:
         return f"AiohttpAuth({self._source!r})"
