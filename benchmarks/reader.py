@@ -226,7 +226,7 @@ def a_week(name: str) -> tuple[Experience, Calls]:
 
     def settle() -> None:
         for thread in threading.enumerate():
-            if thread.name == "virtuous-token-renewal":
+            if thread.name == "virtuous-token-read":
                 thread.join()
 
     with (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectTimeoutError
+
+from virtuous_token.pending_read import PendingRead
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -30,8 +34,8 @@ SECONDS_TO_TIME_OUT = 24.0
 class Week:
     """A Secrets Manager client in front of one bearer secret, and the clock of the simulation.
 
-    The token is refreshed at half of its life, and by a login out of turn. A call by the thread that made this object
-    takes time, as its caller would see it; one in the background does not hold the caller up.
+    The token is refreshed at half of its life, and by a login out of turn. A call takes time if the thread that made
+    this object makes it or waits for it; one in the background does not hold that thread up.
     """
 
     def __init__(self, life_seconds: float) -> None:
@@ -39,6 +43,7 @@ class Week:
         self.passed = 0.0
         self.calls: list[float] = []
         self.waited = 0.0
+        self.is_settling = False
         self._caller = threading.current_thread()
         self._issued: list[float] = [-life_seconds / 3]
         while (following := self._issued[-1] + life_seconds / 2) < WEEK:
@@ -87,9 +92,20 @@ class Week:
         self._take(SECONDS_OF_A_READ)
 
     def _take(self, seconds: float) -> None:
-        if threading.current_thread() is self._caller:
+        if threading.current_thread() is self._caller or self._caller_waits():
             self.passed += seconds
             self.waited += seconds
+
+    def _caller_waits(self) -> bool:
+        """True once the caller waits for this read, False once it has gone on without it."""
+        while not self.is_settling:
+            frame = sys._current_frames()[self._caller.ident or 0]  # noqa: SLF001 - it alone knows
+            while frame is not None:
+                if frame.f_code is PendingRead.wait.__code__:
+                    return True
+                frame = frame.f_back  # type: ignore[assignment]
+            time.sleep(0)
+        return False
 
 
 class Experience:
@@ -134,7 +150,9 @@ def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambd
             seen.waits += 1
             seen.longest_wait_seconds = max(seen.longest_wait_seconds, week.waited)
         is_first = False
+        week.is_settling = True
         settle()
+        week.is_settling = False
         week.passed += SECONDS_BETWEEN_CALLS
     per_day = Counter(int(at // DAY) for at in week.calls)
     return seen, Calls(len(week.calls) / 7, max(per_day.values()))

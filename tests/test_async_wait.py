@@ -32,7 +32,7 @@ def test_sixty_four_tasks_wait_for_one_thread(backend: str) -> None:
     async def story() -> int:
         async with anyio.create_task_group() as group:
             for _ in range(64):
-                group.start_soon(wait_until_called, registry.register)
+                group.start_soon(wait_until_called, registry.register, 30)
             while len(registry.callbacks) < 64:
                 await anyio.sleep(0)
             threads = threading.active_count()
@@ -54,7 +54,7 @@ def test_a_cancelled_wait_ends_at_once_and_takes_its_registration_back(backend: 
 
     async def story() -> bool:
         with anyio.move_on_after(0) as scope:
-            await wait_until_called(registry.register)
+            await wait_until_called(registry.register, 30)
         return scope.cancelled_caught
 
     assert anyio.run(story, backend=backend)
@@ -68,7 +68,7 @@ def test_what_has_happened_already_is_not_waited_for(backend: str) -> None:
         callback()
         return lambda: None
 
-    anyio.run(wait_until_called, register, backend=backend)
+    anyio.run(wait_until_called, register, 30, backend=backend)
 
 
 @on_both
@@ -80,5 +80,5 @@ def test_a_call_after_the_end_of_the_loop_is_ignored(backend: str) -> None:
         callback()
         return lambda: None
 
-    anyio.run(wait_until_called, register, backend=backend)
+    anyio.run(wait_until_called, register, 30, backend=backend)
     kept[0]()

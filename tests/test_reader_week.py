@@ -8,8 +8,7 @@ import pytest
 
 from benchmarks.week import DAY, HOUR, Week, live
 from tests.fakes.one_bearer import join_renewals
-from virtuous_token import TokenReader
-from virtuous_token import reader as reader_module
+from virtuous_token import TokenReader, held_token
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -23,12 +22,12 @@ from virtuous_token import reader as reader_module
 def test_nobody_waits_after_the_first_read_and_nobody_gets_a_token_that_is_over(
     life_seconds: float, most_calls_a_day: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "_chance", random.Random(seed).random)
+    monkeypatch.setattr(held_token, "random_fraction", random.Random(seed).random)
     week = Week(life_seconds)
     reader = TokenReader("virtuous/default/bearer", client=week, clock=week.clock)
 
     def settle() -> None:
-        if reader._flight is not None:
+        if reader._pending is not None:
             join_renewals()
 
     seen, calls = live(week, reader.token, settle)
@@ -38,7 +37,7 @@ def test_nobody_waits_after_the_first_read_and_nobody_gets_a_token_that_is_over(
 
 
 def test_a_reader_that_forgets_to_renew_makes_callers_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TokenReader, "_renew_in_background", lambda _: None)
+    monkeypatch.setattr(TokenReader, "_renew", lambda _: None)
     week = Week(4 * HOUR)
     seen, _ = live(week, TokenReader("virtuous/default/bearer", client=week, clock=week.clock).token)
     assert seen.waits > 0

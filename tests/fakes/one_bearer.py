@@ -80,7 +80,7 @@ class OneBearer:
 def join_renewals() -> None:
     """Wait for the reads that run in the background."""
     for thread in threading.enumerate():
-        if thread.name == "virtuous-token-renewal":
+        if thread.name == "virtuous-token-read":
             thread.join(30)
 
 

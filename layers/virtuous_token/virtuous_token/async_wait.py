@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as in secrets_manager.py
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+from _collections_abc import Awaitable, Callable  # as in collections.abc, without the rest of collections
 
 __all__ = ["wait_until_called"]
 
 
-async def wait_until_called(register: Callable[[Callable[[], None]], Callable[[], None]]) -> None:
-    """Calls *register* with a function, and returns once any thread has called that function.
+async def wait_until_called(register: Callable[[Callable[[], None]], Callable[[], None]], seconds: float) -> None:
+    """Calls *register* with a function, and returns once any thread has called it, or after *seconds*.
 
     *register* returns what takes the registration back. That is called at the end of the wait, however it ends: a
     cancelled wait ends at once. The function may be called more than once, and after the event loop has ended.
@@ -18,12 +16,12 @@ async def wait_until_called(register: Callable[[Callable[[], None]], Callable[[]
     wake, woken = _on_trio() or _on_asyncio()
     take_back = register(wake)
     try:
-        await woken()
+        await woken(seconds)
     finally:
         take_back()
 
 
-def _on_trio() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]] | None:
+def _on_trio() -> tuple[Callable[[], None], Callable[[float], Awaitable[object]]] | None:
     """None where no task of trio's is running."""
     import sys
 
@@ -42,10 +40,14 @@ def _on_trio() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]] | N
         with suppress(trio.RunFinishedError):
             loop.run_sync_soon(event.set)
 
-    return wake, event.wait
+    async def woken(seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await event.wait()
+
+    return wake, woken
 
 
-def _on_asyncio() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:
+def _on_asyncio() -> tuple[Callable[[], None], Callable[[float], Awaitable[object]]]:
     import asyncio
 
     loop, event = asyncio.get_running_loop(), asyncio.Event()
@@ -56,4 +58,11 @@ def _on_asyncio() -> tuple[Callable[[], None], Callable[[], Awaitable[object]]]:
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(event.set)
 
-    return wake, event.wait
+    async def woken(seconds: float) -> None:
+        timer = loop.call_later(seconds, event.set)
+        try:
+            await event.wait()
+        finally:
+            timer.cancel()
+
+    return wake, woken

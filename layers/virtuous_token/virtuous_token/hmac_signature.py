@@ -21,14 +21,12 @@ import time
 import uuid
 from urllib.parse import quote
 
+from .clients import BotocoreClient, SecretsManager
 from .contract import can_be_header, parse_object
 from .errors import UnreadableSecret
+from .secret_name import shown
 from .secret_text import SecretText
-from .secrets_manager import connect, read_current
-
-TYPE_CHECKING = False  # as in secrets_manager.py
-if TYPE_CHECKING:
-    from .secrets_manager import SecretsManager
+from .secrets_manager import Connection, connect
 
 __all__ = ["HmacKeys"]
 
@@ -49,11 +47,12 @@ class HmacKeys:
         self._private_key = private_key
 
     @classmethod
-    def read(cls, secret_id: str, *, client: SecretsManager | None = None) -> HmacKeys:
+    def read(cls, secret_id: str, *, client: SecretsManager | BotocoreClient | None = None) -> HmacKeys:
         """The keys that a secret holds, by its name or ARN. Raises NoToken or UnreadableSecret."""
-        found = _parsed(read_current(client or connect(secret_id), secret_id))
+        connection = connect(secret_id) if client is None else Connection(client)
+        found = _parsed(connection.read(secret_id))
         if isinstance(found, str):
-            raise UnreadableSecret(f"secret {secret_id!r}: {found}")
+            raise UnreadableSecret(f"secret {shown(secret_id)}: {found}")
         return found
 
     @classmethod

@@ -1,97 +1,146 @@
-"""Secrets Manager as a reader needs it: one client with short timeouts, one read, and AWS's errors by their codes."""
+"""Secrets Manager as a reader needs it: one client with short timeouts, and one read."""
 
 from __future__ import annotations
 
 import os
 
-from .errors import NoSuchSecret, NotAllowed, NotConfigured, NotLoggedIn, NoToken, Unreachable
+from . import forks
+from .errors import NotConfigured, NoToken, Unreachable, UnreadableSecret
+from .secret_name import can_be_name
 
-TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes longer than the rest of the package
+TYPE_CHECKING = False  # as in held_token.py
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any, Protocol
+    from typing import Any
 
-    class SecretsManager(Protocol):
-        """What the reader needs of a client; one of boto3's or botocore's will do."""
+__all__ = ["Connection", "connect", "region_of"]
 
-        def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]:  # noqa: N803
-            """As in AWS's API of that name."""
-
-        def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
-            """As in AWS's API of that name. Called only to tell a secret without a value from none at all."""
-
-
-__all__ = ["SecretsManager", "connect", "read_current"]
-
-# A read takes a few milliseconds in AWS. With three attempts and botocore's pauses between them these bound the wait
-# for an endpoint that does not answer to half a minute.
+# A read takes a few milliseconds in AWS. These let it try again within the reader's bound of half a minute.
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 ATTEMPTS = 3
 
-_REFUSED = {"AccessDeniedException", "AccessDenied", "DecryptionFailure"}
-_BAD_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "IncompleteSignature",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "MissingAuthenticationToken",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-_BAD_NAME = {"InvalidParameterException", "ValidationException"}
+
+class Connection:
+    """A client, with the Region that it asks and where that comes from, so that errors can tell."""
+
+    __slots__ = ("client", "region", "source")
+
+    def __init__(self, client: Any, region: str | None = None, source: str = "the client that was given") -> None:
+        self.client = client
+        self.region = region or getattr(getattr(client, "meta", None), "region_name", None)
+        self.source = source
+
+    def read(self, secret_id: str) -> str:
+        """The text of the version under AWSCURRENT. Raises NoToken or UnreadableSecret, never anything of others."""
+        if not can_be_name(secret_id):
+            raise _no_name(secret_id)
+        _hold_the_parsers_log()
+        try:
+            answer = self.client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
+            text, is_binary = answer.get("SecretString"), answer.get("SecretBinary") is not None
+        except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
+            from .aws_errors import explained
+
+            problem: NoToken | UnreadableSecret = explained(error, secret_id, self)
+        else:
+            if isinstance(text, str):
+                return text
+            from .aws_errors import without_text
+
+            problem = without_text(secret_id, self, is_binary=is_binary)
+        raise problem  # from here, so that it does not carry botocore's error, which holds the signed request
+
+    def close(self) -> None:
+        """Closes the client where it can be closed."""
+        if hasattr(self.client, "close"):
+            self.client.close()
 
 
-def connect(secret_id: str) -> SecretsManager:
-    """A client for the Region in *secret_id* if that is an ARN, else for the Region of the environment.
+def connect(secret_id: str) -> Connection:
+    """A connection to the Region that :func:`region_of` tells. Raises NoToken.
 
     botocore's own session, because importing boto3 on top of it adds a tenth of a second to a cold start. The
-    environment's AWS settings (credentials, profile, Region, ``AWS_ENDPOINT_URL``) count as they do for boto3.
-    Raises NotConfigured.
+    environment's AWS settings (credentials, profile, ``AWS_ENDPOINT_URL``) count as they do for boto3.
     """
+    if not can_be_name(secret_id):
+        raise _no_name(secret_id)
+    connection = Connection(None, source="the environment")
     try:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
-    except ImportError:
-        raise NotConfigured("botocore is not installed: run `pip install botocore`") from None
+        with forks.imports_of_a_read:
+            # Else the first resolution of a name imports it, when forks no longer wait.
+            import encodings.idna  # noqa: F401
+
+            from botocore.exceptions import NoCredentialsError, NoRegionError
+            from botocore.session import Session
+        session: Any = Session()
+        connection.region, connection.source = region_of(secret_id, session)
+        if connection.region is None:
+            raise NoRegionError  # noqa: TRY301 - explained below, as those of botocore itself
+        _ask_nobody(session)
+        if session.get_credentials() is None:  # this may ask the network, so no fork waits for it
+            raise NoCredentialsError  # noqa: TRY301
+        with forks.imports_of_a_read:
+            connection.client = _client(session, connection.region)
+    except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
+        if isinstance(error, ImportError) and error.name == "botocore":
+            problem: NoToken = NotConfigured("botocore is not installed: run `pip install botocore`")
+        elif isinstance(error, ImportError):
+            problem = Unreachable(f"botocore could not be imported ({type(error).__name__}); later calls try again")
+        else:
+            from .aws_errors import explained
+
+            problem = explained(error, secret_id, connection)
+    else:
+        return connection
+    raise problem  # as above
+
+
+def region_of(secret_id: str, session: Any) -> tuple[str | None, str]:
+    """The Region to ask, None where nobody names one, and where its name comes from.
+
+    That of the ARN, else ``AWS_REGION`` (which Lambda, ECS and the other SDKs go by), else ``AWS_DEFAULT_REGION``, else
+    the profile's. *session* is one of botocore.
+    """
+    parts = secret_id.split(":")
+    if parts[0] == "arn" and len(parts) > 6:
+        return parts[3], "the ARN"
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        named = os.environ.get(variable, "").strip()
+        if named:
+            return named, variable
+    return session.get_scoped_config().get("region") or None, "the profile"
+
+
+def _client(session: Any, region: str | None) -> Any:
+    from botocore.config import Config
+
     settings = Config(
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         read_timeout=READ_TIMEOUT_SECONDS,
         retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
     )
-    session: Any = Session()
-    try:
-        # botocore overlooks AWS_REGION, which is all that some containers set.
-        region = _region_in(secret_id) or session.get_config_variable("region") or os.environ.get("AWS_REGION")
-        client: SecretsManager = session.create_client("secretsmanager", region_name=region, config=settings)
-    except (BotoCoreError, ValueError) as error:
-        problem = type(error).__name__
-    else:
-        return client
-    raise NotConfigured(
-        f"cannot make an AWS client to read secret {secret_id!r} ({problem}): set credentials and AWS_REGION, "
-        "or name the secret by its ARN"
+    return session.create_client("secretsmanager", region_name=region, config=settings)
+
+
+def _ask_nobody(session: Any) -> None:
+    """Where the profile's role asks for an MFA code botocore would ask the terminal, or eat the program's input."""
+    from .aws_errors import CodeNeeded
+
+    def refuse(_: str) -> str:
+        raise CodeNeeded
+
+    for provider in session.get_component("credential_provider").providers:
+        if hasattr(provider, "_prompter"):
+            provider._prompter = refuse  # noqa: SLF001 - there is no public way; aws-cli sets its cache likewise
+
+
+def _no_name(secret_id: str) -> NotConfigured:
+    from .secret_name import shown
+
+    return NotConfigured(
+        f"the secret's name {shown(secret_id)} is neither a name nor an ARN: put the bearer secret's name there, not "
+        "the token"
     )
-
-
-def read_current(client: SecretsManager, secret_id: str) -> str | None:
-    """The text of the version under AWSCURRENT; None where the secret holds bytes. Raises NoToken."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    _hold_the_parsers_log()
-    try:
-        answer = client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
-    except ClientError as error:
-        problem = _refusal(_code(error), client, secret_id)
-    except BotoCoreError as error:
-        problem = _without_an_answer(error, secret_id)
-    else:
-        text: str | None = answer.get("SecretString")
-        return text
-    raise problem  # from here, so that it does not carry botocore's error, which holds the signed request
 
 
 def _hold_the_parsers_log() -> None:
@@ -101,75 +150,3 @@ def _hold_the_parsers_log() -> None:
     parsers = logging.getLogger("botocore.parsers")
     if parsers.level < logging.INFO:
         parsers.setLevel(logging.INFO)
-
-
-def _region_in(secret_id: str) -> str | None:
-    """Of ``arn:aws:secretsmanager:eu-west-1:123456789012:secret:name-AbCdEf`` the fourth part."""
-    parts = secret_id.split(":")
-    return parts[3] if parts[0] == "arn" and len(parts) > 6 else None
-
-
-def _code(error: Any) -> str:
-    return str(error.response.get("Error", {}).get("Code", "unknown"))
-
-
-def _without_an_answer(error: Exception, secret_id: str) -> NoToken:
-    from botocore import exceptions
-
-    not_set_up = (
-        exceptions.ConfigNotFound,
-        exceptions.ConfigParseError,
-        exceptions.NoCredentialsError,
-        exceptions.NoRegionError,
-        exceptions.ParamValidationError,
-        exceptions.PartialCredentialsError,
-        exceptions.ProfileNotFound,
-    )
-    # Only the type's name goes into the text: some of botocore's messages quote what a credential process printed.
-    what = f"reading secret {secret_id!r} ended in {type(error).__name__}"
-    if isinstance(error, not_set_up):
-        return NotConfigured(f"{what}: set AWS credentials and AWS_REGION for this process")
-    return Unreachable(f"{what}: Secrets Manager could not be reached; later calls try again")
-
-
-def _refusal(code: str, client: SecretsManager, secret_id: str) -> NoToken:
-    secret = f"secret {secret_id!r}"
-    if code in _REFUSED:
-        return NotAllowed(
-            f"AWS refuses to read {secret} ({code}): attach the stack's reader policy to this role, and allow it "
-            "kms:Decrypt where the secret has a key of its own"
-        )
-    if code in _BAD_CREDENTIALS:
-        return NotConfigured(f"AWS refuses this process's credentials ({code}): renew them")
-    if code in _BAD_NAME:
-        return NotConfigured(f"AWS does not take {secret} for a name or an ARN of this Region ({code})")
-    if code in {"ResourceNotFoundException", "InvalidRequestException"}:
-        return _absence(code, client, secret_id)
-    return Unreachable(f"Secrets Manager cannot give {secret} now ({code}); later calls try again")
-
-
-def _absence(code: str, client: SecretsManager, secret_id: str) -> NoToken:
-    """AWS has one code for a secret that is not there and for one that has no value, so ask which it is."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    secret = f"secret {secret_id!r}"
-    deleted = NoSuchSecret(
-        f"{secret} is marked for deletion: run `aws secretsmanager restore-secret --secret-id {secret_id}`"
-    )
-    try:
-        described = client.describe_secret(SecretId=secret_id)
-    except ClientError as error:
-        if _code(error) == "ResourceNotFoundException":
-            return NoSuchSecret(f"there is no {secret} in this account and Region: check the name and AWS_REGION")
-    except BotoCoreError:
-        pass
-    else:
-        if described.get("DeletedDate"):
-            return deleted
-        return NotLoggedIn(f"{secret} has no value yet: an operator must run `virtuous-token login`")
-    if code == "InvalidRequestException":
-        return deleted
-    return NotLoggedIn(
-        f"{secret} has no value yet, or does not exist in this account and Region: check the name and AWS_REGION; "
-        "if they are right, an operator must run `virtuous-token login`"
-    )
