@@ -17,7 +17,7 @@ from virtuous_token.contract import Bearer
 
 MODULES = sorted(Path(virtuous_token.__file__).parent.glob("*.py"))
 # What a request that spends one is made of. The stored formats' module alone names the keys of the pair.
-OF_A_REFRESH = ("grant_type", "/Token", "urlencode", "POST")
+OF_A_REFRESH = ("grant_type", "/Token", "urlencode", '"POST"')
 READS = {"get_secret_value", "describe_secret"}
 
 
