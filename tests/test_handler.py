@@ -150,6 +150,22 @@ def test_an_invocation_with_a_failed_connection_ends_in_an_error(
     assert str(failed.value) == f"default: {outcome}"
 
 
+@pytest.mark.parametrize("kind", ["tokens", "bearer"])
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_connection_that_lost_a_secret_is_named(harness: LeakHarness, kind: str, forced: bool) -> None:
+    """Else every run would succeed and every alarm be quiet until the readers' token ends."""
+    with deployed(harness, "acme", "default") as deployment:
+        for name in ("acme", "default"):
+            deployment.log_in(name)
+        gone = {"ForceDeleteWithoutRecovery": True} if forced else {}
+        deployment.account.client.delete_secret(SecretId=f"virtuous/acme/{kind}", **gone)
+
+        with pytest.raises(SomeConnectionsFailed) as failed:
+            deployment.invoke({})
+
+        assert str(failed.value) == "acme: misconfigured"
+
+
 def test_a_pair_that_virtuous_does_not_accept_ends_in_an_error(deployment: Deployment) -> None:
     deployment.log_in(age=DUE)
     deployment.virtuous.script_organization(step.denied())

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid5
 
 import boto3
 import botocore.exceptions
@@ -33,9 +34,9 @@ from token_refresher.answers import (
 from token_refresher.due import due_at
 from token_refresher.journal import LABEL, SUPERSEDED, Intent, Outcome, parse_entry
 from token_refresher.ports import CURRENT, PREVIOUS, Services
-from token_refresher.refresh import Policy, Result, refresh_connection
+from token_refresher.refresh import Policy, Result, fresh_result, refresh_connection
 from token_refresher.secret_store import SecretStore
-from virtuous_token.contract import Bearer, SecretNames, TokenPair
+from virtuous_token.contract import Bearer, SecretNames, TokenPair, format_instant
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -455,6 +456,24 @@ def test_the_refresh_token_before_is_tried_once(scene: Scene) -> None:
     assert scene.virtuous.sent == ["refresh-2", "refresh-1", "refresh-2"]
 
 
+def test_a_token_that_was_refused_is_not_sent_again_beside_a_live_one(due: Scene) -> None:
+    """A person pastes a dead pair, and saves it again while the live one is sent: ours is kept beside it."""
+    due.run()
+    due.now += timedelta(days=8)
+    typo = pair(9).to_json()
+    due.store_pair(typo)
+
+    def saved_again() -> Answer:
+        due.store_pair(json.dumps(json.loads(typo) | {"note": "again"}))
+        due.virtuous.live = "refresh-3"
+        return granted(3, due.now)
+
+    due.virtuous.answers = [Refused("invalid_grant"), saved_again]
+    assert due.run().outcome == "superseded"
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", "refresh-9", "refresh-2", "refresh-3"]
+
+
 def test_the_refresh_token_before_mends_it_where_it_is_reusable(scene: Scene) -> None:
     with_previous(scene)
     scene.virtuous.live = "refresh-1"
@@ -676,6 +695,194 @@ def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> 
     assert due.in_step
 
 
+# A failed invocation and Lambda's own repetitions of it
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param("ReadTimeoutError", id="timed out"),
+        pytest.param("InternalServiceError", id="answered with an error"),
+    ],
+)
+def test_a_claim_whose_answer_was_lost_is_a_failure_in_each_of_lambdas_repetitions(due: Scene, error: str) -> None:
+    """They come one and two minutes after a failure. Were one of them `busy`, nobody would hear of the failure."""
+
+    def claim_and_lose_the_answer(operation: str, params: Any, name: str) -> None:
+        if operation == "PutSecretValue" and params["VersionStages"] == [LABEL]:
+            due.strict.fail("PutSecretValue", error, after_effect=True)
+
+    due.strict.before = claim_and_lose_the_answer
+    outcomes = [str(due.run().outcome)]
+    due.strict.before = None
+    for minutes in (1, 2):
+        due.now += timedelta(minutes=minutes)
+        outcomes.append(str(due.run().outcome))
+    assert outcomes == ["try_again"] * 3
+    assert due.virtuous.sent == []
+    due.now += timedelta(minutes=4)
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "outcome"),
+    [pytest.param(45, "busy", id="as long as a request takes"), pytest.param(46, "try_again", id="longer")],
+)
+def test_a_holder_is_taken_for_busy_while_its_request_may_last(due: Scene, seconds: int, outcome: str) -> None:
+    nested: list[str] = []
+
+    def another_run_meanwhile() -> Answer:
+        due.now += timedelta(seconds=seconds)
+        nested.append(str(due.run().outcome))
+        return granted(2, due.now)
+
+    due.virtuous.answers = [another_run_meanwhile]
+    assert due.run().outcome == "refreshed"
+    assert nested == [outcome]
+
+
+# Calls
+
+
+def calls_of(scene: Scene) -> list[str]:
+    scene.strict.log.clear()
+    scene.run()
+    return [f"{call.operation} {call.secret_name.rpartition('/')[2]}" for call in scene.strict.log]
+
+
+def test_a_refresh_makes_eight_calls_to_secrets_manager_and_two_to_virtuous(due: Scene) -> None:
+    due.run()
+    due.now += timedelta(days=8)
+    before = sum(due.strict.writes(name) for name in NAMES[:2])
+    assert calls_of(due) == [
+        "DescribeSecret bearer",
+        "GetSecretValue tokens",
+        "ListSecretVersionIds tokens",
+        "PutSecretValue tokens",
+        "ListSecretVersionIds tokens",
+        "PutSecretValue tokens",
+        "PutSecretValue bearer",
+        "UpdateSecretVersionStage bearer",
+    ]
+    assert (due.virtuous.sent, due.virtuous.proved) == (["refresh-1", "refresh-2"], ["access-2", "access-3"])
+    assert sum(due.strict.writes(name) for name in NAMES[:2]) - before == 4
+
+
+def test_a_look_at_a_fresh_idle_connection_makes_two_calls(due: Scene) -> None:
+    due.run()
+    assert calls_of(due) == ["DescribeSecret bearer", "GetSecretValue tokens"]
+
+
+def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
+    """Many connections are looked at with one batch read."""
+
+    def fresh() -> Result | None:
+        return fresh_result("default", SecretStore(due.client, NAMES).look(), due.policy, due.now)
+
+    assert fresh() is None
+    due.run()
+    assert fresh() == replace(due.run(), notes=())
+    due.store_pair(pair(3, age=timedelta(0)).to_json())
+    assert fresh() is None
+
+
+# Taken over from version 1.0
+
+
+def as_version_1_0_left_it(scene: Scene, shape: str) -> str:
+    """The current pair's version after a refresh by version 1.0, a day ago."""
+    first, second = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+    then = NOW - timedelta(days=1)
+    claim = str(uuid5(UUID(first), "claim"))
+    slot = str(uuid5(UUID(claim), "result"))
+    intent = {
+        "version": 1,
+        "entry": "intent",
+        "replaces": first,
+        "holder": "h",
+        "grant": "refresh_token",
+        "started_at": format_instant(then),
+        "dead_after": format_instant(then + timedelta(minutes=6)),
+        "attempts": {},
+        "failures": 0,
+    }
+    renewed = pair(2, age=timedelta(days=1), replaces=first)
+
+    def put(version: str, value: str, *labels: str) -> None:
+        params = {"SecretString": value, "ClientRequestToken": version, "VersionStages": list(labels)}
+        scene.client.put_secret_value(SecretId=NAMES.pair, **params)
+
+    scene.now = then
+    put(first, pair(1).to_json(), CURRENT)
+    if shape == "never claimed":
+        put(second, renewed.to_json(), CURRENT)
+    else:
+        put(claim, json.dumps(intent), LABEL)
+        put(slot, renewed.to_json(), SUPERSEDED if shape == "superseded" else CURRENT)
+    if shape == "label removed":
+        scene.client.update_secret_version_stage(SecretId=NAMES.pair, VersionStage=LABEL, RemoveFromVersionId=claim)
+    if shape == "an old form saved":
+        put(second, pair(1).to_json(), CURRENT)
+    scene.now = NOW
+    scene.strict.settle()
+    current: str = scene.strict.labels(NAMES.pair)[CURRENT]
+    scene.client.put_secret_value(SecretId=NAMES.bearer, SecretString="{}", ClientRequestToken=current)
+    scene.virtuous.live = "refresh-2"
+    return current
+
+
+@pytest.mark.parametrize("shape", ["REFRESHING on the intent", "label removed", "never claimed"])
+def test_what_version_1_0_left_is_refreshed_when_it_is_due_and_not_before(scene: Scene, shape: str) -> None:
+    current = as_version_1_0_left_it(scene, shape)
+    assert scene.run().outcome == "fresh"
+    assert scene.strict.labels(NAMES.pair)[CURRENT] == current
+    scene.now += timedelta(days=7)
+    assert scene.run().outcome == "refreshed"
+    assert scene.virtuous.sent == ["refresh-2"]
+    labels = scene.strict.labels(NAMES.pair)
+    assert labels[CURRENT] == labels[LABEL]
+    assert SecretText("refresh-1").fingerprint() in (scene.pair.spent or ())
+
+
+@pytest.mark.parametrize("shape", ["superseded", "an old form saved"])
+def test_a_token_that_version_1_0_spent_is_not_sent_again(scene: Scene, shape: str) -> None:
+    """Its pairs do not say what is spent, but which version they were refreshed from."""
+    as_version_1_0_left_it(scene, shape)
+    assert scene.run().outcome == "refreshed"
+    assert scene.virtuous.sent == ["refresh-2"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind", "outcome", "sent"),
+    [
+        pytest.param("refused", "refresh_token", "login_required", [], id="a verdict waits for a login"),
+        pytest.param("throttled", "refresh_token", "try_again", [], id="a throttled try waits"),
+        pytest.param("refused", "password", "refreshed", ["refresh-1"], id="a password says nothing of the token"),
+    ],
+)
+def test_an_outcome_of_version_1_0_still_counts(
+    due: Scene, ended: str, kind: str, outcome: str, sent: list[str]
+) -> None:
+    current = due.strict.labels(NAMES.pair)[CURRENT]
+    stored = {
+        "version": 1,
+        "entry": "outcome",
+        "replaces": current,
+        "outcome": ended,
+        "at": format_instant(NOW),
+        "retry_at": format_instant(NOW + timedelta(hours=1)) if kind == "refresh_token" else None,
+        "attempts": {kind: {"at": format_instant(NOW), "ended": ended}},
+        "failures": 1,
+    }
+    claim = str(uuid5(UUID(current), "claim"))
+    store = SecretStore(due.client, NAMES)
+    store.write_pair(claim, "{}", LABEL)
+    store.write_pair(str(uuid5(UUID(claim), "result")), json.dumps(stored), LABEL)
+    assert due.run().outcome == outcome
+    assert due.virtuous.sent == sent
+
+
 # Time
 
 
@@ -786,6 +993,27 @@ def test_an_unproven_pair_is_refreshed_once_a_day(due: Scene) -> None:
     assert due.virtuous.sent == ["refresh-1", "refresh-2", "refresh-3", "refresh-4"]
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_refused_token_is_published_once_the_one_that_readers_have_is_over(due: Scene, removed: bool) -> None:
+    """The proof's address may be what is refused; readers have nothing to lose then."""
+    published = due.strict.labels(NAMES.bearer)[CURRENT]
+    due.virtuous.proofs = [Denied("403")] * 20
+    due.run()
+    assert due.strict.labels(NAMES.bearer)[CURRENT] == published
+    if removed:  # as Secrets Manager removes a version without a label that is older than a day
+        due.client.get_secret_value(SecretId=NAMES.pair, VersionId=published)
+        secret = due.strict.secret(NAMES.pair)
+        kept = {version: value for version, value in secret.versions.items() if version != published}
+        due.strict._secrets[NAMES.pair] = replace(
+            secret, versions=kept, labels={**secret.labels, PREVIOUS: due.strict.labels(NAMES.pair)[CURRENT]}
+        )
+    due.now += timedelta(days=16)
+    result = due.run()
+    assert result.outcome == "unproven"
+    assert "all the same" in result.reason
+    assert due.in_step
+
+
 @pytest.mark.parametrize("proof", [pytest.param(Unclear("502"), id="trouble"), pytest.param(ORGANIZATION, id="proved")])
 def test_a_token_is_published_unless_it_is_refused(due: Scene, proof: Proof) -> None:
     due.virtuous.proofs = [proof]
@@ -814,6 +1042,22 @@ def test_a_pair_pasted_with_its_dates_learns_it_too(due: Scene) -> None:
     due.client.put_secret_value(SecretId=NAMES.bearer, SecretString="{}", ClientRequestToken=version)
     due.run()
     assert due.pair.organization_id == "77"
+
+
+def test_an_api_key_is_proved_in_every_run(scene: Scene) -> None:
+    scene.store_pair('{"access_token": "v_key"}')
+    scene.virtuous.proofs = [ORGANIZATION, ORGANIZATION, Denied("401"), Unclear("502")]
+    results = [scene.run() for _ in range(4)]
+    assert [str(result.outcome) for result in results] == ["recovered", "fresh", "login_required", "fresh"]
+    assert [result.api_key_refused for result in results] == [False, False, True, False]
+
+
+def test_an_api_key_that_was_refused_from_the_start_is_not_published(scene: Scene) -> None:
+    scene.store_pair('{"access_token": "v_key"}')
+    scene.virtuous.proofs = [Denied("401")]
+    result = scene.run()
+    assert (result.outcome, result.api_key_refused) == ("login_required", True)
+    assert scene.strict.versions(NAMES.bearer) == []
 
 
 # Publishing

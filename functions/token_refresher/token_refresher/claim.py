@@ -89,14 +89,10 @@ class Head:
     @classmethod
     def on_outcome(cls, version_id: str, outcome: Outcome, current: str, pair: TokenPair) -> Head:
         """Version 1.0 remembered attempts by kind, and only for the version that was to be replaced."""
-        is_about_current = outcome.replaces == current
-        attempts = {
-            key: attempt
-            for key, attempt in outcome.history.attempts.items()
-            if is_about_current or key not in _KINDS_OF_REFRESH_TOKENS
-        }
-        of_current = attempts.pop(CredentialKind.CURRENT, None)
-        if of_current and pair.refresh_token:
+        attempts = dict(outcome.history.attempts)
+        by_kind = {kind: attempts.pop(kind, None) for kind in _KINDS_OF_REFRESH_TOKENS}
+        of_current = by_kind[CredentialKind.CURRENT]
+        if of_current and outcome.replaces == current and pair.refresh_token:
             attempts[pair.refresh_token.fingerprint()] = of_current
         return cls(version_id, replace(outcome.history, attempts=attempts), outcome)
 

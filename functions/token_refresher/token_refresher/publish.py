@@ -64,7 +64,7 @@ class Publisher:
         """
         proof = self.prove(pair)
         refusal = f"Virtuous refuses the new access token ({proof.reason})" if isinstance(proof, Denied) else ""
-        if refusal and not self._readers_token_expired():
+        if refusal and not self._readers_token_expired(pair):
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}: readers keep the one before")
         named = proof.organization_name if isinstance(proof, Proved) else None
         newer = self._make_current(version_id, self._bearer(pair, named), if_displaced)
@@ -107,13 +107,13 @@ class Publisher:
             if CURRENT in labels or self.store.move_bearer(version_id, moved_from=self.published):
                 self.published = version_id
                 return ""
-            look = self.store.look()
-            self.published = look.bearer_labels.get(CURRENT)
+            self.published = self.store.bearer_versions().under(CURRENT)
             if self.published == version_id:
                 return ""
-            if look.pair and look.pair.version_id == self.published:
+            versions = self.store.pair_versions()
+            if versions.get(version_id) and versions.under(CURRENT) == self.published:
                 return "a newer token was published meanwhile"
-            self.check(version_id, self.store.pair_versions(), if_displaced=if_displaced)
+            self.check(version_id, versions, if_displaced=if_displaced)
         raise RunEnds(
             OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again while it was to be published"
         )
@@ -128,14 +128,25 @@ class Publisher:
             organization_name=pair.organization_name or named,
         )
 
-    def _readers_token_expired(self) -> bool:
-        end = end_of_version(self.store, self.published) if self.published else None
+    def _readers_token_expired(self, newer: TokenPair) -> bool:
+        if self.published is None:
+            return False
+        text = self.store.pair_value(self.published)
+        end = _end(text)
+        if text is None and newer.issued_at and newer.expires_at:
+            # Secrets Manager has removed the version. Its token was issued before it was published, and lives as long.
+            published = self.store.bearer_versions().get(self.published)
+            end = published.created_at + (newer.expires_at - newer.issued_at) if published else None
         return end is not None and end <= self.services.now()
 
 
 def end_of_version(store: Store, version_id: str) -> datetime | None:
     """When the access token in a version of the pair secret ends, None where nobody knows. Raises as *store* does."""
+    return _end(store.pair_value(version_id))
+
+
+def _end(text: str | None) -> datetime | None:
     try:
-        return TokenPair.parse(store.pair_value(version_id)).expires_at
+        return TokenPair.parse(text).expires_at
     except UnreadableSecret:
         return None

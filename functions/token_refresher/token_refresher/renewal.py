@@ -24,10 +24,12 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
     """The pair to save in the place of *pair*: what the answer lacks or spoils stays as it was.
 
     *source* is the pair whose refresh token was sent. A refresh token that the provider gives back, or gives no other
-    for, is not spent.
+    for, is not spent. One that it refused counts as spent from here on.
     """
     is_login = intent.kind is CredentialKind.PASSWORD
-    spent = intent.history.spent or ()
+    others = (key for key in intent.history.attempts if key not in (intent.credential, CredentialKind.PASSWORD))
+    refused = [key for key in others if intent.history.attempts[key].result.is_verdict]
+    spent = merged(refused, intent.history.spent or ())
     renewed = replace(
         pair,
         replaces=None if is_login else intent.replaces,
