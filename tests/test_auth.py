@@ -631,7 +631,6 @@ class Asked(NamedTuple):
         pytest.param("aiohttp", "asyncio", id="aiohttp"),
     ],
 )
-@pytest.mark.xfail(reason="the reader still waits in a thread for each task", strict=False)
 class TestEventLoops:
     def test_many_tasks_wait_for_one_read_in_one_thread_though_the_programs_pools_are_taken(
         self, client: str, backend: str, source: OneBearer, reader: TokenReader, api: Api
