@@ -12,6 +12,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import zlib
@@ -34,7 +35,9 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "raw deflate": lambda data: zlib.compress(data, wbits=-15),
     "bzip2, which no client reads": bz2.compress,
 }
-for coding, library in (("br", "brotli"), ("zstd", "backports.zstd")):
+# What urllib3 undoes them with.
+ZSTANDARD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+for coding, library in (("br", "brotli"), ("zstd", ZSTANDARD)):
     with contextlib.suppress(ImportError):
         CODINGS[coding] = importlib.import_module(library).compress
 CODING_NAMES = [

@@ -90,7 +90,7 @@ def _shut_down(handle: socket.socket) -> None:
 def _dialled(host: str, port: int, deadline: float, who: str) -> socket.socket:
     """The first of the host's addresses that answers."""
     waiting = _alternating(_resolved(host, port, deadline))
-    head_start = min(HEAD_START_SECONDS, max(0.0, deadline - time.monotonic()) / 2 / len(waiting))
+    head_start = min(HEAD_START_SECONDS, max(0.0, deadline - time.monotonic()) / 2 / max(1, len(waiting)))
     next_at, failure = 0.0, OSError()
     with selectors.DefaultSelector() as selector, ExitStack() as losers:
         while waiting or selector.get_map():

@@ -36,7 +36,8 @@ _EMPTY_LINE = re.compile(rb"\n\r?\n")
 _BLANK_LINE = re.compile(rb"\n[ \t]*\r?\n")
 _CONTINUATION = re.compile(rb"\r?\n[ \t]+")
 _LENGTH = re.compile(r"\s*\+?[0-9]{1,18}\s*")
-_CHUNK_SIZE = re.compile(rb"\s*([0-9a-fA-F]+)[^\n]*\n")
+# Possessive, or a megabyte of digits would take hours.
+_CHUNK_SIZE = re.compile(rb"\s*+([0-9a-fA-F]{1,16}+)[^\n]*+\n")
 
 
 @dataclass(frozen=True, slots=True)
