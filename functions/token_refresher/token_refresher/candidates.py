@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from virtuous_token.contract import TokenPair, parse_object
 from virtuous_token.errors import UnreadableSecret
@@ -21,6 +21,7 @@ from .claim import Head
 from .due import LONG_AGO
 from .journal import (
     LABEL,
+    ONE_TRY_A_DAY,
     SUPERSEDED,
     Attempt,
     AttemptResult,
@@ -31,9 +32,7 @@ from .journal import (
 )
 from .ports import PREVIOUS, Store, StoreMisconfigured, StoreUnavailable, TokenEndpoint, Versions
 
-__all__ = ["ONE_TRY_A_DAY", "Credential", "StoredPairs", "asked_for_a_code", "may_be_sent", "next_credential"]
-
-ONE_TRY_A_DAY = timedelta(days=1)
+__all__ = ["Credential", "StoredPairs", "asked_for_a_code", "may_be_sent", "next_credential"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from virtuous_token.contract import FORMAT_VERSION, format_instant, parse_instant, parse_object, parse_spent
@@ -28,6 +28,7 @@ from .ports import StoredVersion, Versions
 __all__ = [
     "FIRST_PAIR_ID",
     "LABEL",
+    "ONE_TRY_A_DAY",
     "SUPERSEDED",
     "Attempt",
     "AttemptResult",
@@ -59,6 +60,8 @@ MOST_REMEMBERED = 20
 # make that about 60 versions a day, and Secrets Manager keeps about 100 before it refuses new ones.
 FIRST_BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(hours=1)
+# A credential that the provider refused may have been refused by mistake; hammering it helps nobody.
+ONE_TRY_A_DAY = timedelta(days=1)
 
 
 class CredentialKind(StrEnum):
@@ -123,8 +126,8 @@ class History:
                 for credential, attempt in self.attempts.items()
             },
             "failures": self.failures,
-            **({"spent": list(self.spent)} if self.spent is not None else {}),
-            **({"newest": self.newest} if self.newest else {}),
+            "spent": self.spent,
+            "newest": self.newest,
         }
 
 
@@ -150,7 +153,7 @@ class Intent:
         return now > (created_at + self.holds_for if self.holds_for is not None else self.dead_after)
 
     def ends(self, result: AttemptResult, now: datetime, *, wait: timedelta | None = None) -> Outcome:
-        """The outcome that goes into this intent's result slot.
+        """The outcome that goes into this intent's result slot; *wait* until the next try where it is no verdict.
 
         A verdict stands until another takes its place: a refused credential does not become a promising one because
         the next try met a throttled server.
@@ -158,10 +161,10 @@ class Intent:
         key = self.credential or self.kind
         before = self.history.attempts.get(key)
         stands = before.result if before and before.result.is_verdict and not result.is_verdict else result
-        others = {other: attempt for other, attempt in self.history.attempts.items() if other != key}
-        kept = dict(list(others.items())[-MOST_REMEMBERED + 1 :])
-        attempts = {**kept, key: Attempt(self.started_at, stands)}
-        history = replace(self.history, attempts=attempts, failures=self.history.failures + 1)
+        others = [(other, attempt) for other, attempt in self.history.attempts.items() if other != key]
+        attempts = [*others, (key, Attempt(self.started_at, stands))][-MOST_REMEMBERED:]
+        history = replace(self.history, attempts=dict(attempts), failures=self.history.failures + 1)
+        wait = ONE_TRY_A_DAY if stands.is_verdict else wait
         return Outcome(self.replaces, stands, now, now + wait if wait else None, history)
 
     def to_json(self) -> str:
@@ -200,6 +203,7 @@ class Outcome:
 
 
 Entry = Intent | Outcome
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 def claim_id(filled: str) -> str:
@@ -261,7 +265,7 @@ def parse_entry(text: str | None) -> Entry | None:
                 return Intent(
                     replaces=str(stored["replaces"]),
                     holder=str(stored["holder"]),
-                    kind=_kind(stored["grant"]),
+                    kind=_known(stored["grant"], CredentialKind.OTHER),
                     started_at=parse_instant(stored["started_at"]),
                     dead_after=parse_instant(stored["dead_after"]),
                     holds_for=timedelta(seconds=int(seconds)) if seconds is not None else None,
@@ -271,7 +275,7 @@ def parse_entry(text: str | None) -> Entry | None:
             case "outcome":
                 return Outcome(
                     replaces=str(stored["replaces"]),
-                    result=_result(stored["outcome"]),
+                    result=_known(stored["outcome"], AttemptResult.UNKNOWN),
                     at=parse_instant(stored["at"]),
                     retry_at=parse_instant(stored["retry_at"]) if stored.get("retry_at") else None,
                     history=_history(stored),
@@ -300,14 +304,14 @@ def _predecessors(versions: Versions) -> dict[str, str]:
 
 
 def _dump(**values: Any) -> str:
-    left_out = {key for key in ("holds_for_seconds", "credential") if values.get(key) is None}
-    return json.dumps({"version": FORMAT_VERSION} | {key: values[key] for key in values if key not in left_out})
+    """What is absent is left out."""
+    return json.dumps({"version": FORMAT_VERSION} | {key: value for key, value in values.items() if value is not None})
 
 
 def _history(stored: Mapping[str, Any]) -> History:
     return History(
         attempts={
-            str(credential): Attempt(parse_instant(attempt["at"]), _result(attempt["ended"]))
+            str(credential): Attempt(parse_instant(attempt["at"]), _known(attempt["ended"], AttemptResult.UNKNOWN))
             for credential, attempt in stored.get("attempts", {}).items()
         },
         failures=int(stored.get("failures", 0)),
@@ -316,19 +320,12 @@ def _history(stored: Mapping[str, Any]) -> History:
     )
 
 
-def _kind(word: Any) -> CredentialKind:
-    """A kind that only a later version knows still holds its claim: it must not be mistaken for no entry."""
+def _known(word: Any, otherwise: _Word) -> _Word:
+    """A word that only a later version knows still makes an entry: a claim must not be mistaken for none."""
     try:
-        return CredentialKind(word)
+        return type(otherwise)(word)
     except ValueError:
-        return CredentialKind.OTHER
-
-
-def _result(word: Any) -> AttemptResult:
-    try:
-        return AttemptResult(word)
-    except ValueError:
-        return AttemptResult.UNKNOWN
+        return otherwise
 
 
 def _optional(stored: Mapping[str, Any], key: str) -> str | None:

@@ -71,7 +71,6 @@ class Result:
     reason: str = ""
     notes: tuple[str, ...] = ()
     readers_work_until: datetime | None = None
-    refresh_token_issued_at: datetime | None = None
     refresh_token_expires_at: datetime | None = None
     next_refresh_at: datetime | None = None
     organization_name: str | None = None

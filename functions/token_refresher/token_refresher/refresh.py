@@ -7,7 +7,7 @@ to a network or asks a clock of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from virtuous_token.contract import TokenPair
@@ -24,10 +24,10 @@ from .answers import (
     Refused,
     Unknown,
 )
-from .candidates import ONE_TRY_A_DAY, Credential, StoredPairs, asked_for_a_code, next_credential
+from .candidates import Credential, StoredPairs, asked_for_a_code, next_credential
 from .claim import Claim, Head, Journal
 from .due import LONG_AGO, due_at
-from .journal import LABEL, AttemptResult, backoff
+from .journal import LABEL, ONE_TRY_A_DAY, AttemptResult, backoff
 from .outcomes import OutcomeWord, Policy, Result, RunEnds, TimeLimits
 from .ports import (
     CURRENT,
@@ -98,10 +98,14 @@ def fresh_result(connection: str, look: Look, policy: Policy, now: datetime) -> 
     due = due_at(pair, connection, policy.refresh_at_percent)
     if due is None or due <= now:
         return None
-    fresh = Result(
-        connection, OutcomeWord.FRESH, readers_work_until=pair.expires_at, organization_name=pair.organization_name
+    return Result(
+        connection,
+        OutcomeWord.FRESH,
+        readers_work_until=pair.expires_at,
+        refresh_token_expires_at=pair.refresh_token_expires_at,
+        next_refresh_at=due,
+        organization_name=pair.organization_name,
     )
-    return _described(fresh, pair, due)
 
 
 _Verdict = tuple[OutcomeWord, str]
@@ -159,19 +163,18 @@ class _Run:
 
     def result(self, outcome: OutcomeWord, reason: str, *, pair_at_risk: bool) -> Result:
         version, pair = self.newest or (None, None)
-        result = Result(
+        return Result(
             connection=self.connection,
             outcome=outcome,
             reason=reason,
             notes=tuple(self.publisher.notes),
             readers_work_until=self.publisher.readers_work_until(version, pair),
+            refresh_token_expires_at=pair.refresh_token_expires_at if pair else None,
+            next_refresh_at=due_at(pair, self.connection, self.policy.refresh_at_percent) if pair else None,
             organization_name=(pair.organization_name if pair else None) or self.publisher.proved.organization_name,
             pair_at_risk=pair_at_risk,
             organization_changed=self.publisher.organization_changed,
             api_key_refused=self.api_key_refused,
-        )
-        return (
-            _described(result, pair, due_at(pair, self.connection, self.policy.refresh_at_percent)) if pair else result
         )
 
     def _publish_what_is_saved(self, version: str, pair: TokenPair) -> _Verdict:
@@ -279,15 +282,16 @@ class _Exchange:
 
     def _record(self, claim: Claim, answer: NotGranted) -> Head:
         """Saves why there is no pair. Raises RunEnds unless the credential was judged, so that another may be sent."""
-        result = _result(answer)
-        asked = answer.retry_after if isinstance(answer, Later) else None
-        wait = max(asked or timedelta(), backoff(claim.intent.history.failures + 1))
+        result, wait, reason = _RESULTS[type(answer)], backoff(claim.intent.history.failures + 1), answer.reason
+        if isinstance(answer, Later):
+            result = AttemptResult.THROTTLED if answer.throttled else result
+            wait = max(answer.retry_after or wait, wait)
+        if isinstance(answer, Misconfigured):
+            reason += ": check VirtuousBaseUrl, and whether a proxy or firewall answers in Virtuous's place"
         outcome = claim.intent.ends(result, self.journal.now(), wait=wait)
-        if outcome.result.is_verdict:
-            outcome = claim.intent.ends(result, self.journal.now(), wait=ONE_TRY_A_DAY)
         head = claim.save_outcome(outcome)
         if not outcome.result.is_verdict:
-            raise RunEnds(_word(outcome.result), _reason(answer))
+            raise RunEnds(_word(outcome.result), reason)
         return head
 
     def _versions_that_show(self, written: str) -> Versions:
@@ -308,36 +312,16 @@ _RESULTS: dict[type[NotGranted], AttemptResult] = {
     Refused: AttemptResult.REFUSED,
     CodeNeeded: AttemptResult.CODE_NEEDED,
     Misconfigured: AttemptResult.MISCONFIGURED,
+    Later: AttemptResult.UNREACHABLE,
     NothingSent: AttemptResult.UNREACHABLE,
     Unknown: AttemptResult.UNKNOWN,
 }
-
-
-def _result(answer: NotGranted) -> AttemptResult:
-    if isinstance(answer, Later):
-        return AttemptResult.THROTTLED if answer.throttled else AttemptResult.UNREACHABLE
-    return _RESULTS[type(answer)]
-
-
-def _reason(answer: NotGranted) -> str:
-    if isinstance(answer, Misconfigured):
-        return f"{answer.reason}: check VirtuousBaseUrl, and whether a proxy or firewall answers in Virtuous's place"
-    return answer.reason
 
 
 def _why_a_login(head: Head) -> str:
     if asked_for_a_code(head):
         return "Virtuous asks for a one-time code"
     return "every stored refresh token was refused or is known to be spent, and no stored password can be tried now"
-
-
-def _described(result: Result, pair: TokenPair, due: datetime | None) -> Result:
-    return replace(
-        result,
-        refresh_token_issued_at=pair.refresh_token_issued_at,
-        refresh_token_expires_at=pair.refresh_token_expires_at,
-        next_refresh_at=due,
-    )
 
 
 def _word(result: AttemptResult) -> OutcomeWord:
