@@ -38,7 +38,7 @@ from virtuous_token.secret_text import SecretText
 REQUEST_SECONDS = 0.15
 SLACK_SECONDS = 2.0  # what a busy machine may add
 MOST_MEMORY = 64 * 1024 * 1024  # bytes that the process may grow by
-BATCH = 500  # answers between two looks for leaks
+BATCH = 100  # answers between two looks for leaks
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
 
 STATUSES = [200] * 12 + [202, 204, 301, 307, 400, 400, 401, 403, 404, 408, 425, 429, 500, 502, 503, 520, 100, 103, 101]

@@ -45,6 +45,7 @@ LONGEST_WAIT = timedelta(days=1)
 LONGEST_TOKEN = 24_000
 LONGEST_NAME = 500
 
+_BLANKS = "\ufeff \t\r\n\f\v\0"
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _WIDE_ENCODINGS = ("utf-32", "utf-16", "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 # Python decodes them, but no server writes in them, and they are slow or warn.
@@ -180,7 +181,7 @@ def read_object(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any]
     or neither; bytes that fit none cost what they stand in and no more.
     """
     for text, is_utf8 in _texts(body, headers):
-        text = text.lstrip("\ufeff \t\r\n\f\v\0")
+        text = text.lstrip(_BLANKS)
         if not text.startswith("{"):
             continue
         try:
@@ -202,7 +203,9 @@ def _texts(body: bytes, headers: Mapping[str, str]) -> Iterator[tuple[str, bool]
     charset = declared[1].lower().replace("_", "-") if declared else "utf-8"
     for encoding in (charset, *_WIDE_ENCODINGS, "utf-8"):
         with suppress(LookupError, ValueError):
-            yield body.decode("utf-8" if encoding in _NO_CHARSETS else encoding, "replace"), False
+            start = "no" if encoding in _NO_CHARSETS else body[:256].decode(encoding, "replace").lstrip(_BLANKS)
+            if not start or start.startswith("{"):  # replacing every character of another encoding is slow
+                yield body.decode(encoding, "replace"), False
 
 
 def _integer(digits: str) -> float:
