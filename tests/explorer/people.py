@@ -1,0 +1,145 @@
+"""What a person's hand does to the secrets in the console, or with the AWS command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from tests.explorer.processes import NAMES
+from tests.explorer.world import CURRENT, PREVIOUS, REFRESHING, SUPERSEDED, State, a_pair
+
+EIGHT_DAYS = timedelta(days=8)  # a pair that is as old as this is due
+
+
+def _put(state: State, value: str) -> State:
+    """The console's "Save": a version of its own under AWSCURRENT."""
+    made = state._replace(deeds=state.deeds + 1)
+    version = f"{made.deeds:08}-0000-4000-8000-00000000feed"
+    return _called(made, "PutSecretValue", SecretString=value, ClientRequestToken=version)
+
+
+def _called(state: State, operation: str, **params: Any) -> State:
+    after, _ = state.called(operation, {"SecretId": NAMES.pair, **params})
+    return after
+
+
+def _moved(state: State, label: str, version: str | None) -> State | None:
+    """Whoever moves a label in the console moves it from where it is."""
+    holder = state.pair_secret.labels.get(label)
+    if holder == version or (version is not None and version not in state.pair_secret.versions):
+        return None
+    ends = {"MoveToVersionId": version, "RemoveFromVersionId": holder}
+    named = {key: value for key, value in ends.items() if value is not None}
+    return _called(state, "UpdateSecretVersionStage", VersionStage=label, **named)
+
+
+def _pastes_a_live_pair(state: State) -> State:
+    provider = state.provider.log_in(state.now)
+    return _put(state._replace(provider=provider), a_pair(provider.newest, state.now - EIGHT_DAYS).to_json())
+
+
+def _pastes_a_dead_pair(state: State) -> State:
+    return _put(state, a_pair(f"typo-{state.deeds + 1}", state.now - EIGHT_DAYS).to_json())
+
+
+def _pastes_a_dead_refresh_token(state: State) -> State | None:
+    """The access token is whole, a letter of the refresh token is not."""
+    stored = _current(state)
+    if stored is None:
+        return None
+    return _put(state, json.dumps({**stored, "refresh_token": f"refresh-typo-{state.deeds + 1}"}))
+
+
+def _pastes_no_pair(state: State) -> State:
+    return _put(state, '{"access_token": ""}')
+
+
+def _opens_the_form(state: State) -> State | None:
+    stored = _current(state)
+    return None if stored is None else state._replace(forms=(*state.forms, json.dumps(stored)))
+
+
+def _saves_the_form(state: State) -> State | None:
+    """As it was opened, with one more key."""
+    if not state.forms:
+        return None
+    value, *rest = state.forms
+    return _put(state._replace(forms=tuple(rest)), json.dumps({**json.loads(value), "note": f"{state.deeds + 1}"}))
+
+
+def _current(state: State) -> dict[str, Any] | None:
+    version = state.pair_secret.labels.get(CURRENT)
+    if version is None or state.pair_secret.gone_at is not None:
+        return None
+    stored = json.loads(state.pair_secret.versions[version].value)
+    return stored if isinstance(stored, dict) else None
+
+
+def _rolls_back(state: State) -> State | None:
+    previous = state.pair_secret.labels.get(PREVIOUS)
+    return None if previous is None else _moved(state, CURRENT, previous)
+
+
+def _removes(label: str) -> Callable[[State], State | None]:
+    return lambda state: _moved(state, label, None)
+
+
+def _moves_refreshing_to(label: str) -> Callable[[State], State | None]:
+    def move(state: State) -> State | None:
+        version = state.pair_secret.labels.get(label)
+        return None if version is None else _moved(state, REFRESHING, version)
+
+    return move
+
+
+def _moves_refreshing_back(state: State) -> State | None:
+    """To the version that was made before the one it is on."""
+    versions, holder = list(state.pair_secret.versions), state.pair_secret.labels.get(REFRESHING)
+    if holder is None or versions.index(holder) == 0:
+        return None
+    return _moved(state, REFRESHING, versions[versions.index(holder) - 1])
+
+
+def _deletes(state: State) -> State | None:
+    if state.pair_secret.gone_at is not None:
+        return None
+    return _called(state, "DeleteSecret")._replace(deleted_at=state.now)
+
+
+def _restores(state: State) -> State | None:
+    return None if state.pair_secret.gone_at is None else _called(state, "RestoreSecret")
+
+
+def _rolls_readers_back(state: State) -> State | None:
+    labels = state.bearer_secret.labels
+    if PREVIOUS not in labels:
+        return None
+    ends = {"MoveToVersionId": labels[PREVIOUS], "RemoveFromVersionId": labels[CURRENT]}
+    after, _ = state.called("UpdateSecretVersionStage", {"SecretId": NAMES.bearer, "VersionStage": CURRENT, **ends})
+    return after
+
+
+def _forbids(state: State) -> State:
+    return state._replace(provider=state.provider._replace(forbids=True))
+
+
+HANDS: Mapping[str, Callable[[State], State | None]] = {
+    "pastes a live pair": _pastes_a_live_pair,
+    "pastes a dead pair": _pastes_a_dead_pair,
+    "pastes a dead refresh token": _pastes_a_dead_refresh_token,
+    "pastes no pair": _pastes_no_pair,
+    "opens the form": _opens_the_form,
+    "saves the form": _saves_the_form,
+    "rolls AWSCURRENT back": _rolls_back,
+    "removes REFRESHING": _removes(REFRESHING),
+    "removes SUPERSEDED": _removes(SUPERSEDED),
+    "moves REFRESHING to AWSCURRENT": _moves_refreshing_to(CURRENT),
+    "moves REFRESHING to AWSPREVIOUS": _moves_refreshing_to(PREVIOUS),
+    "moves REFRESHING back": _moves_refreshing_back,
+    "deletes the pair secret": _deletes,
+    "restores the pair secret": _restores,
+    "rolls the readers' AWSCURRENT back": _rolls_readers_back,
+    "closes the proof's address": _forbids,
+}

@@ -1,0 +1,218 @@
+"""What must hold in every state, at every request to the provider, at every bearer write and of every outcome word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+from tests.explorer.processes import NAMES, Ended
+from tests.explorer.provider import number_of
+from tests.explorer.world import CURRENT, State, entry_in, pair_in
+from tests.fakes.secrets_manager import Secret, Version
+
+NEARLY_A_DAY = timedelta(hours=23)
+JUST_NOW = timedelta(minutes=5)  # what happened so lately may make a run careful
+
+
+def stored_tokens(secret: Secret, *more: str) -> dict[str, str]:
+    """The refresh tokens of labelled versions and of *more* versions, each with the version that holds it."""
+    found = {}
+    for version in (*secret.labels.values(), *more):
+        pair = pair_in(secret.versions[version].value) if version in secret.versions else None
+        if pair is not None and pair.refresh_token is not None:
+            found[pair.refresh_token.reveal()] = version
+    return found
+
+
+def live_tokens(state: State, secret: Secret | None = None) -> list[str]:
+    """The live refresh tokens that a refresher has to find: labelled ones, and that of the pair it saved last."""
+    tokens = stored_tokens(secret or state.pair_secret, state.chain_newest)
+    return [token for token in tokens if state.provider.is_live(token, state.now)]
+
+
+def wrongly_posted(state: State, i: int, token: str | None) -> str:
+    """Why process *i* must not send *token* (None: the password) in this state."""
+    me = state.processes[i]
+    if token is None:
+        return ""
+    for j, other in enumerate(state.processes):
+        holds = j != i and other.in_progress and other.granted and not state.saved(other.granted)
+        if holds and not other.outlived(state.now) and state.provider.granted_for(other.granted) == token:
+            return "a token is sent while another has the answer to it in hand"
+    others = [live for live in live_tokens(state) if live != token]
+    if not others:
+        return ""
+    granted = [use.number for use in state.provider.uses if use.token == token != use.granted]
+    if any(number not in state.lost and state.saved(number) for number in granted):
+        return "a spent token is sent while a live one is stored"
+    lately = [verdict.token for verdict in state.verdicts if state.now - verdict.at < NEARLY_A_DAY]
+    if me.kind.job != "forced" and token in lately:
+        return "a refused token is sent again while a live one is stored"
+    return ""
+
+
+def claimed_twice(state: State) -> str:
+    alive = list(live_claims(state))
+    return "two claims are alive" if len(alive) > 1 else ""
+
+
+def live_claims(state: State) -> Iterator[str]:
+    """Intents that are not dead, with nothing in their slot."""
+    versions = state.pair_secret.versions
+    for version_id, version in versions.items():
+        entry = entry_in(version.value)
+        is_open = entry is not None and entry["entry"] == "intent" and _slot(version_id) not in versions
+        if entry and is_open and not is_dead(entry, version, state.now):
+            yield version_id
+
+
+def _slot(claim: str) -> str:
+    try:
+        namespace = UUID(claim)
+    except ValueError:
+        namespace = uuid5(NAMESPACE_OID, claim)
+    return str(uuid5(namespace, "result"))
+
+
+def is_dead(entry: Mapping[str, Any], version: Version, now: datetime) -> bool:
+    """By Secrets Manager's clock; an intent of version 1.0 named an instant of its holder's clock."""
+    seconds = entry.get("holds_for_seconds")
+    dead_after = datetime.fromisoformat(entry["dead_after"])
+    return now > (version.created_at + timedelta(seconds=seconds) if seconds is not None else dead_after)
+
+
+def readers_went_back(before: State, after: State) -> str:
+    """Whoever publishes must not give readers an older token, nor one that Virtuous refused it."""
+    if NAMES.bearer not in after.secrets or NAMES.bearer not in before.secrets:
+        return ""
+    was, new = before.bearer_secret.labels.get(CURRENT), after.bearer_secret.labels.get(CURRENT)
+    if new == was or new is None:
+        return ""
+    if new not in after.pair_secret.versions:
+        return "what is published is no version of the pair"
+    if was is None:
+        return ""
+    is_older = _access_number(after, new) < _access_number(before, was)
+    return "readers go back to an older token" if is_older and _rank(after, new) < _rank(after, was) else ""
+
+
+def _access_number(state: State, version: str) -> int:
+    return number_of(str(pair_in(state.bearer_secret.versions[version].value).access_token.reveal()))  # type: ignore[union-attr]
+
+
+def _rank(state: State, version: str) -> int:
+    """When a version came under AWSCURRENT for the last time, in the order of all that did; -1: never."""
+    return max((n for n, reigned in enumerate(state.reigns) if reigned == version), default=-1)
+
+
+# Words
+
+
+def untrue(state: State, i: int, ended: Ended) -> str:
+    """What is not true of how process *i* ends in this state."""
+    told = {
+        "raised": lambda: f"it raises {ended.reason}",
+        "refreshed": lambda: _untrue_success(state, i),
+        "recovered": lambda: _untrue_success(state, i),
+        "busy": lambda: _untrue_busy(state, i),
+        "superseded": lambda: _untrue_superseded(state, i, ended.reason),
+        "login_required": lambda: _untrue_login_required(state, i, ended.reason),
+        "misconfigured": lambda: _untrue_misconfigured(state, i, ended.reason),
+        "stored": lambda: _untrue_stored(state, i),
+    }
+    what = told.get(ended.word, lambda: "")()
+    if not what and _lost_in_silence(state, i, ended):
+        what = "a granted pair was not saved, and nobody is told"
+    return f"{ended.word}: {what}" if what else ""
+
+
+def _lost_in_silence(state: State, i: int, ended: Ended) -> bool:
+    granted = state.processes[i].granted
+    return bool(granted) and granted not in state.lost and not state.saved(granted) and not ended.pair_at_risk
+
+
+def _untrue_success(state: State, i: int) -> str:
+    """Readers have the token that this process brought, or a newer one."""
+    me, version = state.processes[i], state.bearer_secret.labels.get(CURRENT)
+    if version is None:
+        return "readers have nothing"
+    ours = next(iter(_versions_of(state, me.granted)), None) if me.granted else me.published
+    if ours is None:
+        return "" if me.misled or version == state.pair_secret.labels.get(CURRENT) else "nothing was published"
+    if _rank(state, version) >= _rank(state, ours):
+        return ""
+    pair = pair_in(state.pair_secret.versions[ours].value)
+    is_newer = pair is not None and _access_number(state, version) >= number_of(pair.access_token.reveal())
+    return "" if is_newer else "readers have an older token"
+
+
+def _versions_of(state: State, number: int) -> list[str]:
+    """The versions that hold the pair of that number, oldest first: a person's edit makes another."""
+    pairs = [(version_id, pair_in(version.value)) for version_id, version in state.pair_secret.versions.items()]
+    return [version for version, pair in pairs if pair and pair.access_token.reveal() == f"access-{number}"]
+
+
+def _untrue_busy(state: State, i: int) -> str:
+    me = state.processes[i]
+    since = me.started_at or state.now
+    somebody = any(
+        j != i and (other.in_progress or (other.ended_at is not None and other.ended_at >= since - JUST_NOW))
+        for j, other in enumerate(state.processes)
+    )
+    changed = max(state.secrets[name].changed_at for name in NAMES[:2])
+    is_busy = somebody or me.misled or any(live_claims(state)) or changed >= since - JUST_NOW
+    return "" if is_busy else "nobody is"
+
+
+def _untrue_superseded(state: State, i: int, reason: str) -> str:
+    me = state.processes[i]
+    if me.misled or not me.granted:
+        return ""
+    labels = state.pair_secret.labels
+    ours = _versions_of(state, me.granted)
+    is_named = any(label in reason and version in ours for label, version in labels.items())
+    return "" if is_named or any(version in reason for version in ours) else f"ours is not where it says: {reason}"
+
+
+def _untrue_login_required(state: State, i: int, reason: str) -> str:
+    me = state.processes[i]
+    if me.misled or me.looked is None:
+        return ""
+    if live := live_tokens(state, me.looked):
+        return f"{live[0]} is stored and live"
+    if "every credential" in reason:
+        refused = {me.refused, *(verdict.token for verdict in state.verdicts)}
+        missed = [
+            token for token in stored_tokens(me.looked) if token not in refused and not state.provider.is_spent(token)
+        ]
+        return f"{missed[0]} was not refused" if missed else ""
+    return ""
+
+
+def _untrue_misconfigured(state: State, i: int, reason: str) -> str:
+    me = state.processes[i]
+    seen = me.looked or state.pair_secret
+    current = seen.labels.get(CURRENT)
+    is_pair = current is not None and pair_in(seen.versions[current].value) is not None
+    is_true = me.misled or not is_pair or state.deleted_at is not None
+    return "" if is_true else f"nothing is: {reason}"
+
+
+def _untrue_stored(state: State, i: int) -> str:
+    """The login's pair is stored, and was current if it is not any more."""
+    versions = _versions_of(state, state.processes[i].brought)
+    return "" if any(version in state.reigns for version in versions) else "the pair is nowhere, or was never current"
+
+
+def readers_starve(state: State) -> str:
+    """Where Virtuous refuses every proof: readers keep their token as long as it lives, and no longer."""
+    was, current = (secret.labels.get(CURRENT) for secret in (state.bearer_secret, state.pair_secret))
+    if was == current:
+        return ""
+    published = pair_in(state.bearer_secret.versions[was].value) if was else None
+    newer = pair_in(state.pair_secret.versions[str(current)].value)
+    is_over = published is not None and published.expires_at is not None and published.expires_at <= state.now
+    works = newer is not None and newer.expires_at is not None and newer.expires_at > state.now
+    return "readers hold a token that is over while a live pair is stored" if is_over and works else ""

@@ -1,0 +1,271 @@
+"""One moment of everything that plays a part: secrets, provider, processes, people, time. Each step makes another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from tests.explorer.processes import INVOCATION, NAMES, Ended, History, Kind, Raised, Step, identity
+from tests.explorer.provider import Provider
+from tests.fakes.secrets_manager import AwsError, Secret, StrictSecretsManager
+from virtuous_token.contract import TokenPair
+from virtuous_token.errors import UnreadableSecret
+from virtuous_token.secret_text import SecretText
+
+START = datetime(2026, 11, 25, 10, tzinfo=UTC)
+CURRENT, PREVIOUS, REFRESHING, SUPERSEDED = "AWSCURRENT", "AWSPREVIOUS", "REFRESHING", "SUPERSEDED"
+# A read may be this old. The journal counts on less than five minutes.
+STALE_FOR = timedelta(seconds=250)
+
+
+class Budget(NamedTuple):
+    """How much may still go wrong. ``switches``: how often another process goes on before the one at work ends."""
+
+    kills: int = 0
+    freezes: int = 0
+    stale: int = 0
+    lost: int = 0  # answers of the provider that get lost on the way
+    faults: int = 0
+    late: int = 0  # requests that time out and take effect at an instant of their own
+    ticks: int = 0
+    weeks: int = 0
+    proofs: int = 0  # proofs that say nothing, or that the token is refused
+    switches: int = 1_000_000
+
+
+class Process(NamedTuple):
+    """``granted`` is the number of the pair that the provider gave it, ``brought`` of one that a person typed a
+    password for; ``misled``: it met a stale read or a fault.
+
+    ``looked`` is the pair secret as this process last saw its labels, ``published`` what it made current for readers.
+    """
+
+    kind: Kind
+    history: History | None = None
+    status: str = "not started"  # running, frozen, killed, ended
+    held: Any = None  # the reply that a frozen process gets when it goes on
+    ended: Ended | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    granted: int = 0
+    brought: int = 0
+    refused: str = ""  # the token of a verdict that it did not write down yet
+    misled: bool = False
+    looked: Secret | None = None
+    published: str | None = None
+
+    @property
+    def in_progress(self) -> bool:
+        return self.status in ("running", "frozen")
+
+    def outlived(self, now: datetime) -> bool:
+        """True once nobody need count on this process any more."""
+        return self.started_at is not None and now > self.started_at + INVOCATION
+
+    def key(self) -> object:
+        return self.history, self.status, identity(self.held), self.ended, self.started_at, self.ended_at
+
+
+class View(NamedTuple):
+    """What a stale read of a secret may show until then. ``shows`` is None before the secret was made."""
+
+    secret: str
+    shows: Secret
+    until: datetime
+
+
+class Verdict(NamedTuple):
+    """A refresh token was refused, and the process that learnt it wrote something down afterwards."""
+
+    token: str
+    at: datetime
+
+
+class Late(NamedTuple):
+    """A request that takes effect some time, or never: of a process, or of a person if that is None."""
+
+    operation: str
+    arguments: Mapping[str, Any]
+    process: int | None
+
+
+class Interned:
+    """Equal secrets and beginnings are the same objects within one exploration, so that states compare fast."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[object, Secret] = {}
+        self._starts: dict[object, History] = {}
+
+    def secret(self, secret: Secret) -> Secret:
+        key = (secret.name, tuple(secret.versions.items()), tuple(sorted(secret.labels.items())), secret.gone_at)
+        return self._secrets.setdefault(key, secret)
+
+    def start(self, name: str, kind: Kind, value: str, at: datetime) -> History:
+        return self._starts.setdefault((name, kind, value, at), History(name, kind, value, at))
+
+
+class State(NamedTuple):
+    """``reigns``: the versions that AWSCURRENT of the pair secret came to, oldest first.
+
+    ``chain_newest``: the last pair that a process saved. ``lost``: numbers of pairs whose answer was lost, or whose
+    holder died with it. ``wrong`` is the first property that broke, empty while none did.
+    """
+
+    interned: Interned
+    secrets: Mapping[str, Secret]
+    provider: Provider
+    processes: tuple[Process, ...]
+    budget: Budget
+    hands: tuple[str, ...] = ()  # what people may still do
+    now: datetime = START
+    views: tuple[View, ...] = ()
+    late: tuple[Late, ...] = ()
+    forms: tuple[str, ...] = ()  # values in a console's form that was not saved yet
+    deeds: int = 0  # how many versions people made
+    at_work: int = -1
+    reigns: tuple[str, ...] = ()
+    chain_newest: str = ""
+    deleted_at: datetime | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    lost: frozenset[int] = frozenset()
+    wrong: str = ""
+
+    @property
+    def pair_secret(self) -> Secret:
+        return self.secrets[NAMES.pair]
+
+    @property
+    def bearer_secret(self) -> Secret:
+        return self.secrets[NAMES.bearer]
+
+    def key(self) -> object:
+        """Equal for two states that nobody can tell apart from here on."""
+        return (
+            self.stored_key(),
+            tuple((view.secret, id(view.shows), view.until) for view in self.views),
+            tuple(process.key() for process in self.processes),
+            tuple(repr(late) for late in self.late),
+            self.budget,
+            self.at_work if self.budget.switches < 1000 else None,
+            tuple(sorted(self.hands)),
+            self.forms,
+        )
+
+    def stored_key(self) -> object:
+        """Equal for two states in which a process that begins now finds the same."""
+        secrets = tuple(id(secret) for secret in self.secrets.values())
+        return secrets, self.provider, self.now, self.reigns, self.verdicts, self.lost, self.wrong
+
+    def called(self, operation: str, params: Mapping[str, Any], *, view: Secret | None = None) -> tuple[State, Any]:
+        """The state after a call to Secrets Manager and its answer, as botocore gives it. *view*: a stale read's."""
+        seen = self.secrets if view is None else {**self.secrets, view.name: view}
+        after, answer = _answered(seen, operation, params, self.now)
+        if view is not None or after is None:
+            return self, answer
+        changed = {name: self.interned.secret(secret) for name, secret in after.items()}
+        return self._with_secrets(changed), answer
+
+    def _with_secrets(self, secrets: Mapping[str, Secret]) -> State:
+        views = self.views
+        for name, secret in secrets.items():
+            before = self.secrets.get(name)
+            if self.budget.stale and before is not None and before is not secret:
+                views = (*views, View(name, before, self.now + STALE_FOR))
+        after = self._replace(secrets=secrets, views=views)
+        current = after.pair_secret.labels.get(CURRENT)
+        if current is not None and current != self.pair_secret.labels.get(CURRENT):
+            after = after._replace(reigns=(*self.reigns, current))
+        return after
+
+    def later(self, wait: timedelta) -> State:
+        now = self.now + wait
+        return self._replace(now=now, views=tuple(view for view in self.views if view.until > now))
+
+    def process(self, i: int, **changes: Any) -> State:
+        changed = self.processes[i]._replace(**changes)
+        return self._replace(processes=(*self.processes[:i], changed, *self.processes[i + 1 :]))
+
+    def spent(self, what: str) -> State:
+        return self._replace(budget=self.budget._replace(**{what: getattr(self.budget, what) - 1}))
+
+    def broke(self, what: str) -> State:
+        return self if self.wrong or not what else self._replace(wrong=what)
+
+    def saved(self, number: int) -> bool:
+        """True if some version of the pair secret holds the pair of that number."""
+        wanted = f"access-{number}"
+        pairs = (pair_in(version.value) for version in self.pair_secret.versions.values())
+        return any(pair and pair.access_token.reveal() == wanted for pair in pairs)
+
+    def next_step(self, i: int) -> Step | Ended:
+        history = self.processes[i].history
+        assert history is not None
+        return history.next()
+
+
+_machine = StrictSecretsManager()
+
+
+def _answered(
+    secrets: Mapping[str, Secret], operation: str, params: Mapping[str, Any], now: datetime
+) -> tuple[dict[str, Secret] | None, Any]:
+    """The secrets afterwards (None: as before) and the answer, or a Raised."""
+    _machine._secrets = dict(secrets)  # a fork each time would take as long as the call
+    _machine.settle()
+    _machine.log.clear()
+    # No two versions are made in the same instant, and yet time stands still between two steps.
+    instant = now + timedelta(milliseconds=sum(len(secret.versions) for secret in secrets.values()))
+    _machine.now = lambda: instant
+    try:
+        answer = _machine.call(operation, params)
+    except AwsError as refusal:
+        return None, Raised(refusal.code)
+    after = _machine._secrets
+    is_same = all(after.get(name) is secret for name, secret in secrets.items()) and len(after) == len(secrets)
+    return (None if is_same else after), _with_instants(answer)
+
+
+def _with_instants(answer: Any) -> Any:
+    """Epoch seconds become datetimes, as botocore does it."""
+    if isinstance(answer, list):
+        return [_with_instants(one) for one in answer]
+    if not isinstance(answer, dict):
+        return answer
+    return {
+        key: datetime.fromtimestamp(value, UTC)
+        if key.endswith("Date")
+        else (_with_instants(value) if isinstance(value, dict | list) else value)
+        for key, value in answer.items()
+    }
+
+
+@lru_cache(100_000)
+def pair_in(value: str | bytes) -> TokenPair | None:
+    """The pair in a version of the pair secret; None where there is none."""
+    try:
+        return TokenPair.parse(str(value))
+    except UnreadableSecret:
+        return None
+
+
+@lru_cache(100_000)
+def entry_in(value: str | bytes) -> Mapping[str, Any] | None:
+    """The journal's entry in a version of the pair secret; None where it is something else."""
+    try:
+        stored = json.loads(value)
+    except ValueError:
+        return None
+    return stored if isinstance(stored, dict) and "entry" in stored else None
+
+
+def a_pair(number: int | str, issued_at: datetime, life: timedelta = timedelta(days=15)) -> TokenPair:
+    return TokenPair(
+        access_token=SecretText(f"access-{number}"),
+        refresh_token=SecretText(f"refresh-{number}"),
+        issued_at=issued_at,
+        expires_at=issued_at + life,
+        organization_id="77",
+    )

@@ -1,0 +1,147 @@
+"""Known ways in which a person's hand, a slow run or a wrong clock once broke the journal, each as one schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from tests.explorer.plays import Play
+from tests.explorer.processes import Kind
+from tests.explorer.search import LOGIN, RUN, first_state, unwell
+from tests.explorer.world import Budget
+
+A_DAY_AHEAD = Kind("login", timedelta(days=1))
+
+
+def edited_during_a_refresh(looks: int) -> Play:
+    play = Play(first_state((RUN, RUN))).person("opens the form")
+    play.until(0, "saves").person("saves the form").until(1, "looks", looks=looks)
+    return play.ends(0).ends(1)
+
+
+def edited_before_the_look_of_a_refresh(looks: int) -> Play:
+    play = Play(first_state((RUN, RUN))).person("opens the form")
+    play.until(0, "sends").person("saves the form").until(1, "looks", looks=looks)
+    return play.ends(0).ends(1)
+
+
+def logged_in_while_a_run_waits_for_its_proof() -> Play:
+    play = Play(first_state((RUN, LOGIN, RUN))).until(0, "publishes").ends(1).ends(2).ends(0)
+    assert play.published() == f"access-{play.state.provider.newest}"
+    return play
+
+
+def logged_in_while_a_run_recovers() -> Play:
+    play = Play(first_state((RUN, LOGIN, RUN), published=False)).until(0, "publishes").ends(1).ends(2).ends(0)
+    assert play.published() == f"access-{play.state.provider.newest}"
+    return play
+
+
+def form_opened_before_refreshes_and_saved_after_them(refreshes: int, provider: str) -> Play:
+    runs = (RUN,) * (refreshes + 1)
+    play = Play(first_state(runs, provider=provider)).person("opens the form")
+    for i in range(refreshes):
+        play.weeks_pass(min(i, 1)).ends(i)
+    return play.person("saves the form").minutes_pass().ends(refreshes)
+
+
+def rolled_back_after_refreshes(refreshes: int, provider: str) -> Play:
+    play = Play(first_state((RUN,), refreshes=refreshes, provider=provider))
+    return play.person("rolls AWSCURRENT back").ends(0)
+
+
+def dead_pair_pasted_during_a_refresh(before: str) -> Play:
+    play = Play(first_state((RUN, RUN), refreshes=1)).until(0, before).person("pastes a dead pair")
+    return play.ends(0).minutes_pass(2).ends(1)
+
+
+def dead_pair_pasted_and_the_labels_read_before_ours_was_kept(looks: int) -> Play:
+    play = Play(first_state((RUN, RUN))).until(0, "sends").person("pastes a dead pair")
+    return play.until(1, "looks", looks=looks).ends(0).ends(1)
+
+
+def last_candidate_ends_in_doubt() -> Play:
+    play = Play(first_state((RUN,), Budget(faults=1))).person("pastes a dead pair").until(0, "sends")
+    play.until(0, "records").until(0, "sends")
+    return play.meets(0, "502").ends(0)
+
+
+def holder_of_the_last_candidate_dies() -> Play:
+    play = Play(first_state((RUN,))).person("pastes a dead pair").until(0, "records").until(0, "sends")
+    return play.dies(0)
+
+
+def label_after_a_failed_attempt(hand: str) -> Play:
+    play = Play(first_state((RUN,), Budget(faults=1), refreshes=1)).until(0, "sends").meets(0, "502").ends(0)
+    return play.person(hand)
+
+
+def label_while_idle(hand: str) -> Play:
+    return Play(first_state((), refreshes=2)).person(hand)
+
+
+def proof_forbidden_until_the_readers_token_ends() -> Play:
+    play = Play(first_state((RUN, RUN, RUN))).ends(0).person("closes the proof's address")
+    return play.weeks_pass().ends(1).weeks_pass().ends(2)
+
+
+def login_a_day_ahead_interrupted(before: str, looks: int = 0) -> Play:
+    return Play(first_state((A_DAY_AHEAD,))).until(0, before, looks=looks).dies(0)
+
+
+def two_first_logins(looks: int) -> Play:
+    play = Play(first_state((LOGIN, LOGIN), stored=False, published=False)).until(0, "looks", looks=looks)
+    return play.until(1, "saves").ends(0).ends(1)
+
+
+CASES = {
+    "an edit with the same tokens, then a run that reads the labels": lambda: edited_during_a_refresh(1),
+    "the same, the run reads a value as well": lambda: edited_during_a_refresh(2),
+    "the same, the run reads the bearer as well": lambda: edited_during_a_refresh(3),
+    "an edit between claim and save": lambda: edited_before_the_look_of_a_refresh(1),
+    "an edit between claim and save, the run reads a value as well": lambda: edited_before_the_look_of_a_refresh(2),
+    "a login while a run waits for its proof": logged_in_while_a_run_waits_for_its_proof,
+    "a login while a run recovers": logged_in_while_a_run_recovers,
+    "a form across one refresh": lambda: form_opened_before_refreshes_and_saved_after_them(1, "strict"),
+    "a form across two refreshes": lambda: form_opened_before_refreshes_and_saved_after_them(2, "strict"),
+    "a form, and reuse ends the line": lambda: form_opened_before_refreshes_and_saved_after_them(1, "revoking"),
+    "a form across two, and reuse ends the line": lambda: form_opened_before_refreshes_and_saved_after_them(
+        2, "revoking"
+    ),
+    "a rollback": lambda: rolled_back_after_refreshes(1, "strict"),
+    "a rollback, and reuse ends the line": lambda: rolled_back_after_refreshes(2, "revoking"),
+    "a dead pair pasted before a save": lambda: dead_pair_pasted_during_a_refresh("saves"),
+    "a dead pair pasted before a request": lambda: dead_pair_pasted_during_a_refresh("sends"),
+    "a dead pair, and labels read before ours was kept": lambda: (
+        dead_pair_pasted_and_the_labels_read_before_ours_was_kept(1)
+    ),
+    "the same, and a value was read": lambda: dead_pair_pasted_and_the_labels_read_before_ours_was_kept(2),
+    "the same, and the bearer was looked at": lambda: dead_pair_pasted_and_the_labels_read_before_ours_was_kept(3),
+    "the last candidate ends in doubt": last_candidate_ends_in_doubt,
+    "the holder of the last candidate dies": holder_of_the_last_candidate_dies,
+    **{
+        f"a person {hand} {when}": lambda hand=hand, play=play: play(hand)  # type: ignore[misc]
+        for hand in (
+            "removes REFRESHING",
+            "moves REFRESHING back",
+            "moves REFRESHING to AWSCURRENT",
+            "moves REFRESHING to AWSPREVIOUS",
+        )
+        for when, play in (("after a failed attempt", label_after_a_failed_attempt), ("while idle", label_while_idle))
+        if not (hand == "moves REFRESHING to AWSCURRENT" and when == "while idle")
+    },
+    "the proof is forbidden until the readers' token ends": proof_forbidden_until_the_readers_token_ends,
+    "a login a day ahead dies before its save": lambda: login_a_day_ahead_interrupted("saves"),
+    "a login a day ahead dies after its first look": lambda: login_a_day_ahead_interrupted("looks", 1),
+    "two first logins": lambda: two_first_logins(0),
+    "two first logins, both looked": lambda: two_first_logins(1),
+}
+
+
+@pytest.mark.parametrize("play", [pytest.param(play, id=name) for name, play in CASES.items()])
+def test_nothing_is_sent_twice_lost_or_stuck(play: Callable[[], Play]) -> None:
+    state = play().state
+    assert state.wrong == ""
+    assert unwell(state) == ""
