@@ -8,10 +8,12 @@ how often it was sent, to whom, and whether a token shows in what is logged at D
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from tests.fakes.virtuous import Step, Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher.answers import Granted
 from token_refresher.token_endpoint import TokenEndpoint
+from token_refresher.transcript import read_response
 from virtuous_token.secret_text import SecretText
 
 ANSWERS: dict[str, Step] = {
@@ -50,6 +53,15 @@ ANSWERS: dict[str, Step] = {
     "a byte order mark before it": fake.rewrite(lambda body: b"\xef\xbb\xbf" + body),
     "a name in Latin-1": fake.rewrite(lambda body: body.replace(b"me@", b"m\xe9@")),
     "`Content-Length` too long": fake.headers({"Content-Length": "100000"}),
+    "`chunked` with a blank behind it": fake.rewrite(lambda body: b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    | fake.headers({"Transfer-Encoding": "chunked "}),
+    "chunks that no header names": fake.rewrite(lambda body: b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    | fake.headers({"Connection": "close"}),
+    "raw deflate": fake.rewrite(lambda body: zlib.compress(body, wbits=-15))
+    | fake.headers({"Content-Encoding": "deflate"}),
+    "gzip named `deflate`": fake.rewrite(gzip.compress) | fake.headers({"Content-Encoding": "deflate"}),
+    "150 header lines": fake.headers({f"X-{number}": "y" for number in range(150)}),
+    "UTF-16 without a mark": fake.rewrite(lambda body: body.decode().encode("utf-16-le")),
     "truncated": fake.truncated(),
     "200 in HTML": fake.reply(200, "<html></html>"),
     "202 `awaiting_verification`": fake.code_needed(),
@@ -165,7 +177,10 @@ def _is_sent(step: Step) -> bool:
     example = fake.Answer(200, (), json.dumps({"refresh_token": "example"}).encode())
     for edit in step.edits:
         example = edit(example)
-    return b'"example"' in example.body and not example.body.startswith(b"[")
+    if example.body.startswith(b"["):
+        return False
+    read = read_response(b"HTTP/1.1 200 OK\r\n\r\n" + example.body, ended=True)
+    return read is not None and b"example" in read.body.replace(b"\0", b"")
 
 
 def _fate(held: object, first: str, issued: str | None, is_sent: bool) -> str:
