@@ -6,7 +6,7 @@ export PYTHON
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV $(filter AWS_% SAM_% VIRTUOUS_%,$(.VARIABLES))
 
 BIN := .venv/bin
-CHECKED := cli functions layers tests benchmarks
+CHECKED := cli functions layers tests benchmarks examples
 # The stamps carry the Python's version, so another one makes the environments anew.
 VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
@@ -30,7 +30,7 @@ test: lint types unit deployed ## everything that must hold: style, types, templ
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/cfn-lint template.yaml tests/deployed/reader_stack/template.yaml
+	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 
 types: $(DEVELOPMENT)

@@ -12,13 +12,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from tests.deployed.local_aws import REPOSITORY, aws_environment, local_aws, process_group
 from tests.fakes.virtuous import Virtuous
@@ -27,7 +29,7 @@ __all__ = ["Run", "StepFailed", "World", "open_world"]
 
 STACK = "virtuous-token-refresher"
 READER_STACK = "virtuous-example-reader"
-READER_TEMPLATE = REPOSITORY / "tests" / "deployed" / "reader_stack" / "template.yaml"
+READER_TEMPLATE = REPOSITORY / "examples" / "reader" / "template.yaml"
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # A token is due after 10 % of its life, moved by up to 5 %: 15 to 45 seconds after the login, so before the schedule,
 # which fires every minute, does so for the first time.
@@ -94,7 +96,13 @@ class World:
     def deploy_reader(self) -> None:
         """Builds and deploys the reader's stack; the refresher's must be there."""
         self._build("reader", READER_TEMPLATE)
-        self._deploy("reader", READER_STACK, VirtuousBaseUrl=self.virtuous.base_url, PythonRuntime=RUNTIME)
+        self._deploy(
+            "reader",
+            READER_STACK,
+            VirtuousBaseUrl=self.virtuous.base_url,
+            PythonRuntime=RUNTIME,
+            MaxAgeSeconds="1",  # so that a refresh is seen at once
+        )
 
     def log_in(self, connection: str = "default") -> None:
         """Logs in with the operator's own command; e-mail and password go through its standard input."""
@@ -150,12 +158,13 @@ class World:
 
     # Looking at it
 
-    def client(self, service: str) -> Any:
-        """A boto3 client of the local AWS's administrator."""
+    def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
+        """A boto3 client of the local AWS's administrator, or of whose *environment* is given."""
+        environment = environment or self.environment
         session = boto3.Session(
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.environment["AWS_REGION"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+            region_name=environment["AWS_REGION"],
         )
         config = Config(retries={"total_max_attempts": 1}, proxies={})
         return session.client(service, endpoint_url=self.environment["AWS_ENDPOINT_URL"], config=config)  # type: ignore[call-overload]
@@ -179,10 +188,28 @@ class World:
         seen = [event for event in self.virtuous.events if event.call == "organization"][-1]
         return answer["status"], seen.generation_sent or 0
 
+    @contextlib.contextmanager
+    def reader_user(self) -> Iterator[dict[str, str]]:
+        """The environment of a user who has the policy of readers and no other, as long as the block lasts."""
+        iam, name = self.client("iam"), f"reader-{uuid4()}"
+        policy = self.client("ssm").get_parameter(Name="/virtuous/reader-policy-arn")["Parameter"]["Value"]
+        iam.create_user(UserName=name)
+        iam.attach_user_policy(UserName=name, PolicyArn=policy)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        of_aws = {variable: value for variable, value in self.environment.items() if variable.startswith("AWS_")}
+        yield of_aws | {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+        iam.detach_user_policy(UserName=name, PolicyArn=policy)
+        iam.delete_user(UserName=name)
+
     def reader_reads(self, secret: str) -> str:
-        """What the reader's role gets for that secret: ``read``, or the code of the refusal."""
-        answer = self.invoke(READER_STACK, {"secret": secret})
-        return "read" if answer["read"] else answer["code"]
+        """What a reader gets for that secret: ``read``, or the code of the refusal."""
+        with self.reader_user() as environment:
+            try:
+                self.client("secretsmanager", environment).get_secret_value(SecretId=secret)
+            except ClientError as refused:
+                return refused.response["Error"]["Code"]
+        return "read"
 
     def refreshes_accepted(self) -> int:
         """How many refresh grants the stand-in has made."""
