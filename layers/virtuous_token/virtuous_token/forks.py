@@ -8,6 +8,7 @@ since that may hang: the child drops the read and makes one of its own.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from _weakref import ref  # as in weakref, without the rest of it, which takes as long to import as this package
@@ -74,13 +75,35 @@ def _watched() -> list[Reader]:
 
 
 def _before_fork() -> None:
+    had_logging, was_held = _has_logging(), _let_go_of_logging()
     imports_of_a_caller.before_fork()
     imports_of_a_read.before_fork()
+    if was_held or (not had_logging and _has_logging()):
+        sys.modules["logging"]._lock.acquire()  # noqa: SLF001
     until = time.monotonic() + SECONDS_FOR_READS
     for reader in _watched():
         pending = reader._pending  # noqa: SLF001 - of this package
         if pending is not None and pending.has_thread and pending.worker != threading.get_ident():
             pending.wait(max(0.0, until - time.monotonic()))
+
+
+def _has_logging() -> bool:
+    """True once all of it is imported."""
+    return hasattr(sys.modules.get("logging"), "captureWarnings")
+
+
+def _let_go_of_logging() -> bool:
+    """True if logging held its lock for this fork, and holds it no longer.
+
+    Where logging was imported after this module its preparation comes first, and the imports that a fork waits for make
+    loggers. Where it is imported while a fork waits its preparation is left out, but not what follows the fork. So
+    :func:`_before_fork` takes the lock after it has waited, as logging does in each Python.
+    """
+    try:
+        sys.modules["logging"]._lock.release()  # noqa: SLF001
+    except (AttributeError, KeyError, RuntimeError):
+        return False
+    return True
 
 
 def _after_fork_in_parent() -> None:

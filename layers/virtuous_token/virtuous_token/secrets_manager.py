@@ -72,7 +72,8 @@ def connect(secret_id: str) -> Connection:
 
             from botocore.exceptions import NoCredentialsError, NoRegionError
             from botocore.session import Session
-        session: Any = Session()
+
+            session: Any = Session()
         connection.region, connection.source = region_of(secret_id, session)
         if connection.region is None:
             raise NoRegionError  # noqa: TRY301 - explained below, as those of botocore itself
