@@ -112,7 +112,7 @@ class PendingRead:
         arrived.acquire()
         leave = self.add_callback(arrived.release)
         try:
-            arrived.acquire(timeout=min(seconds, self.seconds_left()))
+            arrived.acquire(timeout=max(0.0, min(seconds, self.seconds_left())))
         finally:
             leave()
 
