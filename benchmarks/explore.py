@@ -1,7 +1,7 @@
 """Orders of steps beyond what the tests have time for: ``python -m benchmarks.explore [schedules] [seed]``.
 
-Explores all bounds of ``tests/explorer/campaign.py`` to their ends, then random schedules. Exit status 1 where a
-property breaks; the shortest schedule that shows it is printed.
+Explores all bounds of ``tests/explorer/campaign.py`` to their ends, then random schedules, with a process for each
+processor. Exit status 1 where a property breaks; the shortest schedule that shows it is printed.
 """
 
 from __future__ import annotations
@@ -9,52 +9,70 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 from tests.explorer.campaign import BOUNDS, WIDE
 from tests.explorer.search import Finding, explore, kind_of, random_schedule, shortened
 from tests.seed import SEED
 
 SCHEDULES = 50_000
+CHUNK = 500
+ALL_BOUNDS = {**WIDE, **BOUNDS}
+
+
+class Chunk(NamedTuple):
+    """What one piece of the campaign saw. ``seen`` counts states, or steps of random schedules."""
+
+    told: str
+    seen: int
+    found: tuple[Finding, ...]
+    seconds: float
 
 
 def main(argv: Sequence[str]) -> int:
     """*argv*: how many random schedules, and the seed of the first; the next has the next seed."""
     schedules, seed = (*map(int, argv), *(SCHEDULES, SEED)[len(argv) :])
-    began = time.monotonic()
-    found = _explore_bounds() + _play_at_random(schedules, seed)
-    print(f"{len(found)} findings, {time.monotonic() - began:.0f} s")
+    with ProcessPoolExecutor() as workers:
+        bounds = [_shown(chunk) for chunk in workers.map(_explore, ALL_BOUNDS)]
+        print(f"{sum(chunk.seen for chunk in bounds)} states of {len(bounds)} bounds", flush=True)
+        starts = range(seed, seed + schedules, CHUNK)
+        played = [_shown(chunk) for chunk in workers.map(partial(_play, seed + schedules), starts)]
+    steps = sum(chunk.seen for chunk in played)
+    print(f"{schedules} random schedules of {steps} steps, seeds {seed} to {seed + schedules - 1}")
+    found = sum(len(chunk.found) for chunk in (*bounds, *played))
+    print(f"{found} findings, {sum(chunk.seconds for chunk in (*bounds, *played)):.0f} s of processor time")
     return 1 if found else 0
 
 
-def _explore_bounds() -> list[Finding]:
-    found: list[Finding] = []
-    states = 0
-    for name, first in {**BOUNDS, **WIDE}.items():
-        explored = explore(first())
-        states += explored.states
-        print(f"{name}: {explored.states} states, {explored.ends} ends, {explored.quiet} left alone", flush=True)
-        for finding in explored.findings.values():
-            _show(name, finding)
-            found.append(finding)
-    print(f"{states} states of {len(BOUNDS) + len(WIDE)} bounds")
-    return found
+def _explore(name: str) -> Chunk:
+    began = time.process_time()
+    explored = explore(ALL_BOUNDS[name]())
+    told = f"{name}: {explored.states} states, {explored.ends} ends, {explored.quiet} left alone"
+    return Chunk(told, explored.states, tuple(explored.findings.values()), time.process_time() - began)
 
 
-def _play_at_random(schedules: int, seed: int) -> list[Finding]:
+def _play(end: int, start: int) -> Chunk:
+    began = time.process_time()
+    seeds = range(start, min(start + CHUNK, end))
     found: dict[str, Finding] = {}
     steps = 0
-    for number in range(seed, seed + schedules):
-        first, made, what = random_schedule(number)
+    for seed in seeds:
+        first, made, what = random_schedule(seed)
         steps += len(made)
         if what and kind_of(what) not in found:
-            found[kind_of(what)] = shortened(first, kind_of(what), made)
-            _show(f"seed {number}", found[kind_of(what)])
-    print(f"{schedules} random schedules of {steps} steps, seeds {seed} to {seed + schedules - 1}")
-    return list(found.values())
+            short = shortened(first, kind_of(what), made)
+            found[kind_of(what)] = Finding(f"seed {seed}: {short.what}", short.schedule)
+    told = f"seeds {seeds[0]} to {seeds[-1]}: {steps} steps"
+    return Chunk(told, steps, tuple(found.values()), time.process_time() - began)
 
 
-def _show(where: str, finding: Finding) -> None:
-    print(f"  {where}: {finding.what}", *finding.schedule, sep="\n    ", flush=True)
+def _shown(chunk: Chunk) -> Chunk:
+    print(f"{chunk.told}, {chunk.seconds:.0f} s", flush=True)
+    for finding in chunk.found:
+        print(f"  {finding.what}", *finding.schedule, sep="\n    ", flush=True)
+    return chunk
 
 
 if __name__ == "__main__":

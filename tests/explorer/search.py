@@ -18,6 +18,7 @@ from tests.fakes.secrets_manager import StrictSecretsManager
 
 QUIET = (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70))  # the longest backoff is an hour
 MANY_VERSIONS = 85
+LOOKED_AT = 0.02  # of the states of a random schedule, and its last
 NEARLY_FULL = 0.02  # of the random schedules begin so: a hundred versions take their time
 NO_TROUBLE = Budget()
 RUN, FORCED, LOGIN = Kind(), Kind("forced"), Kind("login")
@@ -319,6 +320,6 @@ def random_schedule(seed: int, *, at_most: int = 200) -> tuple[State, tuple[str,
         steps.append(move.told)
         if state.wrong:
             return first, tuple(steps), state.wrong
-        if rng.random() < 0.05 and (what := unwell(state)):
+        if rng.random() < LOOKED_AT and (what := unwell(state)):
             return first, tuple(steps), what
     return first, tuple(steps), unwell(state)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 
@@ -285,6 +286,7 @@ def parse_entry(text: str | None) -> Entry | None:
     return None
 
 
+@lru_cache(maxsize=4096)  # each run walks its list of versions several times
 def _following(version_id: str, what: str) -> str:
     """Version ids are UUIDs, unless a person chose one: any text of 32 to 64 characters will do for Secrets Manager."""
     try:
