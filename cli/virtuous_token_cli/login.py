@@ -66,7 +66,7 @@ class Login:
             self.stack.aws.client("secretsmanager"),
             SecretNames.of(self.stack.prefix, self.connection),
             settings.get("kms_key_arn"),
-            self.stack.tags,
+            self.stack.own_tags,
         )
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
         services = Services(TokenEndpoint(settings["base_url"], clock=_now), _now, time.sleep)

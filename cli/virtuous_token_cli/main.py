@@ -30,8 +30,10 @@ from virtuous_token.contract import CONNECTION_NAME
 
 from .answers import open_answers
 from .aws import Aws, explained, open_aws
+from .doctor import checked
 from .failures import CommandFailed
 from .login import Login, LoginOptions
+from .remove import remove_connection, restore_connection
 from .show import one_connection, table_of
 from .stack import Connection, Report, Stack, find_stack
 from .words import GOOD_OUTCOMES, finding_of, sentence_of
@@ -215,6 +217,49 @@ def _refreshed(stack: Stack, names: list[str], asked: Asked) -> dict[str, str]:
             outcomes[running[done]] = done.result()
             bar.advance(task)
     return outcomes
+
+
+@cli.command()
+@connections_option
+@where
+@click.pass_obj
+def check(asked: Asked, names: tuple[str, ...]) -> int:
+    """Look at everything that must be right: stack, schedule, role, alarms, secrets, tokens.
+
+    Each line is fine, or says what is wrong and what to run. Exit status 1 if any is wrong.
+    """
+    stack = asked.stack()
+    with asked.talk.status("Asking the function, and Virtuous about each token"):
+        report = stack.report(names, prove=True)
+    _must_exist(stack, report.connections)
+    out, wrong = Console(highlight=False), 0
+    out.print(Text(f"Checking {asked.named()}"), soft_wrap=True)
+    for line in checked(stack, report, _now()):
+        wrong += not line.is_fine
+        mark = Text("fine ", style="green") if line.is_fine else Text("WRONG", style="bold red")
+        out.print(Text.assemble(mark, f"  {line.about}: {line.said}"))
+        if not line.is_fine and line.run:
+            out.print(Text(f"       run: {line.run}"), soft_wrap=True)
+    out.print("All is well." if not wrong else f"{wrong} to mend.")
+    return FAILED if wrong else DONE
+
+
+@cli.command()
+@connection_option
+@click.option("--undo", is_flag=True, help="Take it back, while AWS keeps the secrets.")
+@click.option(
+    "--recovery-days", type=click.IntRange(7, 30), default=30, show_default=True, help="How long AWS keeps the secrets."
+)
+@yes_option
+@where
+@click.pass_obj
+def remove(asked: Asked, connection: str, undo: bool, recovery_days: int, yes: bool) -> None:
+    """Remove a connection: its secrets are marked for deletion, and the function stops minding it."""
+    if undo:
+        restore_connection(asked.stack(), connection, asked.changed.append)
+        return
+    answers = None if yes else open_answers()
+    remove_connection(asked.stack(), connection, recovery_days, answers, asked.changed.append)
 
 
 def _must_exist(stack: Stack, found: Iterable[Connection]) -> None:

@@ -71,11 +71,21 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One deployment. *tags* are those of its function, without AWS's own: the stack's, and ours."""
+    """One deployment. *tags* are those of its function: the stack's, ours and AWS's own."""
 
     aws: Aws
     prefix: str
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str | None:
+        """CloudFormation's name for it; None where nobody may see the function's tags."""
+        return self.tags.get("aws:cloudformation:stack-name")
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """The tags that a secret may have as well: not those that AWS keeps for itself."""
+        return {key: value for key, value in self.tags.items() if not key.startswith(("aws:", "lambda:"))}
 
     @property
     def function(self) -> str:
@@ -169,14 +179,12 @@ def find_stack(aws: Aws, prefix: str | None) -> Stack:
 
 
 def _tagged_functions(aws: Aws) -> dict[str, dict[str, str]]:
-    """Prefix to the function's tags, AWS's own left out."""
+    """Prefix to the function's tags."""
     pages = aws.client("resourcegroupstaggingapi").get_paginator("get_resources")
     found = {}
     for page in pages.paginate(TagFilters=[{"Key": PREFIX_TAG}], ResourceTypeFilters=["lambda:function"]):
         for resource in page["ResourceTagMappingList"]:
             tags = {tag["Key"]: tag["Value"] for tag in resource["Tags"]}
             if resource["ResourceARN"].endswith(f":{tags.get(PREFIX_TAG)}-token-refresher"):
-                found[tags[PREFIX_TAG]] = {
-                    key: value for key, value in tags.items() if not key.startswith(("aws:", "lambda:"))
-                }
+                found[tags[PREFIX_TAG]] = tags
     return found
