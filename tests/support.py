@@ -235,8 +235,16 @@ class Deployment:
 
 
 def answered(events: Any, operation: str, answer: Callable[[], Mapping[str, Any]]) -> None:
-    """From here on clients whose *events* these are get *answer* for *operation*, for instance ``sts.AssumeRole``."""
-    events.register(f"before-call.{operation}", lambda **_: (_http(200), answer()))
+    """From here on clients whose *events* these are get *answer* for *operation*, for instance ``sts.AssumeRole``.
+
+    An answer that holds an ``Error`` is AWS's refusal.
+    """
+
+    def reply(**_: object) -> tuple[AWSResponse, Mapping[str, Any]]:
+        given = answer()
+        return _http(400 if "Error" in given else 200), {"ResponseMetadata": {"HTTPHeaders": {}}} | dict(given)
+
+    events.register(f"before-call.{operation}", reply)
 
 
 def _http(status: int) -> AWSResponse:

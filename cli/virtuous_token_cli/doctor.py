@@ -13,11 +13,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from token_refresher import __version__
 from token_refresher.answers import Unclear
-from token_refresher.token_endpoint import TokenEndpoint
 from virtuous_token.secret_text import SecretText
 
 from .aws import code_of, explained
 from .check_connection import Line, connection_lines
+from .endpoint import open_endpoint
 from .failures import CommandFailed
 from .stack import Report, Stack
 from .words import days_and_hours
@@ -27,7 +27,7 @@ __all__ = ["checked"]
 # What the function's role must allow, by the kind of secret: as template.yaml grants it.
 FUNCTION_NEEDS = {
     "tokens": ("DescribeSecret", "GetSecretValue", "ListSecretVersionIds", "PutSecretValue"),
-    "bearer": ("DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"),
+    "bearer": ("DescribeSecret", "ListSecretVersionIds", "PutSecretValue", "UpdateSecretVersionStage"),
 }
 # The alarm of silence rings after a day; an hour more is the schedule's own window.
 LONGEST_SILENCE = timedelta(hours=25)
@@ -196,23 +196,18 @@ class _Patient:
         used = next((layer["Arn"] for layer in self._configuration().get("Layers", ())), "none")
         parameter = f"/{self.stack.prefix}/reader-layer-arn"
         offered = self._client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"]
-        newest = max(
-            self._client("lambda").list_layer_versions(LayerName=f"{self.stack.prefix}-token-reader")["LayerVersions"],
-            key=lambda version: int(version["Version"]),
-            default={"LayerVersionArn": "none"},
-        )["LayerVersionArn"]
-        is_fine = used == offered == newest
-        said = f"version {newest.rpartition(':')[2]} is the newest, and readers are given it"
+        is_fine = used == offered
+        said = f"readers are given version {offered.rpartition(':')[2]}, which the function uses as well"
         yield Line(
             "layer",
-            said if is_fine else f"the function uses {used}, readers are given {offered}, the newest is {newest}",
+            said if is_fine else f"the function uses {used}, and readers are given {offered}",
             is_fine,
             "sam build && sam deploy; then deploy the readers again",
         )
 
     def virtuous_lines(self) -> Iterator[Line]:
         base_url = self.report.settings["base_url"]
-        answer = TokenEndpoint(base_url, clock=lambda: self.now).prove(SecretText("no-token"))
+        answer = open_endpoint(base_url, lambda: self.now).prove(SecretText("no-token"))
         is_fine = not isinstance(answer, Unclear)
         said = (
             f"{base_url} from here: {answer.reason}" if isinstance(answer, Unclear) else f"{base_url} answers from here"

@@ -15,21 +15,20 @@ from rich.console import Console
 from token_refresher.answers import Answer, CodeNeeded, Granted, Later, NothingSent, Proved, Refused, Unclear
 from token_refresher.login import store_login
 from token_refresher.ports import RefreshError, Services
+from token_refresher.renewal import REFRESH_TOKEN_LIFE
 from token_refresher.secret_store import SecretStore
-from token_refresher.token_endpoint import TokenEndpoint
 from virtuous_token.contract import SecretNames, TokenPair, can_be_header
 from virtuous_token.secret_text import SecretText
 
 from .answers import Answers
 from .connection_secrets import ConnectionSecrets
+from .endpoint import open_endpoint
 from .failures import CommandFailed
 from .stack import Connection, Report, Stack
 from .words import GOOD_OUTCOMES, sentence_of
 
 __all__ = ["Login", "LoginOptions"]
 
-# Virtuous documents 365 days for a refresh token, and its answer does not say when one ends.
-REFRESH_TOKEN_LIFE = timedelta(days=365)
 # A refresh that holds the connection may take as long as an invocation of the function, five minutes.
 PATIENCE = timedelta(minutes=7)
 # Seconds between the looks at whose token it is, where Virtuous gives no clear answer.
@@ -69,7 +68,7 @@ class Login:
             self.stack.own_tags,
         )
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
-        services = Services(TokenEndpoint(settings["base_url"], clock=_now), _now, time.sleep)
+        services = Services(open_endpoint(settings["base_url"], _now), _now, time.sleep)
         pair, password = self._obtain(services)
         proof = self._prove(services, pair)
         pair = _with_organization(pair, proof)

@@ -5,16 +5,17 @@ Results go to standard output, talk to standard error. Exit status: 0 done, 1 fa
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import sleep as pause
 from typing import Any, TypeVar
 
 import click
@@ -43,6 +44,7 @@ __all__ = ["main", "run"]
 DONE, FAILED, MISUSED = 0, 1, 2
 # Invocations at a time: a new account runs ten functions at once, and the rest of it needs some of these.
 AT_A_TIME = 4
+WATCH_SECONDS = 15
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -174,10 +176,12 @@ def status(asked: Asked, names: tuple[str, ...], as_json: bool, watch: bool) -> 
     if not watch:
         out.print(shown(report))
         return ended
-    with Live(shown(report), console=out, auto_refresh=False) as live:
+    with Live(shown(report), console=out, auto_refresh=False) as live, contextlib.suppress(KeyboardInterrupt):
         while True:
-            time.sleep(15)
-            live.update(shown(look()[0]), refresh=True)
+            pause(WATCH_SECONDS)
+            report, ended = look()
+            live.update(shown(report), refresh=True)
+    return ended
 
 
 @cli.command()

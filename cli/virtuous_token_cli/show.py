@@ -31,7 +31,9 @@ def table_of(connections: Iterable[Connection], now: datetime) -> RenderableType
     """Every connection on a line, those that need somebody first; below, what to run for each of these."""
     judged = [(finding_of(connection, now), connection) for connection in connections]
     judged.sort(key=lambda item: (_rank(item[0]), item[1].name))
-    longest = max((len(connection.name) for _, connection in judged), default=0)
+    if not judged:
+        return Text("There is no connection yet. Make one: virtuous-token login")
+    longest = max(len(connection.name) for _, connection in judged)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, expand=True)
     table.add_column("Connection", width=min(max(longest, 10), 12), overflow="fold")
     table.add_column("Organisation", ratio=1, overflow="ellipsis", no_wrap=True)
@@ -58,8 +60,6 @@ def _rank(found: Finding | None) -> int:
 def _summary(findings: Sequence[Finding | None]) -> Text:
     wrong = sum(found is not None for found in findings)
     count = f"{len(findings)} connection{'' if len(findings) == 1 else 's'}"
-    if not findings:
-        return Text("There is no connection yet. Make one: virtuous-token login")
     return Text(f"{count}, all well." if not wrong else f"{count}, {wrong} to look at:")
 
 

@@ -65,6 +65,7 @@ class Operator:
     capsys: pytest.CaptureFixture[str]
     harness: LeakHarness
     stacks: list[str] = field(default_factory=lambda: ["virtuous"])
+    aws_answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def runs(self, *arguments: str, piped: str | bytes = "") -> Ended:
         """With *piped* as standard input, which is no terminal."""
@@ -108,7 +109,13 @@ class Operator:
 
         events: Any = self.deployment.session.events
         answered(events, "resource-groups-tagging-api.GetResources", functions)
-        answered(events, "sts.GetCallerIdentity", lambda: {"Account": "000000000000"})
+        self.let_aws_answer("sts.GetCallerIdentity", {"Account": "000000000000"})
+
+    def let_aws_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
+        """From here on; the last one given for an operation counts."""
+        if operation not in self.aws_answers:
+            answered(self.deployment.session.events, operation, lambda: self.aws_answers[operation])
+        self.aws_answers[operation] = answer
 
 
 @contextmanager
@@ -122,4 +129,5 @@ def operator_of(
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("AWS_REGION", "us-east-1")
             monkeypatch.setattr(login, "BETWEEN_PROOFS", (0, 0))
+            monkeypatch.setattr(main, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
             yield operator

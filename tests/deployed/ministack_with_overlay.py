@@ -126,6 +126,20 @@ def mend(service: Any, provisioners: Any) -> None:
     provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]["create"] = secret_of_a_stack
 
 
+def name_the_simulated_principal(actions: Any) -> None:
+    """iam:SimulatePrincipalPolicy is allowed for the principal that it names, as in AWS; MiniStack asks for ``*``."""
+    resource_of = actions.extract_resource_arn
+
+    def extract_resource_arn(service: str, *request: Any, **named: Any) -> str:
+        parameters = named.get("query_params") or (request[4] if len(request) > 4 else {})
+        principal = (parameters or {}).get("PolicySourceArn") if service == "iam" else None
+        if principal:
+            return str(principal[0] if isinstance(principal, list) else principal)
+        return str(resource_of(service, *request, **named))
+
+    actions.extract_resource_arn = extract_resource_arn
+
+
 def end_with_standard_input() -> None:
     """Ends this process and the functions' workers once whoever holds the other end of standard input is gone."""
     while os.read(sys.stdin.fileno(), 4096):  # unbuffered, since a lock held here would spoil an orderly end
@@ -142,6 +156,7 @@ def main() -> None:
         importlib.import_module("ministack.services.secretsmanager"),
         importlib.import_module("ministack.services.cloudformation.provisioners"),
     )
+    name_the_simulated_principal(importlib.import_module("ministack.core.iam_actions"))
     importlib.import_module("ministack.app").main()
 
 

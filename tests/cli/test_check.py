@@ -1,0 +1,273 @@
+"""The doctor: every line is fine, or says what is wrong and what mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.cli.operator import Operator
+from tests.fakes import virtuous as step
+from token_refresher import __version__
+from token_refresher.ports import REMOVED_TAG
+from virtuous_token_cli import doctor
+
+NAME = "virtuous-token-refresher"
+LAYER = "arn:aws:lambda:us-east-1:000000000000:layer:virtuous-token-reader:4"
+TOPIC = "arn:aws:sns:us-east-1:000000000000:on-call"
+KEY = "arn:aws:kms:us-east-1:000000000000:key/0a1b"
+NOW = datetime.now(UTC)
+CONFIRMED = {"SubscriptionArn": f"{TOPIC}:1", "Endpoint": "us@example.org"}
+ALARM = {"AlarmName": f"{NAME}-errors", "StateValue": "OK", "AlarmActions": [TOPIC]}
+
+# What a deployment in good order answers.
+HEALTHY: dict[str, Mapping[str, Any]] = {
+    "cloudformation.DescribeStacks": {"Stacks": [{"StackStatus": "UPDATE_COMPLETE"}]},
+    "scheduler.GetSchedule": {"State": "ENABLED", "ScheduleExpression": "rate(6 hours)"},
+    "cloudwatch-logs.FilterLogEvents": {"events": [{"timestamp": (NOW - timedelta(hours=2)).timestamp() * 1000}]},
+    "lambda.GetFunctionConfiguration": {"Role": "arn:aws:iam::000000000000:role/it", "Layers": [{"Arn": LAYER}]},
+    "iam.SimulatePrincipalPolicy": {"EvaluationResults": []},
+    "cloudwatch.DescribeAlarms": {"MetricAlarms": [ALARM]},
+    "sns.ListSubscriptionsByTopic": {"Subscriptions": [CONFIRMED]},
+    "ssm.GetParameter": {"Parameter": {"Value": LAYER}},
+    "kms.DescribeKey": {"KeyMetadata": {"KeyState": "Enabled"}},
+}
+
+
+@pytest.fixture
+def healthy(operator: Operator) -> Operator:
+    """Somebody has logged in, and everything is in order."""
+    for operation, answer in HEALTHY.items():
+        operator.let_aws_answer(operation, answer)
+    assert operator.logs_in().status == 0
+    return operator
+
+
+def refused(code: str) -> dict[str, Any]:
+    return {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"HTTPStatusCode": 400}}
+
+
+def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> None:
+    ended = healthy.runs("check")
+
+    assert ended.status == 0, ended.out
+    assert ended.out.splitlines() == [
+        "Checking account 000000000000, Region us-east-1 (from AWS_REGION), stack with prefix virtuous",
+        f"fine   stack: {NAME} is UPDATE_COMPLETE",
+        f"fine   version: {__version__}",
+        "fine   schedule: rate(6 hours), enabled",
+        "fine   last run: 2 h ago",
+        "fine   role: allows what the function needs",
+        "fine   alarms: 1, none rings",
+        "fine   topic: on-call has 1 confirmed subscription",
+        "fine   layer: readers are given version 4, which the function uses as well",
+        f"fine   Virtuous: {healthy.deployment.virtuous.base_url} answers from here",
+        "fine   clock: agrees with AWS's",
+        "fine   default: Example Relief: token proved, readers are in step",
+        "All is well.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operation", "answer", "said", "run"),
+    [
+        pytest.param(
+            "cloudformation.DescribeStacks",
+            {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE"}]},
+            f"stack: {NAME} is ROLLBACK_COMPLETE",
+            "describe-stack-events",
+            id="a first deployment that failed",
+        ),
+        pytest.param(
+            "scheduler.GetSchedule",
+            {"State": "DISABLED", "ScheduleExpression": "rate(6 hours)"},
+            "schedule: rate(6 hours), disabled",
+            "sam deploy",
+            id="the schedule switched off",
+        ),
+        pytest.param(
+            "scheduler.GetSchedule",
+            refused("ResourceNotFoundException"),
+            "there is no schedule",
+            "sam deploy",
+            id="no schedule",
+        ),
+        pytest.param(
+            "cloudwatch-logs.FilterLogEvents",
+            {"events": []},
+            "last run: the schedule has not run it for a day",
+            "aws logs tail",
+            id="silence",
+        ),
+        pytest.param(
+            "iam.SimulatePrincipalPolicy",
+            {
+                "EvaluationResults": [
+                    {"EvalActionName": "secretsmanager:PutSecretValue", "EvalDecision": "implicitDeny"}
+                ]
+            },
+            "the function may not PutSecretValue on tokens",
+            "sam deploy",
+            id="a role that was cut down",
+        ),
+        pytest.param(
+            "cloudwatch.DescribeAlarms",
+            {"MetricAlarms": [ALARM | {"StateValue": "ALARM"}]},
+            f"ringing: {NAME}-errors",
+            "run-book",
+            id="an alarm that rings",
+        ),
+        pytest.param(
+            "cloudwatch.DescribeAlarms",
+            {"MetricAlarms": [ALARM | {"AlarmActions": []}]},
+            "reach nobody",
+            "sam deploy",
+            id="no topic",
+        ),
+        pytest.param(
+            "sns.ListSubscriptionsByTopic",
+            {"Subscriptions": []},
+            "nobody is subscribed to on-call",
+            "aws sns subscribe",
+            id="a topic without subscribers",
+        ),
+        pytest.param(
+            "sns.ListSubscriptionsByTopic",
+            {"Subscriptions": [CONFIRMED, CONFIRMED | {"SubscriptionArn": "PendingConfirmation"}]},
+            "on-call: not confirmed by us@example.org",
+            "AWS's e-mail",
+            id="an unconfirmed subscription",
+        ),
+        pytest.param(
+            "ssm.GetParameter",
+            {"Parameter": {"Value": LAYER.replace(":4", ":3")}},
+            "readers are given arn:aws:lambda:us-east-1:000000000000:layer:virtuous-token-reader:3",
+            "sam build",
+            id="an old layer for readers",
+        ),
+        pytest.param(
+            "sts.GetCallerIdentity",
+            {
+                "Account": "000000000000",
+                "ResponseMetadata": {"HTTPHeaders": {"date": "Wed, 25 Nov 2020 12:00:00 GMT"}},
+            },
+            "away from AWS's",
+            "clock",
+            id="a clock years ahead",
+        ),
+        pytest.param(
+            "ssm.GetParameter",
+            refused("AccessDeniedException"),
+            "layer: could not be looked at: AWS denies GetParameter",
+            "OperatorPolicyArn",
+            id="what may not be looked at",
+        ),
+    ],
+)
+def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
+    healthy: Operator, operation: str, answer: Any, said: str, run: str
+) -> None:
+    healthy.let_aws_answer(operation, answer)
+
+    ended = healthy.runs("check")
+
+    assert ended.status == 1
+    wrong = ended.out.partition("WRONG")[2]
+    assert said in wrong.replace("\n", " "), ended.out
+    assert run in wrong.partition("run: ")[2]
+    assert ended.out.endswith("1 to mend.\n")
+
+
+@pytest.mark.parametrize(
+    ("happened", "said", "run"),
+    [
+        pytest.param(
+            lambda operator: operator.deployment.virtuous.script_organization(*[step.denied()] * 2),
+            "Virtuous does not take its token: refused (HTTP 401)",
+            "user's rights in Virtuous",
+            id="the token refused",
+        ),
+        pytest.param(
+            lambda operator: operator.deployment.account.client.delete_secret(SecretId="virtuous/default/bearer"),
+            "virtuous/default/bearer is marked for deletion",
+            "virtuous-token remove --connection default --undo",
+            id="a secret deleted in the console",
+        ),
+        pytest.param(
+            lambda operator: operator.deployment.account.client.update_secret(
+                SecretId="virtuous/default/tokens", KmsKeyId="alias/other"
+            ),
+            "virtuous/default/tokens is under another key than the stack's",
+            "update-secret --secret-id virtuous/default/tokens --kms-key-id alias/aws/secretsmanager",
+            id="another key",
+        ),
+        pytest.param(
+            lambda operator: [
+                operator.deployment.account.put("virtuous/default/tokens", "{}", f"L{number % 15}")
+                for number in range(94)
+            ],
+            "virtuous/default/tokens has 95 versions of the last day",
+            "refresh less often",
+            id="no room for another version",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_connection_is_told(healthy: Operator, happened: Any, said: str, run: str) -> None:
+    happened(healthy)
+
+    ended = healthy.runs("check")
+
+    assert ended.status == 1
+    assert said in ended.out.replace("\n", " "), ended.out
+    assert run in ended.out
+
+
+def test_the_role_is_asked_for_what_the_template_grants() -> None:
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Reads CloudFormation's short forms as their argument."""
+
+    Loader.add_multi_constructor("!", lambda loader, _, node: getattr(loader, f"construct_{node.id}")(node))
+    template = yaml.load((Path(__file__).parents[2] / "template.yaml").read_text(), Loader)
+    (policy,) = template["Resources"]["TokenRefresherRole"]["Properties"]["Policies"]
+    statements = {found["Sid"]: found for found in policy["PolicyDocument"]["Statement"] if "Sid" in found}
+
+    granted = {
+        kind: {action.partition(":")[2] for action in statements[sid]["Action"]}
+        for kind, sid in (("tokens", "KeepPairs"), ("bearer", "PublishBearers"))
+    }
+    assert {kind: set(actions) for kind, actions in doctor.FUNCTION_NEEDS.items()} == granted
+
+
+def test_a_removed_connection_is_minded_no_more_and_can_be_taken_back(healthy: Operator) -> None:
+    client = healthy.deployment.account.client
+    removed = healthy.runs("remove", "--yes", "--recovery-days", "7")
+
+    assert removed.status == 0
+    until = datetime.now(UTC) + timedelta(days=7)
+    assert removed.out.splitlines() == [
+        f"virtuous/default/tokens: AWS deletes it on {until:%Y-%m-%d}.",
+        f"virtuous/default/bearer: AWS deletes it on {until:%Y-%m-%d}.",
+        "Undo until then: virtuous-token remove --connection default --undo",
+    ]
+    described = client.describe_secret(SecretId="virtuous/default/tokens")
+    assert REMOVED_TAG in {tag["Key"] for tag in described["Tags"]}
+
+    assert healthy.runs("remove", "--yes").status == 1, "it was removed already"
+    assert healthy.runs("remove", "--undo").status == 0
+    assert healthy.runs("status").status == 0
+    assert healthy.runs("remove", "--undo").status == 1, "nothing is marked any more"
+
+
+def test_without_a_yes_nothing_is_removed(healthy: Operator) -> None:
+    person = healthy.person(agrees=False)
+
+    ended = healthy.runs_at_a_terminal("remove", person=person)
+
+    assert ended.status == 1
+    assert "readers lose the token" in person.questions[0]
+    assert "Nothing was changed." in ended.err
+    assert healthy.runs("status").status == 0

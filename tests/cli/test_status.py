@@ -1,0 +1,215 @@
+"""What a person sees of connections, and what it tells them to run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from tests.cli.operator import Operator, operator_of
+from tests.leak_harness import LeakHarness
+from virtuous_token.contract import format_instant
+from virtuous_token_cli.show import one_connection, table_of
+from virtuous_token_cli.stack import Connection
+from virtuous_token_cli.words import days_and_hours, finding_of, sentence_of
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+Capture = pytest.CaptureFixture[str]
+
+
+def at(days: float) -> str:
+    return format_instant(NOW + timedelta(days=days))
+
+
+def a_connection(name: str = "default", **changes: Any) -> Connection:
+    """One in good order, refreshed three days ago, with *changes*."""
+    facts: dict[str, Any] = {
+        "organization_id": "4711",
+        "organization_name": "Example Relief",
+        "user_name": "me@example.org",
+        "access_token": "5f5a05fe",
+        "refresh_token": "27343243",
+        "obtained_by": "refresh",
+        "issued_at": at(-3),
+        "expires_at": at(12),
+        "next_refresh_at": at(4),
+        "refresh_token_issued_at": at(-3),
+        "refresh_token_expires_at": at(362),
+        "bearer_in_step": True,
+        "journal": "idle",
+        "last_outcome": None,
+    }
+    return Connection(name, facts | changes)
+
+
+NO_LOGIN = Connection("default", {"state": "no token pair was stored yet"})
+REFUSED = {"last_outcome": "refused", "last_outcome_at": at(-1)}
+
+
+def shown(content: Any, columns: int = 80) -> str:
+    out = StringIO()
+    Console(file=out, width=columns, highlight=False).print(content)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("connection", "what", "run"),
+    [
+        pytest.param(NO_LOGIN, "nobody has logged in yet", "login", id="no login yet"),
+        pytest.param(a_connection(expires_at=at(-1)), "the access token has expired", "refresh", id="expired"),
+        pytest.param(a_connection(expires_at=at(-1), **REFUSED), "has expired", "login", id="expired and refused"),
+        pytest.param(a_connection(**REFUSED), "readers work for another 12 d", "login", id="refused"),
+        pytest.param(a_connection(last_outcome="code_needed"), "refused its credentials", "login", id="a code needed"),
+        pytest.param(
+            a_connection(bearer_in_step=False, readers_work_until=at(2)),
+            "readers do not have the newest token; readers work for another 2 d",
+            "refresh",
+            id="readers behind",
+        ),
+        pytest.param(a_connection(next_refresh_at=at(-3)), "overdue", "check", id="overdue"),
+        pytest.param(a_connection(refresh_token_expires_at=at(20)), "ends in 20 d", "login", id="a year nearly over"),
+        pytest.param(
+            Connection("default", {"error": "DescribeSecret on virtuous/default/tokens: access denied"}),
+            "access denied",
+            "check",
+            id="unreadable",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_command_that_mends_it(connection: Connection, what: str, run: str) -> None:
+    found = finding_of(connection, NOW)
+
+    assert found is not None
+    assert what in found.what
+    assert found.run.startswith(f"virtuous-token {run}")
+    for content in (table_of([connection], NOW), one_connection(connection, NOW)):
+        assert found.run in shown(content)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="in good order"),
+        pytest.param({"next_refresh_at": at(-0.2)}, id="due since this morning"),
+        pytest.param({"last_outcome": "throttled", "last_outcome_at": at(0)}, id="tries again by itself"),
+        pytest.param(
+            {"refresh_token": None, "expires_at": None, "next_refresh_at": None, "refresh_token_issued_at": None},
+            id="an API key",
+        ),
+    ],
+)
+def test_nothing_is_asked_for_where_nothing_is_wrong(changes: dict[str, Any]) -> None:
+    assert finding_of(a_connection(**changes), NOW) is None
+
+
+def test_the_table_is_read_at_a_glance() -> None:
+    lines = [line.rstrip() for line in shown(table_of([a_connection()], NOW)).splitlines()]
+
+    assert lines[-2:] == [
+        "default     Example Relief  ━━━━╌ 12 d    4 d      3 d      refreshed 3 d   yes",
+        "1 connection, all well.",
+    ]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_two_hundred_connections_stay_readable(columns: int) -> None:
+    """What needs somebody comes first in the table, and what to run comes last, where a terminal stops scrolling."""
+    many = [
+        a_connection(f"chapter-{number:03}", organization_name=f"Chapter {number} of Relief") for number in range(197)
+    ]
+    many += [a_connection("refused", **REFUSED), Connection("new", {"state": "none"}), a_connection("a" * 64)]
+
+    lines = shown(table_of(many, NOW), columns).splitlines()
+
+    assert max(map(len, lines)) <= columns
+    table = [line.split()[0] for line in lines if line.split()]
+    assert table.index("new") < table.index("refused") < table.index("chapter-000")
+    assert all(any(line.startswith(f"chapter-{number:03} ") for line in lines) for number in range(197))
+    assert lines[-5].strip() == "200 connections, 2 to look at:"
+    assert lines[-1].strip() == "virtuous-token login --connection refused"
+
+
+@pytest.mark.parametrize(
+    ("span", "text"),
+    [
+        pytest.param(timedelta(days=12, hours=23), "12 d", id="days"),
+        pytest.param(timedelta(hours=47), "47 h", id="less than two days"),
+        pytest.param(timedelta(minutes=60), "1 h", id="an hour"),
+        pytest.param(timedelta(minutes=59), "59 min", id="less than an hour"),
+        pytest.param(timedelta(days=-1), "0 min", id="past"),
+    ],
+)
+def test_a_length_of_time_has_one_unit(span: timedelta, text: str) -> None:
+    assert days_and_hours(span) == text
+
+
+def test_every_outcome_word_has_a_sentence_and_those_that_are_no_success_a_command() -> None:
+    from token_refresher.outcomes import OutcomeWord
+    from virtuous_token_cli.words import GOOD_OUTCOMES
+
+    for word in OutcomeWord:
+        sentence, run = sentence_of(word, "acme")
+        assert "does not know" not in sentence
+        assert bool(run) is (word not in GOOD_OUTCOMES)
+
+
+# Through the function
+
+
+def test_a_status_asks_the_function_and_changes_nothing(harness: LeakHarness, capsys: Capture) -> None:
+    with operator_of(harness, capsys, "acme", "default") as operator:
+        operator.deployment.log_in("acme")
+
+        ended = operator.runs("status")
+
+        assert ended.status == 1, "nobody has logged in to default"
+        assert "acme" in ended.out
+        assert "virtuous-token login --connection default" in ended.out
+        assert operator.deployment.invoked_with == [{"report": True}]
+        assert operator.runs("status", "-c", "acme").status == 0
+
+
+def test_json_is_the_functions_report(operator: Operator) -> None:
+    assert operator.logs_in().status == 0
+
+    document = operator.runs("status", "--json").result
+
+    assert document["settings"]["base_url"] == operator.deployment.virtuous.base_url
+    assert document["connections"]["default"]["organization_id"] == "4711"
+
+
+@pytest.mark.parametrize("command", ["status", "refresh", "check"])
+def test_a_misspelt_connection_is_named_with_those_that_exist(operator: Operator, command: str) -> None:
+    assert operator.logs_in().status == 0
+
+    ended = operator.runs(command, "--connection", "defalt")
+
+    assert (ended.status, ended.out) == (1, "")
+    assert "There is no connection defalt. There is: default." in ended.err
+
+
+def test_before_the_first_login_it_says_what_to_run(operator: Operator) -> None:
+    ended = operator.runs("status")
+
+    assert (ended.status, ended.out) == (0, "There is no connection yet. Make one: virtuous-token login\n")
+
+
+def test_watching_looks_again_until_it_is_interrupted(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert operator.logs_in().status == 0
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("virtuous_token_cli.main.pause", wait)
+
+    ended = operator.runs("status", "--watch")
+
+    assert (ended.status, waits) == (0, [15, 15, 15])
+    assert ended.out.count("Example Relief") >= 1
+    assert operator.deployment.invoked_with[-3:] == [{"report": True}] * 3
