@@ -57,6 +57,17 @@ class Aws:
         client: Any = self.session.client  # the stubs know each service by a name of its own
         return client(service, region_name=self.region, config=_CONFIG.merge(config) if config else _CONFIG)
 
+    def resolve_credentials(self) -> None:
+        """Asks for an MFA code if the profile's role needs one. Call it early: a prompt needs the terminal for itself.
+
+        Raises CommandFailed where there is no terminal to ask at, and what botocore raises.
+        """
+        try:
+            if credentials := self.session.get_credentials():
+                credentials.get_frozen_credentials()
+        except EOFError:
+            raise CommandFailed("The AWS profile asks for an MFA code, and there is no terminal to ask at.") from None
+
     @cached_property
     def account(self) -> str:
         """The account's number, or that nobody knows it. Everybody may ask for it."""
@@ -75,33 +86,34 @@ def open_aws(profile: str | None, region: str | None, environment: Mapping[str, 
 
     Raises CommandFailed where the profile does not exist or nothing names a Region.
     """
-    profile = profile or environment.get("AWS_PROFILE") or None
+    named = profile or environment.get("AWS_PROFILE") or None
     try:
-        session = make_session(profile)
-        found, source = _region(region, environment, session)
+        # A profile that was named on the command line goes before credentials in the environment, AWS_PROFILE does not.
+        core = botocore.session.Session(profile=profile)
+        found, source = _region(region, environment, core)
     except botocore_errors.ProfileNotFound:
-        raise CommandFailed(f"There is no AWS profile {profile}.", "aws configure list-profiles") from None
+        raise CommandFailed(f"There is no AWS profile {named}.", "aws configure list-profiles") from None
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", found):
         raise CommandFailed(f"{found!r} ({source}) is not the name of an AWS Region.", "name one: --region us-east-1")
-    return Aws(session, profile, found, source)
+    return Aws(make_session(core, found), named, found, source)
 
 
-def make_session(profile: str | None) -> boto3.Session:
-    """A session that shares the credentials of assumed roles with the AWS CLI. Raises ProfileNotFound."""
-    session = botocore.session.Session(profile=profile)
-    provider = session.get_component("credential_provider").get_provider("assume-role")
+def make_session(core: botocore.session.Session, region: str) -> boto3.Session:
+    """A session that shares the credentials of assumed roles with the AWS CLI."""
+    provider = core.get_component("credential_provider").get_provider("assume-role")
     provider.cache = JSONFileCache(str(ROLE_CREDENTIALS.expanduser()))
-    return boto3.Session(botocore_session=session)
+    return boto3.Session(botocore_session=core, region_name=region)
 
 
-def _region(given: str | None, environment: Mapping[str, str], session: boto3.Session) -> tuple[str, str]:
+def _region(given: str | None, environment: Mapping[str, str], core: botocore.session.Session) -> tuple[str, str]:
+    of_the_profile = core.get_scoped_config().get("region")
     if given:
         return given, "from --region"
     for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         if environment.get(variable):
             return environment[variable], f"from {variable}"
-    if session.region_name:
-        return session.region_name, "from the profile"
+    if of_the_profile:
+        return of_the_profile, "from the profile"
     raise CommandFailed(
         "No AWS Region is named: there is no --region, AWS_REGION or AWS_DEFAULT_REGION, and the profile has none.",
         "the same again with --region us-east-1, or whichever Region the stack is in",

@@ -63,11 +63,13 @@ class Asked:
     def aws(self) -> Aws:
         if self.found is None:
             self.found = open_aws(self.profile, self.region)
+            self.found.resolve_credentials()
         return self.found
 
     def stack(self) -> Stack:
+        aws = self.aws()
         with self.talk.status("Looking for the stack"):
-            stack = find_stack(self.aws(), self.prefix)
+            stack = find_stack(aws, self.prefix)
         self.prefix = stack.prefix
         return stack
 
@@ -309,9 +311,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing it fails no more
         return FAILED
-    except EOFError:
-        # botocore asks at the terminal for an MFA code; where there is none it reads the empty standard input.
-        return _fail(asked, CommandFailed("The AWS profile asks for an MFA code, and there is no terminal to ask at."))
     except CommandFailed as error:
         return _fail(asked, error)
     except (ClientError, BotoCoreError) as error:

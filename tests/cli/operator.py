@@ -89,7 +89,7 @@ class Operator:
 
     def _runs(self, arguments: tuple[str, ...]) -> Ended:
         self.capsys.readouterr()
-        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda _: self.deployment.session):
+        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda *_: self.deployment.session):
             status = main.main(arguments)
         return Ended(status, *self.capsys.readouterr())
 

@@ -1,0 +1,211 @@
+"""Which account and Region are asked, and what AWS's refusals mean for a person."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from botocore import exceptions as botocore_errors
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.cli.operator import Operator
+from virtuous_token_cli.aws import explained, open_aws
+from virtuous_token_cli.failures import CommandFailed
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration of the AWS CLI with two profiles, one without a Region."""
+    config = tmp_path / "config"
+    config.write_text("[profile work]\nregion = eu-west-1\n[profile bare]\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("profile", "option", "environment", "region", "source"),
+    [
+        pytest.param(
+            "work",
+            "us-west-2",
+            {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-2"},
+            "us-west-2",
+            "from --region",
+            id="the option before all",
+        ),
+        pytest.param(
+            "work",
+            None,
+            {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-2"},
+            "us-east-1",
+            "from AWS_REGION",
+            id="AWS_REGION before the other variable and the profile",
+        ),
+        pytest.param(
+            "work",
+            None,
+            {"AWS_DEFAULT_REGION": "us-east-2"},
+            "us-east-2",
+            "from AWS_DEFAULT_REGION",
+            id="the other variable before the profile",
+        ),
+        pytest.param("work", None, {}, "eu-west-1", "from the profile", id="the profile's"),
+        pytest.param("work", None, {"AWS_REGION": ""}, "eu-west-1", "from the profile", id="an empty variable is none"),
+        pytest.param(
+            None, None, {"AWS_PROFILE": "work"}, "eu-west-1", "from the profile", id="the profile of AWS_PROFILE"
+        ),
+    ],
+)
+def test_one_rule_says_which_region_is_asked(
+    profiles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    profile: str | None,
+    option: str | None,
+    environment: dict[str, str],
+    region: str,
+    source: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+    aws = open_aws(profile, option)
+
+    assert (aws.region, aws.region_from) == (region, source)
+    assert aws.client("secretsmanager").meta.region_name == region
+
+
+@pytest.mark.parametrize(
+    ("profile", "option", "says", "run"),
+    [
+        pytest.param("absent", None, "no AWS profile absent", "aws configure list-profiles", id="an unknown profile"),
+        pytest.param("bare", None, "No AWS Region is named", "--region us-east-1", id="no Region"),
+        pytest.param("bare", "Ohio", "not the name of an AWS Region", "--region us-east-1", id="no name of a Region"),
+    ],
+)
+def test_what_is_missing_is_said_before_anything_is_asked(
+    profiles: Path, profile: str, option: str | None, says: str, run: str
+) -> None:
+    with pytest.raises(CommandFailed, match=says) as refused:
+        open_aws(profile, option, {})
+    assert run in refused.value.run[0]
+
+
+def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "access-1"}}, operation)
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "run"),
+    [
+        pytest.param(client_error("ExpiredTokenException"), "have ended", "aws sso login --profile work", id="ended"),
+        pytest.param(
+            client_error("UnrecognizedClientException"),
+            "does not know these credentials",
+            "aws sts get-caller-identity --profile work",
+            id="unknown credentials",
+        ),
+        pytest.param(
+            client_error("AccessDeniedException"), "AWS denies DescribeSecret", "OperatorPolicyArn", id="denied"
+        ),
+        pytest.param(
+            client_error("AccessDenied", "AssumeRole"), "does not let this profile take its role", "sts", id="no role"
+        ),
+        pytest.param(client_error("ThrottlingException"), "AWS refuses DescribeSecret (Thr", "", id="something else"),
+        pytest.param(
+            botocore_errors.UnauthorizedSSOTokenError(), "SSO session", "aws sso login --profile work", id="SSO ended"
+        ),
+        pytest.param(
+            botocore_errors.SSOTokenLoadError(error_msg="none"),
+            "SSO session",
+            "aws sso login --profile work",
+            id="SSO never begun",
+        ),
+        pytest.param(
+            botocore_errors.NoCredentialsError(), "No AWS credentials", "aws sso login --profile work", id="none"
+        ),
+        pytest.param(
+            botocore_errors.EndpointConnectionError(endpoint_url="https://x"), "did not answer", "network", id="no way"
+        ),
+        pytest.param(
+            botocore_errors.ReadTimeoutError(endpoint_url="https://x"), "did not answer", "network", id="no answer"
+        ),
+        pytest.param(
+            botocore_errors.InvalidConfigError(error_msg="x"), "AWS can't be used", "sts", id="a broken configuration"
+        ),
+    ],
+)
+def test_every_refusal_of_aws_says_what_to_run(error: ClientError | BotoCoreError, says: str, run: str) -> None:
+    failure = explained(error, "work")
+
+    assert says in str(failure)
+    assert run in "".join(failure.run)
+    assert "access-1" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("stacks", "arguments", "status", "says"),
+    [
+        pytest.param(["virtuous"], [], 0, "no connection yet", id="the only one is found"),
+        pytest.param([], [], 1, "no Virtuous token refresher in this account and Region", id="none"),
+        pytest.param(["virtuous", "other"], [], 1, "under the prefixes other, virtuous", id="several"),
+        pytest.param(["virtuous", "other"], ["--prefix", "virtuous"], 0, "no connection yet", id="several, one named"),
+        pytest.param([], ["--prefix", "virtuous"], 0, "no connection yet", id="one without our tag, named"),
+        pytest.param(
+            ["other"], ["--prefix", "typo"], 1, "no function typo-token-refresher", id="one that is not there"
+        ),
+    ],
+)
+@pytest.mark.parametrize("before", [True, False], ids=["option before the command", "option after the command"])
+def test_the_stack_is_found_where_there_is_one(
+    operator: Operator, stacks: list[str], arguments: list[str], status: int, says: str, before: bool
+) -> None:
+    operator.stacks = stacks
+
+    ended = operator.runs(*arguments, "status") if before else operator.runs("status", *arguments)
+
+    assert ended.status == status
+    assert says in ended.out + ended.err
+    if status:
+        assert "Asked: account 000000000000, Region us-east-1 (from AWS_REGION)" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["logout"], id="an unknown command"),
+        pytest.param(["login", "--connection", "Acme"], id="a name with a capital"),
+        pytest.param(["login", "--connection", "acme/tokens"], id="a name with a slash"),
+        pytest.param(["login", "--connection", ""], id="an empty name"),
+        pytest.param(["login", "--connection", "a" * 65], id="a long name"),
+        pytest.param(["login", "default"], id="a name without its option"),
+        pytest.param(["login", "--remember", "--api-key"], id="no password to remember"),
+        pytest.param(["status", "--force"], id="an unknown option"),
+        pytest.param(["remove", "--recovery-days", "6"], id="fewer days than AWS keeps a secret"),
+    ],
+)
+def test_misuse_is_said_on_standard_error_and_nothing_is_asked(operator: Operator, arguments: list[str]) -> None:
+    ended = operator.runs(*arguments)
+
+    assert (ended.status, ended.out) == (2, "")
+    assert "Usage: virtuous-token" in ended.err
+    assert operator.deployment.account.strict.log == []
+    assert operator.deployment.invoked_with == []
+
+
+@pytest.mark.parametrize("command", ["login", "status", "refresh", "check", "remove", "completion"])
+def test_help_is_given_on_standard_output(operator: Operator, command: str) -> None:
+    ended = operator.runs(command, "--help")
+
+    assert (ended.status, ended.err) == (0, "")
+    assert f"Usage: virtuous-token {command}" in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_the_command(operator: Operator, shell: str) -> None:
+    ended = operator.runs("completion", shell)
+
+    assert ended.status == 0
+    assert "_VIRTUOUS_TOKEN_COMPLETE" in ended.out
