@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates, served
 from tests.fakes.virtuous import Virtuous
@@ -102,8 +103,8 @@ def serve_secrets_manager(pipe: Connection, latency_seconds: float) -> None:
         strict.log.clear()
         return counted
 
-    with served(strict, rates=rates, latency_seconds=latency_seconds) as address:
-        pipe.send(address)
+    with served(strict, rates=rates, latency_seconds=latency_seconds) as address, serving(_EventBus) as event_bus:
+        pipe.send((address, event_bus))
         _answer(pipe, {"store": store, "state": state, "calls": calls})
 
 
@@ -149,6 +150,16 @@ def serve_function(pipe: Connection, environment: Mapping[str, str]) -> None:
 
         pipe.send("ready")
         _answer(pipe, {"invoke": invoke})
+
+
+class _EventBus(JsonHandler):
+    """EventBridge, as far as a run needs it: every event is taken."""
+
+    content_type = "application/x-amz-json-1.1"
+
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, {"FailedEntryCount": 0, "Entries": [{"EventId": str(uuid.uuid4())}]})
 
 
 class _Context:
@@ -213,8 +224,10 @@ def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iter
         Process(serve_secrets_manager, latency_seconds) as secrets_manager,
         Process(serve_virtuous, answer_seconds) as virtuous,
     ):
+        address, event_bus = secrets_manager.receive()
         environment = {
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets_manager.receive(),
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": address,
+            "AWS_ENDPOINT_URL_EVENTS": event_bus,
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "none",
@@ -237,7 +250,7 @@ def _store(strict: StrictSecretsManager, seed: Seed) -> None:
         "refresh_token": seed.refresh_token,
         "refresh_token_issued_at": issued_at,
         "user_name": "me@example.org",
-        "organization_id": seed.name,
+        "organization_id": "4711",  # the one that the stand-in gives
         "organization_name": f"Relief of {seed.name}",
     }
     for kind, value, labels in (("tokens", pair, ["AWSCURRENT", "REFRESHING"]), ("bearer", bearer, ["AWSCURRENT"])):

@@ -307,14 +307,15 @@ def test_a_run_tells_who_called_and_each_outcome(deployment: Deployment, capsys:
 
     deployment.invoke(SCHEDULED, context)
 
-    invoked, checked, metrics = _lines(capsys)
+    invoked, checked, swept, metrics = _lines(capsys)
     assert (invoked["message"], invoked["source"], invoked["aws_request_id"], invoked["connections"]) == (
         "invoked",
         "aws.scheduler",
         context.aws_request_id,
-        1,
+        "all",
     )
     assert (checked["connection"], checked["outcome"]) == ("default", "refreshed")
+    assert (swept["checked"], swept["outcomes"]) == (1, {"refreshed": 1})
     assert (metrics["Sweeps"], metrics["FailedConnections"]) == ([1.0], [0.0])
 
 
@@ -328,7 +329,7 @@ def test_a_failed_run_writes_its_metrics_all_the_same(
     with pytest.raises(SomeConnectionsFailed):
         deployment.invoke(SCHEDULED)
 
-    *_, failed, metrics = _lines(capsys)
+    *_, failed, _, metrics = _lines(capsys)
     assert (failed["level"], failed["outcome"]) == ("ERROR", "try_again")
     assert failed["reason"]
     assert metrics["FailedConnections"] == [1.0]

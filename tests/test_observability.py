@@ -12,7 +12,7 @@ import pytest
 from aws_lambda_powertools import Logger, Metrics
 
 from tests.support import NOW, a_version
-from token_refresher.observability import log_results, put_metrics
+from token_refresher.observability import log_results, log_summary, put_metrics
 from token_refresher.refresh import OutcomeWord, Result
 from token_refresher.sweep import FAILED
 
@@ -43,12 +43,9 @@ def _measured(capsys: pytest.CaptureFixture[str], *results: Result, notices_not_
 @pytest.mark.parametrize(
     ("outcome", "level"),
     [
-        (OutcomeWord.FRESH, "INFO"),
         (OutcomeWord.REFRESHED, "INFO"),
         (OutcomeWord.RECOVERED, "INFO"),
-        (OutcomeWord.BUSY, "INFO"),
         (OutcomeWord.SUPERSEDED, "INFO"),
-        (OutcomeWord.POSTPONED, "INFO"),
         (OutcomeWord.LOGIN_REQUIRED, "WARNING"),
         (OutcomeWord.UNPROVEN, "ERROR"),
         (OutcomeWord.TRY_AGAIN, "ERROR"),
@@ -61,10 +58,17 @@ def test_each_outcome_is_one_line_at_its_level(outcome: OutcomeWord, level: str)
     assert (line["level"], line["connection"], line["outcome"], line["reason"]) == (level, "acme", outcome, "because")
 
 
-def test_every_outcome_word_has_a_level() -> None:
-    lines = _logged(*(Result("acme", outcome) for outcome in OutcomeWord))
+def test_what_neither_changed_nor_needs_somebody_is_counted_and_has_no_line() -> None:
+    """So that logs cost the same for one connection and ten thousand."""
+    quiet = [OutcomeWord.FRESH, OutcomeWord.BUSY, OutcomeWord.POSTPONED]
+    results = [Result(str(number), outcome) for number, outcome in enumerate([*OutcomeWord, *quiet])]
 
-    assert [line["outcome"] for line in lines] == list(OutcomeWord)
+    assert [line["outcome"] for line in _logged(*results)] == [word for word in OutcomeWord if word not in quiet]
+    stream = io.StringIO()
+    log_summary(Logger(service=a_version(), stream=stream), results)
+    (line,) = [json.loads(text) for text in stream.getvalue().splitlines()]
+    assert (line["message"], line["checked"]) == ("swept", 13)
+    assert line["outcomes"] == {word: 2 if word in quiet else 1 for word in OutcomeWord}
 
 
 def test_a_pair_that_could_not_be_saved_is_critical() -> None:
@@ -87,7 +91,7 @@ def test_a_login_that_was_never_made_names_no_end() -> None:
 
 
 def test_without_a_reason_there_is_no_such_field() -> None:
-    (line,) = _logged(Result("acme", OutcomeWord.FRESH))
+    (line,) = _logged(Result("acme", OutcomeWord.REFRESHED))
 
     assert "reason" not in line
 

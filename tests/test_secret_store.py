@@ -26,7 +26,8 @@ from token_refresher.ports import (
     StoreUnavailable,
     Versions,
 )
-from token_refresher.secret_store import SecretStore, connections, make_client
+from token_refresher.secret_store import SecretStore, make_client
+from token_refresher.survey import Survey
 from virtuous_token.contract import SecretNames
 
 NAMES = SecretNames.of("virtuous", "default")
@@ -369,7 +370,7 @@ USES: dict[str, tuple[str, str, Callable[[SecretStore], object]]] = {
         NAMES.bearer,
         lambda store: store.move_bearer(a_version(), moved_from=None),
     ),
-    "connections": ("ListSecrets", "virtuous/", lambda store: connections(store.client, "virtuous")),
+    "survey": ("ListSecrets", "virtuous/", lambda store: Survey.of(store.client, "virtuous")),
 }
 each_use = pytest.mark.parametrize("use", USES)
 
@@ -407,7 +408,7 @@ def test_what_a_person_must_change_is_misconfigured_and_says_what(
     assert all(part in str(failed.value) for part in (operation, name, code, MISCONFIGURED[code]))
 
 
-@pytest.mark.parametrize("use", sorted(USES.keys() - {"look at the pair", "pair_value", "login_value", "connections"}))
+@pytest.mark.parametrize("use", sorted(USES.keys() - {"look at the pair", "pair_value", "login_value", "survey"}))
 def test_a_missing_secret_is_misconfigured_and_says_what(use: str) -> None:
     """Not so where a missing secret or version has a meaning of its own: pair_value and login_value."""
     _, name, call = USES[use]
@@ -468,72 +469,6 @@ def test_a_write_whose_answer_was_lost_is_written(store: SecretStore, strict: St
     assert strict.writes(NAMES.pair) == writes + 1
 
 
-# Listing
-
-
-def test_every_connection_is_found_beyond_the_first_page(client: Any) -> None:
-    """ListSecrets answers with 100 secrets at the most."""
-    expected = [f"c{number:03d}" for number in range(120)] + ["default"]
-    for name in expected[:-1]:
-        client.create_secret(Name=f"virtuous/{name}/tokens")
-
-    assert connections(client, "virtuous") == expected
-
-
-def test_only_what_has_the_form_of_a_pair_or_a_bearer_secret_is_a_connection(client: Any) -> None:
-    for name in (
-        "virtuous/acme/tokens",
-        "virtuous/a-1/tokens",
-        "virtuous/only-a-bearer/bearer",
-        "virtuous/only-a-login/login",
-        "virtuous/Upper/tokens",
-        "virtuous/under_score/tokens",
-        "virtuous/deep/er/tokens",
-        "virtuous/tokens",
-        "virtuous//tokens",
-        "virtuous/tokens/",
-        "virtuous/longer/tokens-of-mine",
-        "virtuous2/other/tokens",
-        "virtuous2/tokens",
-        "my/virtuous/mine/tokens",
-        "unrelated",
-    ):
-        client.create_secret(Name=name)
-
-    assert connections(client, "virtuous") == ["a-1", "acme", "default", "only-a-bearer"]
-
-
-def test_a_prefix_of_several_parts(client: Any) -> None:
-    client.create_secret(Name="crm/virtuous/acme/tokens")
-
-    assert connections(client, "crm/virtuous") == ["acme"]
-
-
-def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(credentials: None) -> None:
-    """The name decides, not the filter."""
-    client = make_client()
-    names = ("virtuous2/tokens", "virtuous/acme/tokens", "other/x/tokens", "my/virtuous/mine/tokens", "tokens")
-    listed = {"SecretList": [{"Name": name} for name in names]}
-    client.meta.events.register(
-        "before-call.secrets-manager.ListSecrets",
-        lambda **_: (AWSResponse("https://aws.invalid/", 200, HTTPHeaders(), None), listed),  # type: ignore[arg-type]
-    )
-
-    assert connections(client, "virtuous") == ["acme"]
-
-
-def test_an_empty_account_has_no_connections() -> None:
-    assert connections(StrictSecretsManager(region=REGION).client(), "virtuous") == []
-
-
-@pytest.mark.parametrize("kind", ["tokens", "bearer"])
-def test_a_secret_marked_for_deletion_is_missed_by_its_connections_name(client: Any, kind: str) -> None:
-    client.create_secret(Name=f"virtuous/acme/{kind}", SecretString=VALUE)
-    client.delete_secret(SecretId=f"virtuous/acme/{kind}")
-
-    assert connections(client, "virtuous") == ["acme", "default"]
-
-
 # The client
 
 
@@ -546,7 +481,7 @@ def _use_everything(store: SecretStore) -> None:
     store.client.create_secret(Name=NAMES.login, SecretString=VALUE)
     store.login_value()
     store.pair_versions()
-    connections(store.client, "virtuous")
+    list(Survey.of(store.client, "virtuous").read(["default"], lambda _, look: look))
 
 
 def test_no_library_logs_a_value_though_the_root_logger_is_at_debug(credentials: None, harness: LeakHarness) -> None:

@@ -18,7 +18,7 @@ __all__ = ["SECONDS", "EventBus"]
 # The longest that one put takes: two tries of at most 3 s, and a pause between them.
 SECONDS = 7
 _CONFIG = Config(
-    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=16
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=40
 )
 
 

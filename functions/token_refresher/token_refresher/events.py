@@ -13,6 +13,8 @@ __all__ = ["InvalidEvent", "Request"]
 # What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
 _SCHEDULER = {"aws.scheduler", "aws.events"}
 
+_KEYS = ("connections", "force", "report", "prove", "after", "limit")
+
 
 class InvalidEvent(ValueError):
     """The event asks for nothing that the function knows; the text says what it accepts."""
@@ -22,13 +24,16 @@ class InvalidEvent(ValueError):
 class Request:
     """What an event asks for. ``connections`` is None for all that exist.
 
-    ``prove`` is part of a report. ``scheduled``: a schedule sent the event.
+    ``prove`` is part of a report, and so are ``after``, the name that it begins behind, and ``limit``, the most
+    connections that it tells of. ``scheduled``: a schedule sent the event.
     """
 
     connections: tuple[str, ...] | None = None
     force: bool = False
     report: bool = False
     prove: bool = False
+    after: str | None = None
+    limit: int | None = None
     scheduled: bool = False
 
     @classmethod
@@ -38,10 +43,16 @@ class Request:
             raise InvalidEvent("an event is a JSON object")
         if str(event.get("source")) in _SCHEDULER:
             return cls(scheduled=True)
-        if unknown := sorted(str(key) for key in event.keys() - {"connections", "force", "report", "prove"}):
-            raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has connections, force, report and prove")
-        flags = (_flag(event, name) for name in ("force", "report", "prove"))
-        return cls(_names(event.get("connections")), *flags)
+        if unknown := sorted(str(key) for key in event.keys() - set(_KEYS)):
+            raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has {', '.join(_KEYS)}")
+        return cls(
+            _names(event.get("connections")),
+            force=_flag(event, "force"),
+            report=_flag(event, "report"),
+            prove=_flag(event, "prove"),
+            after=_after(event.get("after")),
+            limit=_limit(event.get("limit")),
+        )
 
 
 def _names(given: object) -> tuple[str, ...] | None:
@@ -52,6 +63,18 @@ def _names(given: object) -> tuple[str, ...] | None:
     if not all(isinstance(name, str) and CONNECTION_NAME.fullmatch(name) for name in given):
         raise InvalidEvent("a connection's name holds lower-case letters, digits and hyphens only")
     return tuple(dict.fromkeys(given))
+
+
+def _after(given: object) -> str | None:
+    if given is None or (isinstance(given, str) and CONNECTION_NAME.fullmatch(given)):
+        return given
+    raise InvalidEvent("after is the name of a connection")
+
+
+def _limit(given: object) -> int | None:
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
+        return given
+    raise InvalidEvent("limit is a whole number above zero")
 
 
 def _flag(event: Mapping[str, Any], key: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,14 +20,16 @@ from .event_bus import SECONDS as NOTICE_SECONDS
 from .event_bus import EventBus
 from .events import Request
 from .notices import announce
-from .observability import log_results, put_metrics
-from .outcomes import Policy, Result, TimeLimits
-from .ports import Services
+from .observability import log_results, log_summary, put_metrics
+from .outcomes import OutcomeWord, Policy, Result, TimeLimits
+from .pacing import Pace, pace
+from .ports import Look, Services
 from .refresh import refresh_connection
-from .report import describe_connection
-from .secret_store import SecretStore, connections, make_client
+from .report import describe_at_a_glance, describe_connection, page_of
+from .secret_store import SecretStore, make_client
 from .settings import Settings
-from .sweep import FAILED, for_each, sweep
+from .survey import Survey
+from .sweep import FAILED, Due, for_each, glance, in_order, sweep
 from .token_endpoint import REQUEST_SECONDS, TokenEndpoint
 
 if TYPE_CHECKING:
@@ -38,8 +42,17 @@ __all__ = ["SomeConnectionsFailed", "lambda_handler"]
 CLOSING_SECONDS = NOTICE_SECONDS + 3
 
 
+# Beyond so many connections an answer names only those that changed or need somebody, and counts the others.
+MOST_NAMED_WHATEVER = 1_000
+# An error ends up in a queue whose messages hold 256 kB.
+MOST_NAMED_IN_AN_ERROR = 500
+
+
 class SomeConnectionsFailed(Exception):
-    """Raised after all connections were dealt with; the text names each that failed with its outcome, and no more."""
+    """Raised after all connections were dealt with; the text names each that failed with its outcome, and no more.
+
+    Of more than 500 it names 500 and counts the others.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,7 @@ class Application:
 
     settings: Settings
     client: SecretsManagerClient
+    writes: Pace
     services: Services
     policy: Policy
     bus: EventBus
@@ -57,48 +71,26 @@ class Application:
     def store(self, connection: str) -> SecretStore:
         return SecretStore(self.client, SecretNames.of(self.settings.secret_prefix, connection))
 
-    def report(self, names: list[str], now: datetime, *, prove: bool) -> dict[str, Any]:
-        endpoint = self.services.endpoint if prove else None
-        told = for_each(names, lambda name: describe_connection(name, self.store(name), self.policy, now, endpoint))
-        return {
-            "version": __version__,
-            "settings": {
-                "prefix": self.settings.secret_prefix,
-                "base_url": self.settings.virtuous_base_url,
-                "kms_key_arn": self.settings.kms_key_arn,
-                "refresh_at_percent": self.settings.refresh_at_percent,
-                "schedule": self.settings.schedule,
-            },
-            "checked": len(told),
-            "connections": dict(zip(names, told, strict=True)),
-            "next": None,
-        }
+    def survey(self) -> Survey:
+        return Survey.of(self.client, self.settings.secret_prefix)
 
-    def sweep(self, names: list[str], deadline: datetime, *, force: bool) -> tuple[list[Result], int]:
-        """The results, and how many notices about them could not be sent.
-
-        That fails no run, since the tokens are what a run is for: it is logged and counted.
-        """
-        not_sent: list[str] = []
-
-        def refresh(name: str) -> Result:
-            store = self.store(name)
-            result = refresh_connection(name, store, self.services, self.policy, deadline=deadline, force=force)
-            for failure in announce(result, self.settings.secret_prefix, store, self.bus, self.services.now()):
-                self.logger.error("notice not sent", extra={"connection": name, "notice": failure})
-                not_sent.append(failure)
-            return result
-
-        return sweep(names, refresh), len(not_sent)
+    def refresh(self, connection: str, deadline: datetime, *, force: bool) -> Result:
+        if deadline - self.services.now() > self.policy.limits.look:
+            self.writes.wait_for_room()
+        return refresh_connection(
+            connection, self.store(connection), self.services, self.policy, deadline=deadline, force=force
+        )
 
 
 @cache
 def application() -> Application:
     """Reads the environment and makes the client. Raises InvalidSettings."""
     settings = Settings.from_environment(os.environ)
+    client = make_client()
     return Application(
         settings=settings,
-        client=make_client(),
+        client=client,
+        writes=pace(client, settings.writes_per_second),
         services=Services(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
         policy=Policy(
             base_url=settings.virtuous_base_url,
@@ -115,38 +107,127 @@ def application() -> Application:
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
 
+    Of more than 1,000 connections ``outcomes`` names those that changed or need somebody, and ``left_out`` counts the
+    others: ``{"checked": 9000, "outcomes": {"acme": "refreshed"}, "left_out": {"fresh": 8999}}``.
+
     Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
-    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens.
-    Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the list of
-    connections can be read.
+    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens. A
+    report comes in pages: ``next`` is what to send as ``after`` for the next one, null after the last; ``limit`` makes
+    them smaller. Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the
+    list of connections can be read.
     """
     app = application()
     request = Request.parse(event)
     # Counted from the start: not every runtime's remaining time counts down.
     began_at = app.services.now()
     deadline = began_at + timedelta(milliseconds=context.get_remaining_time_in_millis(), seconds=-CLOSING_SECONDS)
-    names = list(request.connections or connections(app.client, app.settings.secret_prefix))
     app.logger.info(
         "invoked",
         source=event.get("source", "invoke"),
         aws_request_id=context.aws_request_id,
-        connections=len(names),
+        connections=len(request.connections) if request.connections else "all",
         force=request.force,
         report=request.report,
     )
-    if not names:
-        app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
     if request.report:
-        return app.report(names, app.services.now(), prove=request.prove)
-    results, notices_not_sent = app.sweep(names, deadline, force=request.force)
+        return report(app, request, deadline)
+    results, notices_not_sent = sweep_as_asked(app, request, deadline)
     log_results(app.logger, results, app.settings.secret_prefix)
+    log_summary(app.logger, results)
     if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule
         put_metrics(app.metrics, results, notices_not_sent, began_at)
         app.metrics.flush_metrics()
-    failed = [f"{result.connection}: {result.outcome}" for result in results if result.outcome in FAILED]
-    if failed:
-        raise SomeConnectionsFailed(", ".join(failed))
-    return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}
+    if failed := [f"{result.connection}: {result.outcome}" for result in results if result.outcome in FAILED]:
+        more = len(failed) - MOST_NAMED_IN_AN_ERROR
+        raise SomeConnectionsFailed(
+            ", ".join(failed[:MOST_NAMED_IN_AN_ERROR]) + (f" and {more} more" if more > 0 else "")
+        )
+    return _answer(results)
+
+
+def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tuple[list[Result], int]:
+    """The results, sorted by name, and how many notices about them could not be sent.
+
+    That fails no run, since the tokens are what a run is for: it is logged and counted.
+    """
+    not_sent: list[str] = []
+
+    def announced(result: Result) -> Result:
+        store, prefix = app.store(result.connection), app.settings.secret_prefix
+        for failure in announce(result, prefix, store, app.bus, app.services.now()):
+            app.logger.error("notice not sent", extra={"connection": result.connection, "notice": failure})
+            not_sent.append(failure)
+        return result
+
+    def refresh(connection: str) -> Result:
+        return announced(app.refresh(connection, deadline, force=request.force))
+
+    def look_over(connection: str, look: Look | None) -> Result | Due:
+        seen = glance(connection, look, app.policy, app.services.now())
+        return announced(seen) if isinstance(seen, Result) else seen
+
+    if request.connections:
+        return sweep(request.connections, refresh), len(not_sent)
+    survey = app.survey()
+    if not survey.names:
+        app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
+    if request.force:
+        return sweep(survey.names, refresh), len(not_sent)
+    seen = list(survey.read(survey.names, look_over))
+    for problem in survey.problems:
+        app.logger.warning("batch read failed", extra={"reason": problem})
+    due = in_order(entry for entry in seen if isinstance(entry, Due))
+    results = [entry for entry in seen if isinstance(entry, Result)] + sweep(due, refresh)
+    return sorted(results, key=lambda result: result.connection), len(not_sent)
+
+
+def report(app: Application, request: Request, deadline: datetime) -> dict[str, Any]:
+    """One page of what a person may see of the connections."""
+    survey = None if request.connections else app.survey()
+    names = survey.names if survey else list(request.connections or ())
+    endpoint = app.services.endpoint if request.prove else None
+
+    def describe(some: Sequence[str]) -> dict[str, dict[str, Any]]:
+        now = app.services.now()
+        seen: dict[str, dict[str, Any] | None] = {}
+        if survey and endpoint is None:
+            at_a_glance = survey.read(some, lambda name, look: describe_at_a_glance(name, look, app.policy))
+            seen = dict(zip(some, at_a_glance, strict=True))
+        unseen = [name for name in some if seen.get(name) is None]
+        described = for_each(unseen, lambda name: describe_connection(name, app.store(name), app.policy, now, endpoint))
+        looked_at = dict(zip(unseen, described, strict=True))
+        return {name: looked_at.get(name) or seen[name] or {} for name in some}
+
+    page = page_of(
+        [name for name in names if request.after is None or name > request.after],
+        describe,
+        limit=request.limit,
+        time_is_up=lambda: deadline - app.services.now() < app.policy.limits.look,
+    )
+    return {
+        "version": __version__,
+        "settings": {
+            "prefix": app.settings.secret_prefix,
+            "base_url": app.settings.virtuous_base_url,
+            "kms_key_arn": app.settings.kms_key_arn,
+            "refresh_at_percent": app.settings.refresh_at_percent,
+            "schedule": app.settings.schedule,
+        },
+        "checked": len(page.connections),
+        "connections": page.connections,
+        "next": page.next,
+    }
+
+
+def _answer(results: Sequence[Result]) -> dict[str, Any]:
+    if len(results) <= MOST_NAMED_WHATEVER:
+        return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}
+    left_out = {OutcomeWord.FRESH, OutcomeWord.POSTPONED}
+    return {
+        "checked": len(results),
+        "outcomes": {r.connection: str(r.outcome) for r in results if r.outcome not in left_out},
+        "left_out": dict(Counter(str(r.outcome) for r in results if r.outcome in left_out)),
+    }
 
 
 def _now() -> datetime:

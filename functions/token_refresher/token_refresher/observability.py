@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -11,36 +12,48 @@ from aws_lambda_powertools.metrics import MetricUnit
 from .outcomes import OutcomeWord, Result
 from .sweep import FAILED
 
-__all__ = ["ENDING_SOON", "log_results", "put_metrics"]
+__all__ = ["ENDING_SOON", "log_results", "log_summary", "put_metrics"]
 
 # A token that ends sooner than this although a new one was due leaves a working day to act.
 ENDING_SOON = timedelta(days=1)
+_UNCHANGED = frozenset({OutcomeWord.FRESH, OutcomeWord.BUSY, OutcomeWord.POSTPONED})
 _IN_ORDER = frozenset({OutcomeWord.FRESH, OutcomeWord.REFRESHED, OutcomeWord.RECOVERED})
 
 
 def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
-    """One line for each connection, which the dashboard reads; those that need nobody are at INFO or below."""
+    """One line for each connection that changed or needs somebody: ten thousand that do not are no reason for lines."""
     for result in results:
-        until = result.readers_work_until
-        fields: dict[str, object] = {
-            "connection": result.connection,
-            "outcome": str(result.outcome),
-            "organization": result.organization_name,
-            "readers_work_until": until.isoformat() if until else None,
-        }
-        if result.reason:
-            fields["reason"] = result.reason
-        if result.pair_at_risk:
-            logger.critical("token pair not saved", extra=fields)
-        elif result.outcome in FAILED:
-            logger.error("connection failed", extra=fields)
-        elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
-            fields["run"] = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
-            logger.warning("login required", extra=fields)
-        else:
-            logger.info("connection checked", extra=fields)
+        if result.outcome not in _UNCHANGED:
+            _log_outcome(logger, result, prefix)
         for note in result.notes:
             logger.warning("noticed", extra={"connection": result.connection, "note": note})
+
+
+def log_summary(logger: Logger, results: Sequence[Result]) -> None:
+    """One line that counts all connections by outcome."""
+    counts = Counter(str(result.outcome) for result in results)
+    logger.info("swept", extra={"checked": len(results), "outcomes": dict(counts)})
+
+
+def _log_outcome(logger: Logger, result: Result, prefix: str) -> None:
+    until = result.readers_work_until
+    fields: dict[str, object] = {
+        "connection": result.connection,
+        "outcome": str(result.outcome),
+        "organization": result.organization_name,
+        "readers_work_until": until.isoformat() if until else None,
+    }
+    if result.reason:
+        fields["reason"] = result.reason
+    if result.pair_at_risk:
+        logger.critical("token pair not saved", extra=fields)
+    elif result.outcome in FAILED:
+        logger.error("connection failed", extra=fields)
+    elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
+        fields["run"] = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
+        logger.warning("login required", extra=fields)
+    else:
+        logger.info("connection checked", extra=fields)
 
 
 def put_metrics(metrics: Metrics, results: Sequence[Result], notices_not_sent: int, began_at: datetime) -> None:

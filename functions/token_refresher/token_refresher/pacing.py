@@ -1,12 +1,14 @@
 """Adapter: the pace at which this process calls Secrets Manager.
 
 AWS throttles by Region and account, and its rates can't be raised ("Secrets Manager quotas", User Guide): 50 writes a
-second, 100 batch reads, 100 lists. Hundreds of connections that are due at once would run into that with every call,
-and each throttled call costs a wait and one of few repetitions. So each process keeps just under the rates by itself.
+second, 100 batch reads, 100 lists of secrets, 50 lists of versions. Hundreds of connections that are due at once would
+run into that with every call, and each throttled call costs a wait and one of few repetitions. So each process keeps
+just under the rates by itself.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -20,9 +22,10 @@ __all__ = ["Pace", "pace"]
 
 # These two are the function's own among what AWS counts together as writes.
 _WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
-_READS_OF_MANY = ("BatchGetSecretValue", "ListSecrets")
-# 100 are allowed; an operator's command lists too.
-READS_OF_MANY_PER_SECOND = 90
+# A tenth is left to others: operators' commands list, too.
+_READS_PER_SECOND = {"BatchGetSecretValue": 90, "ListSecrets": 90, "ListSecretVersionIds": 45}
+# Six writes are queued at the full pace: enough that no turn is missed.
+SHORT_QUEUE_SECONDS = 0.12
 # So much of the full pace comes back each second after a slow-down: slow enough that two processes which share the rate
 # are throttled once in a while and no more.
 _RECOVERY = 0.05
@@ -46,11 +49,13 @@ class Pace:
     ) -> None:
         self._full = per_second
         self._now = per_second
-        self._changed_at = self._began_at = self._next_at = clock()
+        self._changed_at = self._began_at = clock()
+        self._next_at = -math.inf
         self._passed: deque[float] = deque(maxlen=max(round(2 * per_second), 1))
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
+        self._entry = threading.Lock()
 
     def wait(self) -> None:
         """Returns when the next call may be made; in the order in which callers came."""
@@ -60,6 +65,19 @@ class Pace:
             self._next_at = at + 1 / self._per_second(now)
         if at > now:
             self._sleep(at - now)
+
+    def wait_for_room(self) -> None:
+        """Returns when few calls wait for their turn, so that what is begun now need not wait long.
+
+        While calls are made, callers are let through a call's distance apart: whether the one before makes calls is not
+        seen yet.
+        """
+        with self._entry:
+            while (too_long := self._next_at - self._clock() - SHORT_QUEUE_SECONDS) > 0.001:
+                self._sleep(too_long)
+            now = self._clock()
+            if now - self._next_at < 1:
+                self._sleep(1 / self._per_second(now))
 
     def passed(self) -> None:
         """A call was not throttled."""
@@ -82,13 +100,17 @@ class Pace:
         return min(self._now + recovered, self._full)
 
 
-def pace(client: SecretsManagerClient, writes_per_second: float) -> None:
-    """Lets *client* wait before each attempt of a call that AWS throttles early, repetitions included."""
+def pace(client: SecretsManagerClient, writes_per_second: float) -> Pace:
+    """Lets *client* wait before each attempt of a call that AWS throttles early, repetitions included.
+
+    Returns the pace of its writes.
+    """
     writes = Pace(writes_per_second)
-    for name in _WRITES:
-        _keep(client.meta.events, name, writes)
-    for name in _READS_OF_MANY:
-        _keep(client.meta.events, name, Pace(READS_OF_MANY_PER_SECOND))
+    for operation in _WRITES:
+        _keep(client.meta.events, operation, writes)
+    for operation, per_second in _READS_PER_SECOND.items():
+        _keep(client.meta.events, operation, Pace(per_second))
+    return writes
 
 
 def _keep(events: Any, operation: str, kept: Pace) -> None:

@@ -82,11 +82,14 @@ def refresh_connection(
     return run.result(outcome, reason, pair_at_risk=pair_at_risk)
 
 
-def fresh_result(connection: str, look: Look, policy: Policy, now: datetime) -> Result | None:
+def fresh_result(
+    connection: str, look: Look, policy: Policy, now: datetime, *, proves_api_key: bool = True
+) -> Result | None:
     """The result where *look* alone shows that nothing is to be done; None where ``refresh_connection`` must tell.
 
     Many connections can be looked at with one batch read. The pair must be published, idle (it carries AWSCURRENT and
-    REFRESHING) and not due. One that is never refreshed is proved in every run.
+    REFRESHING) and not due. One that is never refreshed is not fresh if *proves_api_key*: it may be revoked at any
+    moment.
     """
     current = look.pair
     if current is None or LABEL not in current.labels or look.bearer_labels.get(CURRENT) != current.version_id:
@@ -96,7 +99,8 @@ def fresh_result(connection: str, look: Look, policy: Policy, now: datetime) -> 
     except UnreadableSecret:
         return None
     due = due_at(pair, connection, policy.refresh_at_percent)
-    if due is None or due <= now:
+    has_ended = pair.expires_at is not None and pair.expires_at <= now
+    if (proves_api_key or has_ended) if due is None else due <= now:
         return None
     return Result(
         connection,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
@@ -12,10 +14,16 @@ from .answers import Denied, Proof, Proved
 from .due import due_at
 from .journal import LABEL, Intent, Outcome, chain_end, parse_entry
 from .outcomes import Policy
-from .ports import CURRENT, CurrentPair, RefreshError, Store, TokenEndpoint
+from .ports import CURRENT, CurrentPair, Look, RefreshError, Store, TokenEndpoint
 from .publish import end_of_version
 
-__all__ = ["describe_connection"]
+__all__ = ["Page", "describe_at_a_glance", "describe_connection", "page_of"]
+
+# Lambda's answer holds 6 MB ("Invocation payload", Lambda quotas); a connection takes about seven hundred bytes.
+LARGEST_PAGE = 5_000_000
+DESCRIBED_AT_ONCE = 500
+
+_IDLE: dict[str, Any] = {"journal": "idle", "last_outcome": None}
 
 
 def describe_connection(
@@ -31,23 +39,73 @@ def describe_connection(
             return {"state": "no token pair was stored yet"}
         pair = TokenPair.parse(look.pair.text)
         return {
-            "organization_id": pair.organization_id,
-            "organization_name": pair.organization_name,
-            "user_name": pair.user_name,
-            "access_token": pair.access_token.fingerprint(),
-            "refresh_token": pair.refresh_token.fingerprint() if pair.refresh_token else None,
-            "obtained_by": "refresh" if pair.replaces else "login",
-            "issued_at": _told(pair.issued_at),
-            "expires_at": _told(pair.expires_at),
-            "next_refresh_at": _told(due_at(pair, connection, policy.refresh_at_percent)),
-            "refresh_token_issued_at": _told(pair.refresh_token_issued_at),
-            "refresh_token_expires_at": _told(pair.refresh_token_expires_at),
+            **_pair(connection, pair, policy),
             **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint else {}),
             **_bearer(store, look.pair.version_id, look.bearer_labels.get(CURRENT)),
             **_journal(store, look.pair, now),
         }
     except (RefreshError, UnreadableSecret) as error:
         return {"error": str(error)}
+
+
+def describe_at_a_glance(connection: str, look: Look | None, policy: Policy) -> dict[str, Any] | None:
+    """The same from a look that is at hand; None where that does not tell all, or may be wrong."""
+    if look is None or look.pair is None or LABEL not in look.pair.labels:
+        return None
+    if look.bearer_labels.get(CURRENT) != look.pair.version_id:
+        return None
+    try:
+        pair = TokenPair.parse(look.pair.text)
+    except UnreadableSecret:
+        return None
+    return {**_pair(connection, pair, policy), "bearer_in_step": True, **_IDLE}
+
+
+class Page(NamedTuple):
+    """Some connections, and the name behind which the next page begins; None where this is the last."""
+
+    connections: dict[str, dict[str, Any]]
+    next: str | None
+
+
+def page_of(
+    names: Sequence[str],
+    describe: Callable[[Sequence[str]], Mapping[str, dict[str, Any]]],
+    *,
+    limit: int | None,
+    time_is_up: Callable[[], bool],
+) -> Page:
+    """The first of *names*, *limit* at most, and as many as there is room and time for; some at least."""
+    wanted = names[:limit]
+    page: dict[str, dict[str, Any]] = {}
+    size = 0
+    for start in range(0, len(wanted), DESCRIBED_AT_ONCE):
+        if page and time_is_up():
+            break
+        for name, state in describe(wanted[start : start + DESCRIBED_AT_ONCE]).items():
+            size += len(json.dumps({name: state}))
+            if page and size > LARGEST_PAGE:
+                break
+            page[name] = state
+        if size > LARGEST_PAGE:
+            break
+    return Page(page, None if len(page) == len(names) else names[len(page) - 1])
+
+
+def _pair(connection: str, pair: TokenPair, policy: Policy) -> dict[str, Any]:
+    return {
+        "organization_id": pair.organization_id,
+        "organization_name": pair.organization_name,
+        "user_name": pair.user_name,
+        "access_token": pair.access_token.fingerprint(),
+        "refresh_token": pair.refresh_token.fingerprint() if pair.refresh_token else None,
+        "obtained_by": "refresh" if pair.replaces else "login",
+        "issued_at": _formatted(pair.issued_at),
+        "expires_at": _formatted(pair.expires_at),
+        "next_refresh_at": _formatted(due_at(pair, connection, policy.refresh_at_percent)),
+        "refresh_token_issued_at": _formatted(pair.refresh_token_issued_at),
+        "refresh_token_expires_at": _formatted(pair.refresh_token_expires_at),
+    }
 
 
 def _proof(proof: Proof) -> str:
@@ -59,24 +117,24 @@ def _proof(proof: Proof) -> str:
 def _bearer(store: Store, version: str, published: str | None) -> dict[str, Any]:
     if published is None or published == version:
         return {"bearer_in_step": published == version}
-    return {"bearer_in_step": False, "readers_work_until": _told(end_of_version(store, published))}
+    return {"bearer_in_step": False, "readers_work_until": _formatted(end_of_version(store, published))}
 
 
 def _journal(store: Store, current: CurrentPair, now: datetime) -> dict[str, Any]:
     end = None if LABEL in current.labels else chain_end(store.pair_versions())
     entry = parse_entry(store.pair_value(end.version_id)) if end else None
     if end is None or entry is None or (isinstance(entry, Outcome) and entry.replaces != current.version_id):
-        return {"journal": "idle", "last_outcome": None}
+        return _IDLE
     if isinstance(entry, Intent):
         holder = "its holder died" if entry.is_dead(end.created_at, now) else "refreshing"
         return {"journal": f"{holder}, since {format_instant(entry.started_at)}", "last_outcome": None}
     waits = entry.retry_at is not None and now < entry.retry_at
     return {
-        "journal": f"waits until {_told(entry.retry_at)}" if waits else "idle",
+        "journal": f"waits until {_formatted(entry.retry_at)}" if waits else "idle",
         "last_outcome": entry.result,
         "last_outcome_at": format_instant(entry.at),
     }
 
 
-def _told(instant: datetime | None) -> str | None:
+def _formatted(instant: datetime | None) -> str | None:
     return format_instant(instant) if instant else None

@@ -12,7 +12,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
-from virtuous_token.contract import CONNECTION_NAME, SecretNames
+from virtuous_token.contract import SecretNames
 
 from .ports import (
     CURRENT,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         ListSecretVersionIdsRequestTypeDef,
     )
 
-__all__ = ["SecretStore", "connections", "make_client"]
+__all__ = ["SecretStore", "converted", "make_client"]
 
 # Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s: the core
 # keeps more than that for saving an answer, so that one call that hangs does not eat all of it.
@@ -43,7 +43,7 @@ _CONFIG = Config(
     connect_timeout=3,
     read_timeout=5,
     retries={"mode": "standard", "total_max_attempts": 4},
-    max_pool_connections=16,
+    max_pool_connections=40,  # more than a sweep has threads
 )
 
 # What a person must change, by the code that Secrets Manager answers with (its API reference, "Errors" of each action).
@@ -107,7 +107,7 @@ class SecretStore:
         return self._labels_after_put(self.names.bearer, version_id, value, [PENDING]) or ()
 
     def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
-        with _converted("UpdateSecretVersionStage", self.names.bearer):
+        with converted("UpdateSecretVersionStage", self.names.bearer):
             try:
                 self.client.update_secret_version_stage(
                     SecretId=self.names.bearer,
@@ -130,7 +130,7 @@ class SecretStore:
         return None
 
     def _value(self, **which: Unpack[GetSecretValueRequestTypeDef]) -> GetSecretValueResponseTypeDef | None:
-        with _converted("GetSecretValue", which["SecretId"]):
+        with converted("GetSecretValue", which["SecretId"]):
             try:
                 return self.client.get_secret_value(**which)
             except self.client.exceptions.ResourceNotFoundException:
@@ -139,7 +139,7 @@ class SecretStore:
     def _versions(self, name: str) -> Versions:
         asked: ListSecretVersionIdsRequestTypeDef = {"SecretId": name, "IncludeDeprecated": True}
         listed = []
-        with _converted("ListSecretVersionIds", name):
+        with converted("ListSecretVersionIds", name):
             while True:  # boto3 has no paginator for it
                 page = self.client.list_secret_version_ids(**asked)
                 listed += [
@@ -154,7 +154,7 @@ class SecretStore:
 
     def _labels_after_put(self, name: str, version_id: str, value: str, labels: Sequence[str]) -> Sequence[str] | None:
         """The labels of the version that holds *value* now, None if it holds something else."""
-        with _converted("PutSecretValue", name):
+        with converted("PutSecretValue", name):
             try:
                 answer = self.client.put_secret_value(
                     SecretId=name, ClientRequestToken=version_id, SecretString=value, VersionStages=labels
@@ -164,35 +164,15 @@ class SecretStore:
         return answer.get("VersionStages", ())
 
     def _labels(self, name: str) -> Mapping[str, str]:
-        with _converted("DescribeSecret", name):
+        with converted("DescribeSecret", name):
             answer = self.client.describe_secret(SecretId=name)
         if "DeletedDate" in answer:
             raise StoreMisconfigured(f"{name} is marked for deletion: restore it with RestoreSecret")
         return {label: version for version, labels in answer.get("VersionIdsToStages", {}).items() for label in labels}
 
 
-def connections(client: SecretsManagerClient, prefix: str) -> list[str]:
-    """The names of all connections under *prefix*, sorted: those with a pair or a bearer secret.
-
-    Secrets that are marked for deletion count, so that a connection that lost one is missed. A secret made minutes ago
-    may not be listed yet. Raises StoreUnavailable and StoreMisconfigured.
-    """
-    found = set()
-    with _converted("ListSecrets", f"{prefix}/"):
-        pages = client.get_paginator("list_secrets").paginate(
-            Filters=[{"Key": "name", "Values": [f"{prefix}/"]}], IncludePlannedDeletion=True
-        )
-        for page in pages:
-            for secret in page["SecretList"]:
-                beyond, _, rest = secret["Name"].partition(f"{prefix}/")
-                connection, _, kind = rest.partition("/")
-                if not beyond and kind in ("tokens", "bearer") and CONNECTION_NAME.fullmatch(connection):
-                    found.add(connection)
-    return sorted(found)
-
-
 @contextmanager
-def _converted(operation: str, name: str) -> Iterator[None]:
+def converted(operation: str, name: str) -> Iterator[None]:
     """Core errors instead of botocore's, told apart by code and type. No text of theirs is passed on."""
     try:
         yield

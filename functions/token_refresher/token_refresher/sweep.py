@@ -1,31 +1,84 @@
-"""Many connections, one deadline: each is isolated from the others' failures."""
+"""Many connections, one deadline: what a glance decides, and in which order the rest is dealt with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import random
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import TypeVar
 
-from .refresh import OutcomeWord, Result
+from virtuous_token.contract import TokenPair
+from virtuous_token.errors import UnreadableSecret
 
-__all__ = ["FAILED", "WORKERS", "for_each", "sweep"]
+from .due import LONG_AGO, due_at
+from .outcomes import OutcomeWord, Policy, Result
+from .ports import Look
+from .refresh import fresh_result
+
+__all__ = ["FAILED", "WORKERS", "Due", "for_each", "glance", "in_order", "sweep"]
 
 _T = TypeVar("_T")
 
-# A refresh waits for Virtuous most of its time; ten of them stay far below Secrets Manager's 50 writes a second.
-WORKERS = 10
+# A refresh asks Virtuous twice and waits for its turn to write four times: with answers of half a second it takes two
+# seconds and a half at the full pace of 12 refreshes a second, which is 30 at a time. Where Virtuous takes longer, or
+# one answer hangs for as long as it may, the others go on.
+WORKERS = 32
+
+# Connections that are due are begun in groups of this many: those longest past due first, and within a group in any
+# order. Of two invocations at once each meets few connections that the other is at; a group is twenty seconds of work.
+TOGETHER = 256
 
 # What makes an invocation end in an error, so that Lambda's error count is true.
 FAILED = frozenset({OutcomeWord.TRY_AGAIN, OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED})
 
+_DAY = timedelta(days=1)
+# Runs may be so much further apart than the schedule says: its flexible window, and a start that takes long.
+_LATE_AT_MOST = timedelta(minutes=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A connection that must be looked at. ``since``: when it fell due, long ago where nobody knows."""
+
+    connection: str
+    since: datetime
+
+
+def glance(connection: str, look: Look | None, policy: Policy, now: datetime) -> Result | Due:
+    """The result where *look* shows that nothing is to be done; else the connection must have a look of its own.
+
+    A pair that is never refreshed (an API key) is proved once a day, by that look.
+    """
+    pair = _pair(look)
+    if look is None or pair is None:
+        return Due(connection, LONG_AGO)
+    proves = _is_its_turn(connection, policy.schedule_interval, now)
+    return fresh_result(connection, look, policy, now, proves_api_key=proves) or Due(
+        connection, due_at(pair, connection, policy.refresh_at_percent) or LONG_AGO
+    )
+
+
+def in_order(due: Iterable[Due], shuffle: Callable[[list[str]], object] = random.shuffle) -> list[str]:
+    """Those longest past due first, so that a sweep that does not finish has dealt with the right ones."""
+    names = [entry.connection for entry in sorted(due, key=lambda entry: entry.since)]
+    ordered: list[str] = []
+    for start in range(0, len(names), TOGETHER):
+        group = names[start : start + TOGETHER]
+        shuffle(group)
+        ordered += group
+    return ordered
+
 
 def for_each(connections: Iterable[str], work: Callable[[str], _T]) -> list[_T]:
-    """What *work* gives for each connection, in the order given, a few at a time."""
+    """What *work* gives for each connection, in the order given, as many at a time as there are workers."""
     with ThreadPoolExecutor(max_workers=WORKERS, thread_name_prefix="refresh") as pool:
         return list(pool.map(work, connections))
 
 
-def sweep(connections: Iterable[str], refresh: Callable[[str], Result]) -> list[Result]:
+def sweep(connections: Sequence[str], refresh: Callable[[str], Result]) -> list[Result]:
     """One result for each connection, in the order given. *refresh* should not raise; if it does, that is a result."""
     return for_each(connections, lambda connection: _isolated(connection, refresh))
 
@@ -36,3 +89,19 @@ def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
     except Exception as error:  # noqa: BLE001 (a defect in one connection must not stop the others)
         # Only the type: the text of an error that nobody foresaw may hold anything.
         return Result(connection, OutcomeWord.TRY_AGAIN, f"an unforeseen {type(error).__name__}")
+
+
+def _pair(look: Look | None) -> TokenPair | None:
+    try:
+        return TokenPair.parse(look.pair.text) if look and look.pair else None
+    except UnreadableSecret:
+        return None
+
+
+def _is_its_turn(connection: str, interval: timedelta | None, now: datetime) -> bool:
+    """True in at least one of a day's runs, mostly in one alone: in the first of the connection's own day, which begins
+    at an hour that its name gives. In every run where nobody knows how often they come."""
+    if interval is None:
+        return True
+    begins_at = int.from_bytes(sha256(connection.encode()).digest()[:4], "big") / 2**32 * _DAY
+    return (now - LONG_AGO - begins_at) % _DAY < interval + _LATE_AT_MOST
