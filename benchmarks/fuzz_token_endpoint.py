@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import gzip
 import json
 import random
@@ -31,11 +32,11 @@ from typing import Any, Self, get_args
 
 from benchmarks import framings
 from tests.leak_harness import LeakHarness
-from token_refresher.answers import Answer, Granted, Proof, Proved
+from token_refresher.answers import Answer, Granted, NothingSent, Proof, Proved
 from token_refresher.token_endpoint import TokenEndpoint
 from virtuous_token.secret_text import SecretText
 
-REQUEST_SECONDS = 0.15
+REQUEST_SECONDS = 0.3
 SLACK_SECONDS = 2.0  # what a busy machine may add
 MOST_MEMORY = 64 * 1024 * 1024  # bytes that the process may grow by
 BATCH = 100  # answers between two looks for leaks
@@ -63,6 +64,7 @@ class Script:
     ending: str
     must_keep: str | None = field(default=None, repr=False)
     is_odd_framing: bool = False
+    is_unsent: bool = False
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -252,7 +254,10 @@ def ask(chance: random.Random, server: ScriptedServer, harness: LeakHarness) -> 
     if seconds > bound + SLACK_SECONDS:
         raise Surprise(f"{call} took {seconds:.2f} s")
     kept = isinstance(answer, Granted) and answer.refresh_token
-    if call != "prove" and server.script.must_keep and kept != SecretText(server.script.must_keep):
+    # On a busy machine even the connection may take too long: then nothing was sent, and nothing is lost.
+    server.script = dataclasses.replace(server.script, is_unsent=isinstance(answer, NothingSent) and seconds >= bound)
+    must_keep = None if server.script.is_unsent or call == "prove" else server.script.must_keep
+    if must_keep and kept != SecretText(must_keep):
         raise Surprise(f"a refresh token was thrown away: {answer}")
     harness.watch(answer)
     return server.script, answer
@@ -260,7 +265,7 @@ def ask(chance: random.Random, server: ScriptedServer, harness: LeakHarness) -> 
 
 def lost_to_curl(asked: Sequence[tuple[int, Script, Answer | Proof]]) -> Iterator[str]:
     """The numbered answers that curl could read and that we could not, of those that were framed oddly."""
-    odd = [one for one in asked if one[1].is_odd_framing]
+    odd = [one for one in asked if one[1].is_odd_framing and not one[1].is_unsent]
     read = framings.read_by_curl([b"".join(told.pieces) for _, told, _ in odd])
     for (number, told, answer), by_curl in zip(odd, read, strict=True):
         kept = answer.refresh_token if isinstance(answer, Granted) else None
