@@ -78,9 +78,9 @@ class StoredPairs:
     def spent(self) -> tuple[str, ...]:
         """The fingerprints of all refresh tokens known to be spent. What the head knows of its ancestors counts."""
         known = self.head.history.spent
-        told = ancestors(self.head.end, self.versions) if known is not None else set()
+        covered = ancestors(self.head.end, self.versions) if known is not None else set()
         labelled = (self.current, *(self.versions.under(label) for label in (SUPERSEDED, PREVIOUS, LABEL)))
-        others = dict.fromkeys(version for version in labelled if version and version not in told)
+        others = dict.fromkeys(version for version in labelled if version and version not in covered)
         return merged(known or (), *(self._spent_before(version) for version in others))
 
     def refresh_tokens(self, spent: tuple[str, ...]) -> Iterator[tuple[CredentialKind, TokenPair, SecretText]]:

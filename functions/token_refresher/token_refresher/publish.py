@@ -24,7 +24,7 @@ TRIES = 3
 class Publisher:
     """Publishes one connection's access tokens. ``published``: the bearer's version under AWSCURRENT, as last seen.
 
-    ``notes``, ``proved`` and ``organization_changed`` are what the provider's answers told meanwhile.
+    ``notes``, ``proved`` and ``organization_changed`` are what the provider answered meanwhile.
     """
 
     connection: str

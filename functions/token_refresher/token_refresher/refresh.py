@@ -85,7 +85,7 @@ def refresh_connection(
 def fresh_result(
     connection: str, look: Look, policy: Policy, now: datetime, *, proves_api_key: bool = True
 ) -> Result | None:
-    """The result where *look* alone shows that nothing is to be done; None where ``refresh_connection`` must tell.
+    """The result where *look* alone shows that nothing is to be done; None where ``refresh_connection`` is needed.
 
     Many connections can be looked at with one batch read. The pair must be published, idle (it carries AWSCURRENT and
     REFRESHING) and not due. One that is never refreshed is not fresh if *proves_api_key*: it may be revoked at any
@@ -299,7 +299,7 @@ class _Exchange:
         return head
 
     def _versions_that_show(self, written: str) -> Versions:
-        """Read afresh before anybody is told to log in: a list without what this run wrote is stale."""
+        """Read afresh before anybody is asked to log in: a list without what this run wrote is stale."""
         for look in range(LOOKS_AFTER_A_REFUSAL):
             if look:
                 self.journal.services.pause(1)
