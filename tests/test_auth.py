@@ -537,6 +537,34 @@ def test_urllib3_has_the_verbs_of_its_pool(call: Callable[[Urllib3Auth, str], An
     assert [request.body for request in api.received] == [body, body]
 
 
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        pytest.param("GET", {"fields": {"a": "1"}}, id="fields in the URL"),
+        pytest.param("POST", {"json": {"a": 1}, "headers": {"Content-Language": "en"}}, id="json"),
+        pytest.param("POST", {"fields": {"a": "1"}, "encode_multipart": False}, id="fields in the body"),
+    ],
+)
+def test_urllib3_repeats_the_request_that_a_redirect_led_to(method: str, options: dict[str, Any]) -> None:
+    seen: list[tuple[str, str, list[str]]] = []
+
+    class Handler(JsonHandler):
+        def judge(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            content = [name for name in self.headers if name.lower().startswith("content-")]
+            seen.append((self.command, self.path, content))
+            if not self.path.startswith("/moved"):
+                self.answer(302 if self.command == "GET" else 303, {}, Location="/moved?b=2")
+            else:
+                self.answer(200 if self.headers["Authorization"] == "Bearer access-2" else 401, {})
+
+        do_GET = do_POST = judge  # noqa: N815 - the names that http.server calls
+
+    with serving(Handler) as url, Urllib3Auth(Renewed()) as pool:
+        assert pool.request(method, url, **options).status == 200
+    assert seen[1:] == [("GET", "/moved?b=2", [])] * 2
+
+
 def test_urllib3_loses_the_token_with_the_host_whatever_else_a_retry_removes(
     reader: TokenReader, api: Api, serve: Callable[[], Api]
 ) -> None:
