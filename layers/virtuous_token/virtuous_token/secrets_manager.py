@@ -77,6 +77,8 @@ def connect(secret_id: str) -> Connection:
         connection.region, connection.source = region_of(secret_id, session)
         if connection.region is None:
             raise NoRegionError  # noqa: TRY301 - explained below, as those of botocore itself
+        if connection.source == "AWS_REGION" or not session.get_config_variable("region"):
+            session.set_config_variable("region", connection.region)  # for STS, where that gives the credentials
         _ask_nobody(session)
         if session.get_credentials() is None:  # this may ask the network, so no fork waits for it
             raise NoCredentialsError  # noqa: TRY301
