@@ -2,15 +2,110 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
-from token_refresher.refresh import OutcomeWord, Result
-from token_refresher.sweep import FAILED, WORKERS, sweep
+from tests.support import NOW, a_pair, a_version
+from token_refresher.due import LONG_AGO, due_at
+from token_refresher.journal import LABEL
+from token_refresher.outcomes import OutcomeWord, Policy, Result
+from token_refresher.ports import CURRENT, CurrentPair, Look
+from token_refresher.sweep import FAILED, TOGETHER, WORKERS, Due, glance, in_order, sweep
+from virtuous_token.contract import TokenPair
+from virtuous_token.secret_text import SecretText
 
 SECONDS = 10  # longer than any of these takes; a thread that waits in vain ends the test
+POLICY = Policy("https://api.virtuoussoftware.com", schedule_interval=timedelta(hours=6))
+FRESH, DUE = a_pair(issued_at=NOW - timedelta(days=1)), a_pair(issued_at=NOW - timedelta(days=9))
+API_KEY = TokenPair(SecretText("v_access-1"))
+
+
+def _look(
+    pair: TokenPair | str,
+    *,
+    labels: Collection[str] = (CURRENT, LABEL),
+    published: str | None = None,
+    step: bool = True,
+) -> Look:
+    version, text = a_version(), pair if isinstance(pair, str) else pair.to_json()
+    shown = version if step else published
+    return Look({CURRENT: shown} if shown else {}, CurrentPair(version, frozenset(labels), text))
+
+
+# What a glance decides
+
+
+def test_a_pair_that_is_published_and_idle_and_not_due_is_fresh_at_a_glance() -> None:
+    result = glance("acme", _look(FRESH), POLICY, NOW)
+
+    assert isinstance(result, Result)
+    assert (result.outcome, result.readers_work_until) == (OutcomeWord.FRESH, FRESH.expires_at)
+    assert result.refresh_token_expires_at == FRESH.refresh_token_expires_at
+
+
+@pytest.mark.parametrize(
+    ("look", "since"),
+    [
+        pytest.param(_look(DUE), due_at(DUE, "acme", 50), id="it is due"),
+        pytest.param(_look(FRESH, labels=[CURRENT]), due_at(FRESH, "acme", 50), id="something was attempted with it"),
+        pytest.param(_look(FRESH, step=False), due_at(FRESH, "acme", 50), id="readers have no token"),
+        pytest.param(
+            _look(FRESH, step=False, published=a_version()), due_at(FRESH, "acme", 50), id="readers have another token"
+        ),
+        pytest.param(_look("no pair"), LONG_AGO, id="the pair can't be read"),
+        pytest.param(None, LONG_AGO, id="nothing is seen"),
+        pytest.param(Look({CURRENT: a_version()}, None), LONG_AGO, id="there is no pair"),
+        pytest.param(_look(replace(FRESH, issued_at=None)), LONG_AGO, id="nobody knows when the pair was issued"),
+        pytest.param(
+            _look(TokenPair(SecretText("access-1"), expires_at=NOW)), LONG_AGO, id="it ended and can't be refreshed"
+        ),
+    ],
+)
+def test_whatever_else_is_seen_needs_a_look(look: Look | None, since: object) -> None:
+    assert glance("acme", look, POLICY, NOW) == Due("acme", since)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("hours", [1, 6, 8, 24])
+def test_an_api_key_is_proved_every_day_and_rarely_more_than_once(hours: int) -> None:
+    """Runs begin up to ten minutes late: the schedule's flexible window."""
+    policy, lateness = Policy("", schedule_interval=timedelta(hours=hours)), random.Random(hours)
+    runs = [NOW + timedelta(hours=hours * run, minutes=lateness.uniform(0, 10)) for run in range(30 * 24 // hours)]
+    for name in ("acme", "default", "zebra"):
+        looked_at = [now for now in runs if isinstance(glance(name, _look(API_KEY), policy, now), Due)]
+
+        gaps = [later - earlier for earlier, later in pairwise(looked_at)]
+        assert max(gaps) <= timedelta(days=1, hours=hours)
+        assert len(looked_at) <= 30 * 1.3 + 1
+
+
+def test_an_api_key_is_proved_in_every_run_where_nobody_knows_how_often_they_come() -> None:
+    assert isinstance(glance("acme", _look(API_KEY), Policy(""), NOW), Due)
+
+
+# In which order
+
+
+def test_those_longest_past_due_come_first_and_neighbours_in_any_order() -> None:
+    """So that of two sweeps at once each finds its own, and one that does not finish has dealt with the right ones."""
+    due = [Due(str(number), NOW - timedelta(minutes=number)) for number in range(3 * TOGETHER + 7)]
+    random.Random(1).shuffle(due)
+
+    one, other = in_order(due), in_order(due)
+
+    longest_first = [str(number) for number in reversed(range(len(due)))]
+    for start in range(0, len(due), TOGETHER):
+        group = slice(start, start + TOGETHER)
+        assert sorted(one[group]) == sorted(other[group]) == sorted(longest_first[group])
+    assert one != other
+
+
+# Many at a time
 
 
 def _fresh(connection: str) -> Result:

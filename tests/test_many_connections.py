@@ -1,0 +1,272 @@
+"""Many connections in one invocation, through the real handler: what it costs, and who holds up whom."""
+
+from __future__ import annotations
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.fakes import virtuous as step
+from tests.leak_harness import LeakHarness
+from tests.support import Context, Deployment, a_version, deployed, issued_by
+from token_refresher import handler, report
+from token_refresher.handler import SomeConnectionsFailed
+from token_refresher.journal import LABEL
+from token_refresher.ports import CURRENT
+
+DUE = timedelta(days=9)
+SECONDS = 60  # longer than any of these takes
+
+
+def _log_in(deployment: Deployment, *names: str, age: timedelta = timedelta(hours=1)) -> None:
+    """As the command does: the pair is idle and published."""
+    for name in names:
+        pair, version = issued_by(deployment.virtuous, age=age), a_version()
+        deployment.account.store(name).write_pair(version, pair.to_json(), CURRENT, LABEL)
+        deployment.account.publish(version, pair, name)
+    deployment.account.strict.settle()
+    deployment.account.strict.log.clear()
+
+
+def _names(count: int) -> list[str]:
+    return [f"c{number:03d}" for number in range(count)]
+
+
+def _operations(deployment: Deployment) -> list[str]:
+    return [call.operation for call in deployment.account.strict.log]
+
+
+@pytest.mark.parametrize(("count", "calls"), [(1, 1 + 1), (20, 1 + 1), (50, 1 + 3), (51, 2 + 3)])
+def test_fresh_connections_cost_a_list_of_a_hundred_secrets_and_a_read_of_twenty_pairs(
+    harness: LeakHarness, count: int, calls: int
+) -> None:
+    with deployed(harness, *_names(count)) as deployment:
+        _log_in(deployment, *_names(count))
+
+        answer = deployment.invoke({})
+
+        assert answer == {"checked": count, "outcomes": dict.fromkeys(_names(count), "fresh")}
+        assert sorted(set(_operations(deployment))) == ["BatchGetSecretValue", "ListSecrets"]
+        assert len(_operations(deployment)) == calls
+        assert deployment.virtuous.requests == []
+
+
+def test_one_that_is_due_costs_its_fresh_neighbours_nothing(harness: LeakHarness) -> None:
+    with deployed(harness, "acme", "default", "zebra") as deployment:
+        _log_in(deployment, "acme", "zebra")
+        _log_in(deployment, "default", age=DUE)
+
+        answer = deployment.invoke({})
+
+        assert answer["outcomes"] == {"acme": "fresh", "default": "refreshed", "zebra": "fresh"}
+        touched = {call.secret_name for call in deployment.account.strict.log}
+        assert not [name for name in touched if "acme" in name or "zebra" in name]
+
+
+@pytest.mark.parametrize("operation", ["ListSecrets", "BatchGetSecretValue"])
+def test_what_lags_in_a_list_or_a_batch_spends_nothing_twice(harness: LeakHarness, operation: str) -> None:
+    """An old view can send a connection to a look that finds nothing to do, or postpone it by a run."""
+    with deployed(harness, "acme", "default") as deployment:
+        _log_in(deployment, "acme", "default", age=DUE)
+        strict = deployment.account.strict
+        strict.choose_view = lambda asked, _, count: count - 1 if asked == operation else 0
+
+        outcomes = [set(deployment.invoke({})["outcomes"].values()) for _ in range(3)]
+
+        assert outcomes == [{"refreshed"}, {"fresh"}, {"fresh"}]
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": 2, "refused": 0}
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
+def test_without_batch_reads_each_connection_is_looked_at(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str], code: str
+) -> None:
+    with deployed(harness, "acme", "default") as deployment:
+        _log_in(deployment, "acme")
+        _log_in(deployment, "default", age=DUE)
+        deployment.account.strict.fail("BatchGetSecretValue", code)
+        capsys.readouterr()
+
+        assert deployment.invoke({})["outcomes"] == {"acme": "fresh", "default": "refreshed"}
+
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        (warning,) = [line for line in lines if line["level"] == "WARNING"]
+        assert (warning["message"], code in warning["reason"]) == ("batch read failed", True)
+
+
+def test_four_that_are_ill_among_two_hundred_are_named_and_hold_nobody_up(harness: LeakHarness) -> None:
+    """A dead token, a deleted secret, a malformed one, and a provider that hangs until all others are done."""
+    names = _names(200)
+    with deployed(harness, *names) as deployment:
+        account, virtuous = deployment.account, deployment.virtuous
+        _log_in(deployment, *names, age=DUE)
+        token = account.pair("c010").refresh_token
+        assert token is not None
+        virtuous.revoke_refresh_token(token.reveal())
+        account.client.delete_secret(SecretId=account.names("c020").pair)
+        account.put(account.names("c030").pair, "no pair")
+        hold = virtuous.hold(after_grant=True)
+        virtuous.script(hold.step | step.answer_lost())
+        others_are_done = threading.Event()
+
+        def count(operation: str, *_: object) -> None:
+            if len(account.strict.calls("UpdateSecretVersionStage")) >= 196:
+                others_are_done.set()
+
+        account.strict.after = count
+        with ThreadPoolExecutor(1) as pool:
+            invocation = pool.submit(deployment.invoke, {})
+            assert others_are_done.wait(SECONDS)
+            account.strict.after = None
+            hold.released.set()
+            with pytest.raises(SomeConnectionsFailed) as failed:
+                invocation.result(SECONDS)
+
+        named = dict(entry.split(": ") for entry in str(failed.value).split(", "))
+        assert {named.pop("c020"), named.pop("c030")} == {"misconfigured"}
+        # The one that hung is whoever came first.
+        assert list(named.values()) == ["try_again"]
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": 197, "refused": 1}
+        needs_a_login = [notice["connection"] for kind, notice in deployment.notices if kind == "Login Required"]
+        assert needs_a_login == ["c010"]
+
+
+def test_two_invocations_at_once_share_the_work_and_send_nothing_twice(harness: LeakHarness) -> None:
+    names = _names(60)
+    with deployed(harness, *names) as deployment:
+        _log_in(deployment, *names, age=DUE)
+        handler.application()  # one process serves one invocation at a time: here two share what is built once
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(deployment.invoke, [{}, {}]))
+
+        refreshed = [
+            name for answer in answers for name, outcome in answer["outcomes"].items() if outcome == "refreshed"
+        ]
+        assert sorted(refreshed) == names
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": 60, "refused": 0}
+        for name in names:
+            assert deployment.account.bearer(name).access_token == deployment.account.pair(name).access_token
+
+
+def test_what_the_time_does_not_suffice_for_is_postponed_and_counted(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with deployed(harness, "acme", "default", "zebra") as deployment:
+        _log_in(deployment, "acme", "default", age=DUE)
+        _log_in(deployment, "zebra")
+        capsys.readouterr()
+
+        answer = deployment.invoke({}, Context(milliseconds_left=30_000))
+
+        assert answer["outcomes"] == {"acme": "postponed", "default": "postponed", "zebra": "fresh"}
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["outcomes"] for line in lines if line["message"] == "swept"] == [{"postponed": 2, "fresh": 1}]
+        assert not [line for line in lines if "connection" in line]
+
+
+# What comes back of thousands
+
+
+def test_of_very_many_connections_those_that_need_nobody_are_counted(
+    harness: LeakHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handler, "MOST_NAMED_WHATEVER", 4)
+    with deployed(harness, *_names(5)) as deployment:
+        _log_in(deployment, *_names(4))
+        _log_in(deployment, "c004", age=DUE)
+
+        answer = deployment.invoke({})
+
+    assert answer == {"checked": 5, "outcomes": {"c004": "refreshed"}, "left_out": {"fresh": 4}}
+
+
+def test_an_error_names_some_and_counts_the_others(harness: LeakHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "MOST_NAMED_IN_AN_ERROR", 2)
+    with deployed(harness, *_names(5)) as deployment:
+        for name in _names(5):
+            deployment.account.put(deployment.account.names(name).pair, "no pair")
+
+        with pytest.raises(SomeConnectionsFailed, match=r"^c000: misconfigured, c001: misconfigured and 3 more$"):
+            deployment.invoke({})
+
+
+# Reports in pages
+
+
+def _pages(deployment: Deployment, **asked: Any) -> list[dict[str, Any]]:
+    pages = [deployment.invoke({"report": True, **asked})]
+    while after := pages[-1]["next"]:
+        pages.append(deployment.invoke({"report": True, **asked, "after": after}))
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [
+        pytest.param(None, [5], id="all at once"),
+        pytest.param(2, [2, 2, 1], id="two at a time"),
+        pytest.param(5, [5], id="as many as there are"),
+        pytest.param(99, [5], id="more than there are"),
+    ],
+)
+def test_pages_tell_of_each_connection_once(harness: LeakHarness, limit: int | None, sizes: list[int]) -> None:
+    with deployed(harness, *_names(5)) as deployment:
+        _log_in(deployment, *_names(5))
+
+        pages = _pages(deployment, **({"limit": limit} if limit else {}))
+
+    assert [page["checked"] for page in pages] == sizes
+    assert [name for page in pages for name in page["connections"]] == _names(5)
+
+
+def test_a_page_stays_below_what_lambda_answers(harness: LeakHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "LARGEST_PAGE", 1_500)
+    monkeypatch.setattr(report, "DESCRIBED_AT_ONCE", 3)
+    with deployed(harness, *_names(7)) as deployment:
+        _log_in(deployment, *_names(7))
+
+        pages = _pages(deployment)
+
+    assert [name for page in pages for name in page["connections"]] == _names(7)
+    assert all(len(json.dumps(page["connections"])) < 1_600 for page in pages)
+    assert len(pages) > 2
+
+
+def test_a_report_without_time_left_is_a_page_that_goes_on(
+    harness: LeakHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "DESCRIBED_AT_ONCE", 2)
+    with deployed(harness, *_names(3)) as deployment:
+        _log_in(deployment, *_names(3))
+        context = Context(milliseconds_left=10_000)
+
+        page = deployment.invoke({"report": True}, context)
+
+    assert (list(page["connections"]), page["next"]) == (["c000", "c001"], "c001")
+
+
+def test_a_report_costs_what_a_sweep_does_and_says_what_a_look_of_its_own_says(harness: LeakHarness) -> None:
+    with deployed(harness, *_names(3)) as deployment:
+        _log_in(deployment, *_names(3))
+
+        at_a_glance = deployment.invoke({"report": True})["connections"]
+
+        assert sorted(_operations(deployment)) == ["BatchGetSecretValue", "ListSecrets"]
+        assert at_a_glance == deployment.invoke({"report": True, "connections": _names(3)})["connections"]
+
+
+def test_a_connection_in_trouble_gets_its_own_look_in_a_report(harness: LeakHarness) -> None:
+    with deployed(harness, "acme", "default", "zebra") as deployment:
+        _log_in(deployment, "acme", "default", age=DUE)
+        deployment.virtuous.script(step.refused(), step.refused())
+        deployment.invoke({})
+
+        told = deployment.invoke({"report": True})["connections"]
+
+    assert [told[name].get("last_outcome") for name in ("acme", "default")] == ["refused", "refused"]
+    assert told["zebra"] == {"state": "no token pair was stored yet"}
