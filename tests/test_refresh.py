@@ -33,6 +33,7 @@ from token_refresher.answers import (
 )
 from token_refresher.due import due_at
 from token_refresher.journal import LABEL, SUPERSEDED, Intent, Outcome, parse_entry
+from token_refresher.login import store_login
 from token_refresher.ports import CURRENT, PREVIOUS, Services
 from token_refresher.refresh import Policy, Result, fresh_result, refresh_connection
 from token_refresher.secret_store import SecretStore
@@ -105,14 +106,17 @@ class Scene:
         login = json.dumps({"username": "u@x.org", "password": "p w"})
         self.client.create_secret(Name=NAMES.login, SecretString=login)
 
-    def run(self, *, force: bool = False, seconds: float = 300) -> Result:
+    def services(self) -> Services:
         def pause(seconds: float) -> None:
             self.now += timedelta(seconds=seconds)
 
+        return Services(self.virtuous, lambda: self.now, pause)
+
+    def run(self, *, force: bool = False, seconds: float = 300) -> Result:
         return refresh_connection(
             "default",
             SecretStore(self.client, NAMES),
-            Services(self.virtuous, lambda: self.now, pause),
+            self.services(),
             self.policy,
             deadline=self.now + timedelta(seconds=seconds),
             force=force,
@@ -287,6 +291,34 @@ def test_the_newest_refresh_token_is_sent_next(due: Scene) -> None:
     due.now += timedelta(days=8)
     due.run()
     assert due.virtuous.sent == ["refresh-1", "refresh-2"]
+
+
+def test_a_refresh_token_that_the_provider_grants_again_is_sent_again(due: Scene) -> None:
+    """One that was spent, and one that was refused: what it grants now is good now."""
+    numbers = [1, 2, 1, 2]
+    for number in numbers[1:]:
+        due.virtuous.answers = [granted(number, due.now)]
+        assert due.run().outcome == "refreshed"
+        due.now += timedelta(days=8)
+    due.virtuous.answers = [Refused("invalid_grant")]
+    due.run()
+    store_login(SecretStore(due.client, NAMES), due.services(), pair(2, age=timedelta(days=-24)), give_up_at=due.now)
+    due.now += timedelta(days=8)
+    due.virtuous.answers = [granted(3, due.now)]
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == [f"refresh-{number}" for number in (*numbers, 2)]
+
+
+def test_a_granted_refresh_token_may_hold_what_a_pasted_one_may_not(due: Scene) -> None:
+    """RFC 6749 appendix A.17 allows blanks and quotes."""
+    due.virtuous.answers = [granted(2, NOW, refresh_token=SecretText('odd "two"'))]
+    assert due.run().outcome == "refreshed"
+    due.now += timedelta(days=8)
+    due.virtuous.live = 'odd "two"'
+    due.store_pair(json.dumps(json.loads(due.pair.to_json()) | {"note": "edited"}))
+    assert due.run().outcome == "refreshed"
+    assert due.virtuous.sent == ["refresh-1", 'odd "two"']
+    assert due.pair.spent is not None
 
 
 def test_an_unusable_access_token_stays_out_and_its_refresh_token_is_saved(due: Scene) -> None:

@@ -23,6 +23,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 
 from virtuous_token.contract import FORMAT_VERSION, format_instant, parse_instant, parse_object, parse_spent
 from virtuous_token.errors import UnreadableSecret
+from virtuous_token.secret_text import SecretText
 
 from .ports import StoredVersion, Versions
 
@@ -46,6 +47,7 @@ __all__ = [
     "merged",
     "parse_entry",
     "result_id",
+    "unless_granted_again",
 ]
 
 LABEL = "REFRESHING"
@@ -249,6 +251,13 @@ def ancestors(end: str, versions: Versions) -> set[str]:
 def merged(*lists: Iterable[str]) -> tuple[str, ...]:
     """The fingerprints of all *lists*, each once, as many as are carried on."""
     return tuple(dict.fromkeys(fingerprint for listed in lists for fingerprint in listed))[:MOST_REMEMBERED]
+
+
+def unless_granted_again(spent: tuple[str, ...] | None, token: SecretText | None) -> tuple[str, ...] | None:
+    """*spent* without *token*: one that the provider has just granted is not spent, whatever was known of it."""
+    if spent is None or token is None:
+        return spent
+    return tuple(fingerprint for fingerprint in spent if fingerprint != token.fingerprint())
 
 
 def backoff(failures: int) -> timedelta:

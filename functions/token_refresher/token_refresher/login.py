@@ -14,7 +14,17 @@ from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
 from .claim import persistently
-from .journal import FIRST_PAIR_ID, LABEL, Entry, Intent, chain_end, claim_id, parse_entry, result_id
+from .journal import (
+    FIRST_PAIR_ID,
+    LABEL,
+    Entry,
+    Intent,
+    chain_end,
+    claim_id,
+    parse_entry,
+    result_id,
+    unless_granted_again,
+)
 from .ports import CURRENT, Services, Store, StoredVersion, StoreUnavailable
 
 __all__ = ["store_login"]
@@ -44,7 +54,8 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
         if patience_is_over or not (is_held or is_unread):
             version_id = _next_id(end, entry)
             spent = entry.history.spent if entry else _parsed(text).spent if end else ()
-            stored = replace(pair, spent=spent, extra={**_parsed(displaced).extra, **pair.extra})
+            extra = {**_parsed(displaced).extra, **pair.extra}
+            stored = replace(pair, spent=unless_granted_again(spent, pair.refresh_token), extra=extra)
             write = partial(store.write_pair, version_id, stored.to_json(), CURRENT, LABEL)
             # Written there already means: those versions were stale, or somebody else was first.
             if persistently(write, services, give_up_at, retried=StoreUnavailable) is not None:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from virtuous_token.contract import TokenPair
+from virtuous_token.contract import TokenPair, can_be_header
 
 from .answers import Granted, Proved
-from .journal import CredentialKind, Intent, merged
+from .journal import CredentialKind, Intent, merged, unless_granted_again
 from .outcomes import Policy
 
 __all__ = ["REFRESH_TOKEN_LIFE", "oddities", "renewed_pair"]
@@ -54,7 +54,11 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
             refresh_token_expires_at=answer.issued_at + REFRESH_TOKEN_LIFE,
             spent=spent if is_login or intent.credential is None else merged([intent.credential], spent),
         )
-    return renewed
+    if renewed.refresh_token is not None and not can_be_header(renewed.refresh_token.reveal()):
+        # A blank or a quote is a slip in a pasted token, and allowed in a granted one (RFC 6749 appendix A.17). Without
+        # a list of spent tokens, as version 1.0 stored it, the pair's token is read to the letter.
+        return replace(renewed, spent=None)
+    return replace(renewed, spent=unless_granted_again(renewed.spent, renewed.refresh_token))
 
 
 def oddities(renewed: TokenPair, answer: Granted, policy: Policy) -> Iterator[str]:
