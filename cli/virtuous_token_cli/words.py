@@ -64,6 +64,10 @@ def finding_of(connection: Connection, now: datetime) -> Finding | None:
         return Finding("the access token has expired", login if _is_refused(connection) else refresh)
     if _is_refused(connection):
         return Finding(f"Virtuous refused its credentials{_readers_work_until(connection, now)}", login)
+    if (connection.text("proof") or "").startswith("refused"):
+        if connection.text("refresh_token") is None:
+            return Finding("Virtuous refuses its API key: readers are refused as well", f"{login} --api-key")
+        return Finding("Virtuous refuses its access token: look at the user's rights in Virtuous", refresh)
     if connection.facts.get("bearer_in_step") is False:
         return Finding(f"readers do not have the newest token{_readers_work_until(connection, now)}", refresh)
     if (due := connection.instant("next_refresh_at")) and due + OVERDUE < now:

@@ -187,9 +187,15 @@ def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
     [
         pytest.param(
             lambda operator: operator.deployment.virtuous.script_organization(*[step.denied()] * 2),
-            "Virtuous does not take its token: refused (HTTP 401)",
-            "user's rights in Virtuous",
+            "Virtuous refuses its access token",
+            "virtuous-token refresh --connection default",
             id="the token refused",
+        ),
+        pytest.param(
+            lambda operator: operator.deployment.virtuous.script_organization(*[step.bad_gateway()] * 2),
+            "Virtuous does not take its token: unclear (HTTP 502)",
+            "virtuous-token refresh --connection default",
+            id="no clear answer about the token",
         ),
         pytest.param(
             lambda operator: operator.deployment.account.client.delete_secret(SecretId="virtuous/default/bearer"),

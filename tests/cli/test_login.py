@@ -241,6 +241,12 @@ def test_an_api_key_is_stored_and_published_and_never_due(operator: Operator) ->
     pair = operator.deployment.account.pair()
     assert (pair.access_token.reveal(), pair.refresh_token, pair.expires_at) == (key, None, None)
     assert operator.deployment.account.bearer().access_token == pair.access_token
+    assert operator.runs("status").status == 0
+    operator.deployment.virtuous.revoke_access_tokens(key)
+    ended = operator.runs("status")
+    assert ended.status == 1
+    assert "virtuous-token login --connection default --api-key" in ended.out
+    assert operator.runs("refresh").out.startswith("default: login_required.")
 
 
 def test_an_existing_pair_is_adopted(operator: Operator) -> None:

@@ -29,4 +29,3 @@ def test_its_commands_exist(operator: Operator, command: str) -> None:
     ended = operator.runs(*arguments, "--help")
 
     assert ended.status == 0, ended.err
-

@@ -69,6 +69,13 @@ def shown(content: Any, columns: int = 80) -> str:
             "refresh",
             id="readers behind",
         ),
+        pytest.param(
+            a_connection(refresh_token=None, expires_at=None, proof="refused (HTTP 401)"),
+            "refuses its API key",
+            "login",
+            id="an API key that was revoked",
+        ),
+        pytest.param(a_connection(proof="refused (HTTP 403)"), "user's rights", "refresh", id="a token refused"),
         pytest.param(a_connection(next_refresh_at=at(-3)), "overdue", "check", id="overdue"),
         pytest.param(a_connection(refresh_token_expires_at=at(20)), "ends in 20 d", "login", id="a year nearly over"),
         pytest.param(

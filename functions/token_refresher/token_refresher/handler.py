@@ -185,16 +185,20 @@ def report(app: Application, request: Request, deadline: datetime) -> dict[str, 
     """One page of what a person may see of the connections."""
     survey = None if request.connections else app.survey()
     names = survey.names if survey else list(request.connections or ())
-    endpoint = app.services.endpoint if request.prove else None
 
     def describe(some: Sequence[str]) -> dict[str, dict[str, Any]]:
         now = app.services.now()
         seen: dict[str, dict[str, Any] | None] = {}
-        if survey and endpoint is None:
+        if survey and not request.prove:
             at_a_glance = survey.read(some, lambda name, look: describe_at_a_glance(name, look, app.policy))
             seen = dict(zip(some, at_a_glance, strict=True))
         unseen = [name for name in some if seen.get(name) is None]
-        described = for_each(unseen, lambda name: describe_connection(name, app.store(name), app.policy, now, endpoint))
+        described = for_each(
+            unseen,
+            lambda name: describe_connection(
+                name, app.store(name), app.policy, now, app.services.endpoint, prove=request.prove
+            ),
+        )
         looked_at = dict(zip(unseen, described, strict=True))
         return {name: looked_at.get(name) or seen[name] or {} for name in some}
 

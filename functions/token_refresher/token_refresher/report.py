@@ -27,20 +27,28 @@ _IDLE: dict[str, Any] = {"journal": "idle", "last_outcome": None}
 
 
 def describe_connection(
-    connection: str, store: Store, policy: Policy, now: datetime, endpoint: TokenEndpoint | None = None
+    connection: str,
+    store: Store,
+    policy: Policy,
+    now: datetime,
+    endpoint: TokenEndpoint | None = None,
+    *,
+    prove: bool = False,
 ) -> dict[str, Any]:
     """The state of one connection as JSON values; instants as RFC 3339. What can't be read is told under ``error``.
 
-    With an *endpoint* Virtuous is asked whether it takes the access token: ``proof`` is "accepted", or why not.
+    With an *endpoint* and *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. For an API key
+    it is there without *prove* as well, since nothing stored says that a key was revoked.
     """
     try:
         look = store.look()
         if look.pair is None:
             return {"state": "no token pair was stored yet"}
         pair = TokenPair.parse(look.pair.text)
+        is_to_be_proved = prove or pair.refresh_token is None
         return {
             **_pair(connection, pair, policy),
-            **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint else {}),
+            **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint and is_to_be_proved else {}),
             **_bearer(store, look.pair.version_id, look.bearer_labels.get(CURRENT)),
             **_journal(store, look.pair, now),
         }
@@ -57,6 +65,8 @@ def describe_at_a_glance(connection: str, look: Look | None, policy: Policy) -> 
     try:
         pair = TokenPair.parse(look.pair.text)
     except UnreadableSecret:
+        return None
+    if pair.refresh_token is None:
         return None
     return {**_pair(connection, pair, policy), "bearer_in_step": True, **_IDLE}
 
