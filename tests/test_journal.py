@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.seed import SEED
 from tests.support import NOW, a_pair
 from token_refresher.journal import (
+    FIRST_PAIR_ID,
     Attempt,
     AttemptResult,
     CredentialKind,
@@ -59,6 +60,32 @@ OUTCOME = Outcome(
         {**INTENT.history.attempts, "previous_refresh_token": Attempt(NOW, AttemptResult.THROTTLED)}, failures=2
     ),
 )
+
+INTENT_1_1 = Intent(
+    replaces=VERSION,
+    holder=HOLDER,
+    kind=CredentialKind.SUPERSEDED,
+    started_at=NOW,
+    dead_after=NOW + timedelta(minutes=6),
+    holds_for=timedelta(minutes=6),
+    credential="c6d7e8f9",
+    history=History(
+        attempts={
+            "0a1b2c3d": Attempt(NOW - timedelta(seconds=2), AttemptResult.REFUSED),
+            "password": Attempt(NOW - timedelta(seconds=1), AttemptResult.UNREACHABLE),
+        },
+        failures=2,
+        spent=("4e5f6071", "8293a4b5"),
+        newest=VERSION,
+    ),
+)
+OUTCOME_1_1 = INTENT_1_1.ends(AttemptResult.THROTTLED, NOW + timedelta(seconds=3), wait=timedelta(seconds=847))
+GOLDEN_ENTRIES = [
+    ("intent-v1.json", INTENT),
+    ("outcome-v1.json", OUTCOME),
+    ("intent-v1.1.json", INTENT_1_1),
+    ("outcome-v1.1.json", OUTCOME_1_1),
+]
 
 instants = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda instant: instant.replace(microsecond=0)
@@ -123,6 +150,11 @@ def test_a_result_slot_has_the_same_id_in_every_release(claim: str, expected: st
     assert result_id(claim) == expected
 
 
+def test_the_first_login_and_a_pair_beside_its_slot_have_the_same_ids_in_every_release() -> None:
+    assert FIRST_PAIR_ID == "63e939fd-66a3-53d4-ba7b-88d647b7c912"
+    assert beside_id(VERSION) == "eb6502aa-8ebb-57ce-8921-5080821217f3"
+
+
 @settings(deadline=None)  # a busy machine is no defect
 @seed(SEED)
 @given(st.text())
@@ -158,13 +190,13 @@ def test_an_instant_is_stored_in_whole_seconds_rounded_down() -> None:
     assert stored.dead_after == NOW + timedelta(seconds=1)
 
 
-@pytest.mark.parametrize(("name", "entry"), [("intent-v1.json", INTENT), ("outcome-v1.json", OUTCOME)])
-def test_what_version_one_wrote_parses_for_ever(name: str, entry: Entry) -> None:
+@pytest.mark.parametrize(("name", "entry"), GOLDEN_ENTRIES)
+def test_what_any_version_wrote_parses_for_ever(name: str, entry: Entry) -> None:
     assert parse_entry((GOLDEN / name).read_text()) == entry
 
 
-@pytest.mark.parametrize(("name", "entry"), [("intent-v1.json", INTENT), ("outcome-v1.json", OUTCOME)])
-def test_what_is_written_today_holds_all_that_version_one_wrote(name: str, entry: Entry) -> None:
+@pytest.mark.parametrize(("name", "entry"), GOLDEN_ENTRIES)
+def test_what_is_written_today_holds_all_that_any_version_wrote(name: str, entry: Entry) -> None:
     written, golden = json.loads(entry.to_json()), json.loads((GOLDEN / name).read_text())
 
     assert golden.items() <= written.items()
