@@ -1,4 +1,4 @@
-"""``python -m tests.deployed.picture``: README's picture of ``virtuous-token status``, from a stack on the local AWS."""
+"""``python -m tests.deployed.picture``: README's picture of ``virtuous-token status``, taken on the local AWS."""
 
 from __future__ import annotations
 

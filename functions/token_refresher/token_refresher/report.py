@@ -37,8 +37,8 @@ def describe_connection(
 ) -> dict[str, Any]:
     """The state of one connection as JSON values; instants as RFC 3339. What can't be read is told under ``error``.
 
-    With an *endpoint* and *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. For an API key
-    it is there without *prove* as well, since nothing stored says that a key was revoked.
+    With an *endpoint* and *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key
+    is proved without *prove* as well, since nothing stored says that it was revoked.
     """
     try:
         look = store.look()
