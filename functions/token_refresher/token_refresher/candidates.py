@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from virtuous_token.contract import TokenPair, parse_object
 from virtuous_token.errors import UnreadableSecret
@@ -155,7 +156,7 @@ def next_credential(
         attempt = attempts.get(key)
         spares_the_phone = kind is CredentialKind.CURRENT and (forced or attempt is None)
         if may_be_sent(kind, attempt, now, forced=forced) and (spares_the_phone or not code_asked):
-            return Credential(kind, key, pair, lambda token=token: endpoint.refresh(token))  # type: ignore[misc]
+            return Credential(kind, key, pair, partial(endpoint.refresh, token))
     password = CredentialKind.PASSWORD
     if code_asked or not may_be_sent(password, attempts.get(password), now):
         return None
@@ -183,8 +184,8 @@ def _stored_password(
     username, password = login.get("username"), login.get("password")
     if not (isinstance(username, str) and username and isinstance(password, str) and password):
         return None
-    secret = SecretText(password)
-    return Credential(CredentialKind.PASSWORD, CredentialKind.PASSWORD, pair, lambda: endpoint.log_in(username, secret))
+    send = partial(endpoint.log_in, username, SecretText(password))
+    return Credential(CredentialKind.PASSWORD, CredentialKind.PASSWORD, pair, send)
 
 
 def _is_of_somebody_else(other: TokenPair, pair: TokenPair) -> bool:
