@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import assert_type
 
 import boto3
+import botocore.session
 import httpx
 import requests
 import urllib3
 
-from virtuous_token import NoToken, TokenReader, UnreadableSecret, VirtuousTokenError, bearer_token
+from virtuous_token import (
+    NoToken,
+    StaticToken,
+    TokenReader,
+    TokenSource,
+    UnreadableSecret,
+    VirtuousTokenError,
+    async_bearer_token,
+    bearer_token,
+)
 from virtuous_token.auth_httpx import HttpxAuth
 from virtuous_token.auth_requests import RequestsAuth
 from virtuous_token.auth_urllib3 import Urllib3Auth
@@ -23,7 +34,15 @@ reader = TokenReader("virtuous/default/bearer", max_age_seconds=600, cool_down_s
 def in_a_function() -> None:
     assert_type(TokenReader(), TokenReader)
     assert_type(TokenReader(client=boto3.client("secretsmanager")), TokenReader)
+    assert_type(TokenReader(client=botocore.session.get_session().create_client("secretsmanager")), TokenReader)
     assert_type(reader.token(), str)
+    assert_type(reader.token(timeout=0.5), str)
+    assert_type(reader.base_url, str | None)
+    assert_type(reader.expires_at, datetime | None)
+    with TokenReader(timeout_seconds=5) as closed:
+        assert_type(closed, TokenReader)
+    sources: list[TokenSource] = [reader, StaticToken("access-1", "https://api.virtuoussoftware.com")]
+    assert_type(sources[0].authorization(), str)
     assert_type(reader.authorization(), str)
     assert_type(reader.token_without_waiting(), str | None)
     assert_type(reader.rejected("access-1"), bool)
@@ -32,6 +51,7 @@ def in_a_function() -> None:
 
 async def in_a_coroutine() -> None:
     assert_type(await reader.async_token(), str)
+    assert_type(await async_bearer_token(), str)
     assert_type(await reader.async_rejected("access-1"), bool)
     async with httpx.AsyncClient(auth=HttpxAuth(reader)) as client:
         assert_type(await client.get("https://api.virtuoussoftware.com"), httpx.Response)

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import NoSuchSecret, NotAllowed, NotConfigured, NotLoggedIn, NoToken, Unreachable, UnreadableSecret
 from .secret_name import shown
-
-if TYPE_CHECKING:
-    from .secrets_manager import Connection
+from .secrets_manager import Connection
 
 __all__ = ["CodeNeeded", "explained", "without_text"]
 

@@ -13,26 +13,24 @@ import threading
 import time
 from _weakref import ref  # as in weakref, without the rest of it, which takes as long to import as this package
 
-TYPE_CHECKING = False  # as in held_token.py
-if TYPE_CHECKING:
-    from typing import Protocol
+from .pending_read import PendingRead
 
-    from .pending_read import PendingRead
-
-    class Reader(Protocol):
-        """What a fork needs of a reader."""
-
-        _pending: PendingRead | None
-
-        def _after_fork_in_child(self) -> None: ...
-
-
-__all__ = ["imports_of_a_caller", "imports_of_a_read", "watch"]
+__all__ = ["Forkable", "imports_of_a_caller", "imports_of_a_read", "watch"]
 
 SECONDS_FOR_IMPORTS = 10.0
 SECONDS_FOR_READS = 0.5
 
-_readers: dict[int, ref[Reader]] = {}
+
+class Forkable:
+    """A reader, as a fork sees it."""
+
+    __slots__ = ("__weakref__", "_pending")
+
+    _pending: PendingRead | None
+
+    def _after_fork_in_child(self) -> None:
+        """Puts right what the child cannot share with its parent."""
+        raise NotImplementedError
 
 
 class _Unsplittable:
@@ -58,18 +56,19 @@ class _Unsplittable:
             self._lock = threading.RLock()
 
 
+_readers: dict[int, ref[Forkable]] = {}
 # Two, so that an event loop which imports a small module does not wait for another thread's import of botocore.
 imports_of_a_read = _Unsplittable()
 imports_of_a_caller = _Unsplittable()
 
 
-def watch(reader: Reader) -> None:
+def watch(reader: Forkable) -> None:
     """From now on forks look after *reader*."""
     key = id(reader)
     _readers[key] = ref(reader, lambda _: _readers.pop(key, None))
 
 
-def _watched() -> list[Reader]:
+def _watched() -> list[Forkable]:
     """A copy that is made in one step, whatever other threads do meanwhile."""
     return [reader for reference in list(_readers.values()) if (reader := reference()) is not None]
 

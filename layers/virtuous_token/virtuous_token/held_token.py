@@ -8,14 +8,7 @@ TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .contract import Bearer
-
-__all__ = ["NOTHING", "HeldToken", "hold", "random_fraction"]
-
-# The request that carries the token must arrive before the token ends, and clocks differ by some seconds.
-LAST_SECONDS_UNUSED = 10.0
-# A token whose end nobody knows (an API key) may be revoked any day, so failed reads do not prolong it for ever.
-UNKNOWN_LIFE_SECONDS = 86_400.0
+__all__ = ["NOTHING", "HeldToken", "random_fraction"]
 
 
 class HeldToken:
@@ -56,40 +49,6 @@ class HeldToken:
         copy = HeldToken(self.token, self.number, self.read_at, refresh_after, self.usable_until)
         copy.expires_at, copy.base_url, copy.organization_name = self.expires_at, self.base_url, self.organization_name
         return copy
-
-
-def hold(bearer: Bearer, number: int, read_at: float, max_age_seconds: float, *, is_first: bool) -> HeldToken:
-    """The token of *bearer*, which read *number* brought. *is_first*: the process held none before."""
-    seconds = _seconds_until_the_next_read(bearer, read_at, max_age_seconds, is_first=is_first)
-    if bearer.expires_at is None:
-        usable_until = read_at + max(UNKNOWN_LIFE_SECONDS, seconds)
-    else:
-        usable_until = bearer.expires_at.timestamp() - LAST_SECONDS_UNUSED
-    refresh_after = min(read_at + seconds, usable_until)
-    held = HeldToken(bearer.access_token.reveal(), number, read_at, refresh_after, usable_until)
-    held.expires_at, held.base_url, held.organization_name = (
-        bearer.expires_at,
-        bearer.base_url,
-        bearer.organization_name,
-    )
-    return held
-
-
-def _seconds_until_the_next_read(bearer: Bearer, now: float, max_age_seconds: float, *, is_first: bool) -> float:
-    """The least of three, each moved at random so that many readers do not come due together.
-
-    The maximum age; the first time anything from its half on, so that processes which began together stay apart.
-    Soon after the planned refresh. At the latest when three quarters of the token's remaining life have passed.
-    """
-    seconds = max_age_seconds * (1 - random_fraction() * (0.5 if is_first else 0.01))
-    if bearer.expires_at is None:
-        return seconds
-    expires_at = bearer.expires_at.timestamp()
-    if bearer.next_refresh_at is not None:
-        planned_at = bearer.next_refresh_at.timestamp()
-        if now < planned_at:
-            seconds = min(seconds, planned_at - now + random_fraction() * (expires_at - planned_at) / 10)
-    return min(seconds, (expires_at - now) * (0.75 - random_fraction() / 4))
 
 
 def random_fraction() -> float:

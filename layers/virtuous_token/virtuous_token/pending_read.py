@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
+from _collections_abc import Callable  # as in collections.abc, without the rest of collections
 
 from . import held_token
-
-TYPE_CHECKING = False  # as in held_token.py
-if TYPE_CHECKING:
-    from _collections_abc import Callable
-
-    from .errors import VirtuousTokenError
-    from .held_token import HeldToken
+from .errors import VirtuousTokenError
+from .held_token import HeldToken
 
 __all__ = ["Failure", "PendingRead"]
 

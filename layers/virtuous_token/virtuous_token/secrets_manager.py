@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from . import forks
 from .errors import NotConfigured, NoToken, Unreachable, UnreadableSecret
 from .secret_name import can_be_name
-
-TYPE_CHECKING = False  # as in held_token.py
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["Connection", "connect", "region_of"]
 

@@ -17,7 +17,7 @@ from _collections_abc import Callable  # as in collections.abc, without the rest
 
 from . import forks
 from .errors import NotConfigured, Unreachable, VirtuousTokenError
-from .held_token import NOTHING, HeldToken, hold
+from .held_token import NOTHING, HeldToken
 from .pending_read import Failure, PendingRead
 
 TYPE_CHECKING = False  # as in held_token.py
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from _collections_abc import Callable
     from typing import Any
 
-    from .clients import BotocoreClient, SecretsManager
     from .secrets_manager import Connection
 
 __all__ = ["SECRET_VARIABLE", "SingleRead"]
@@ -33,11 +32,10 @@ __all__ = ["SECRET_VARIABLE", "SingleRead"]
 SECRET_VARIABLE = "VIRTUOUS_BEARER_SECRET"
 
 
-class SingleRead:
+class SingleRead(forks.Forkable):
     """The token in hand, the read under way, and why the last one failed. :class:`.TokenReader` is its face."""
 
     __slots__ = (
-        "__weakref__",
         "_clock",
         "_connection",
         "_cool_down_seconds",
@@ -48,7 +46,6 @@ class SingleRead:
         "_is_closed",
         "_lock",
         "_max_age_seconds",
-        "_pending",
         "_reads",
         "_refused",
         "_secret_id",
@@ -58,7 +55,7 @@ class SingleRead:
     def __init__(
         self,
         secret_id: str | None,
-        client: SecretsManager | BotocoreClient | None,
+        client: object,
         max_age_seconds: float,
         cool_down_seconds: float,
         timeout_seconds: float,
@@ -135,7 +132,7 @@ class SingleRead:
 
     def _read(self, pending: PendingRead) -> HeldToken:
         with forks.imports_of_a_read:
-            from .bearer_secret import bearer_in, connection_to, expired
+            from .bearer_secret import bearer_in, connection_to, expired, hold
 
         secret_id = self._secret_id or self._found_id or os.environ.get(SECRET_VARIABLE, "").strip()
         if not secret_id:
