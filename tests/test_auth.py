@@ -562,7 +562,8 @@ def test_urllib3_repeats_the_request_that_a_redirect_led_to(method: str, options
 
     with serving(Handler) as url, Urllib3Auth(Renewed()) as pool:
         assert pool.request(method, url, **options).status == 200
-    assert seen[1:] == [("GET", "/moved?b=2", [])] * 2
+    assert [path for _, path, _ in seen[1:]] == ["/moved?b=2"] * 2
+    assert seen[-1] == ("GET", "/moved?b=2", [])
 
 
 def test_urllib3_loses_the_token_with_the_host_whatever_else_a_retry_removes(
@@ -711,6 +712,35 @@ class TestEventLoops:
         assert api.received == []
 
 
+def test_aiohttp_closes_a_refused_answer_where_the_wait_that_follows_is_cancelled() -> None:
+    closed = threading.Event()
+
+    class Handler(JsonHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            self.send_response(401)
+            self.send_header("Content-Length", "10")  # which never come
+            self.end_headers()
+            if self.rfile.read(1) == b"":
+                closed.set()
+
+    class Waiting(StaticToken):
+        async def async_rejected(self, token: str) -> bool:
+            await asyncio.Event().wait()
+            return False
+
+    async def story() -> bool:
+        async with aiohttp.ClientSession(middlewares=[AiohttpAuth(Waiting("refused"))]) as session:
+            asked = asyncio.create_task(session.get(url))
+            await asyncio.wait([asked], timeout=0.2)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError) as kept:  # and with it the frames, and the answer in them
+                await asked
+            return await asyncio.to_thread(closed.wait, 5) and kept is not None
+
+    with serving(Handler) as url:
+        assert asyncio.run(story())
+
+
 class opened:  # noqa: N801 - a context manager
     """A client's get, which returns the status."""
 
@@ -725,8 +755,10 @@ class opened:  # noqa: N801 - a context manager
         session = await self._session.__aenter__()
 
         async def get(url: str) -> int:
-            response = await session.get(url)
-            status: int = response.status_code if isinstance(response, httpx.Response) else response.status
+            if isinstance(session, httpx.AsyncClient):
+                return (await session.get(url)).status_code
+            async with session.get(url) as response:
+                status: int = response.status
             return status
 
         return get

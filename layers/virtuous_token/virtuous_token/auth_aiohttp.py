@@ -54,14 +54,20 @@ class AiohttpAuth:
         self._require_trusted(request.url)
         request.headers["Authorization"] = f"Bearer {await self._source.async_token()}"
         response = await handler(request)
-        if (
-            response.status == 401
-            and await self._source.async_rejected(_token_of(request))
-            and may_be_repeated(request.method, was_redirected=is_redirected)
-            and _can_be_sent_again(request.body)
-        ):
+        try:
+            repeats = (
+                response.status == 401
+                and await self._source.async_rejected(_token_of(request))
+                and may_be_repeated(request.method, was_redirected=is_redirected)
+                and _can_be_sent_again(request.body)
+            )
+            if repeats:
+                request.headers["Authorization"] = f"Bearer {await self._source.async_token()}"
+        except BaseException:  # cancelled, for instance: aiohttp does not know this response yet
+            response.close()
+            raise
+        if repeats:
             response.release()
-            request.headers["Authorization"] = f"Bearer {await self._source.async_token()}"
             response = await handler(request)
         return response
 
