@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 
 from tests.deployed.people import Ended, Person, person_with
 from tests.deployed.world import World
+from virtuous_token import TokenReader
 
 pytestmark = pytest.mark.deployed
 
@@ -159,3 +161,43 @@ def test_every_action_of_the_login_policy_is_needed(deployed_world: World) -> No
         return done
 
     assert missed(deployed_world, "LoginPolicyArn", works) == []
+
+
+def test_from_nothing_to_a_first_call_and_again_after_a_deletion(deployed_world: World) -> None:
+    """The stack makes no secret, so a second deployment finds the connection as it was."""
+    world, person = deployed_world, Person(deployed_world, {})
+    given, prefix = e_mail_and_password(world), ("--prefix", "again")
+    stack = world.deploy_another("again", VirtuousBaseUrl=world.virtuous.base_url)
+
+    empty = person.runs("status", *prefix)
+    made = person.runs("login", *prefix, piped=given)
+    first = calls_virtuous(world, "again/default/bearer")
+    before = json.loads(person.runs("status", *prefix, "--json").out)["connections"]["default"]
+    world.delete(stack)
+    gone = person.runs("status", *prefix)
+    world.deploy_another("again", VirtuousBaseUrl=world.virtuous.base_url)
+    after = json.loads(person.runs("status", *prefix, "--json").out)["connections"]["default"]
+    refreshed = person.runs("refresh", *prefix)
+    second = calls_virtuous(world, "again/default/bearer")
+    several = person.runs("status")
+    world.delete(stack)
+
+    assert "Make one: virtuous-token login" in empty.said
+    assert made.status == 0, made.said
+    assert (gone.status, "sam build && sam deploy" in gone.said) == (1, True), gone.said
+    assert after == before
+    assert refreshed.status == 0, refreshed.said
+    assert (first, second) == (200, 200)
+    assert (several.status, "under the prefixes again, virtuous" in several.said) == (1, True), several.said
+
+
+def calls_virtuous(world: World, secret: str) -> int:
+    """The status that a reader of *secret* gets."""
+    reader = TokenReader(secret, client=world.client("secretsmanager"))
+    connection = HTTPConnection("127.0.0.1", world.virtuous.port, timeout=10)
+    try:
+        connection.request("GET", "/api/Organization/Current", headers={"Authorization": reader.authorization()})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+        reader.close()

@@ -93,6 +93,11 @@ class World:
         self._deploy("refresher", stack, Prefix=prefix, PythonRuntime=RUNTIME, **parameters)
         return stack
 
+    def delete(self, stack: str) -> None:
+        """Deletes a stack as a person does. The secrets of its connections stay."""
+        self.say(f"sam delete ({stack})")
+        self.run("delete", [self.tool("sam"), "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
+
     def deploy_reader(self) -> None:
         """Builds and deploys the reader's stack; the refresher's must be there."""
         self._build("reader", READER_TEMPLATE)
