@@ -204,6 +204,38 @@ def test_an_mfa_code_that_nobody_can_type_takes_no_line_of_the_pipe(harness: Lea
         assert virtuous.token_requests == []
 
 
+WATCHED = """
+import os, sys
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.putenv"):
+        os.write(2, f"SEEN {event}\\n".encode())
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        os.write(2, f"SEEN a file opened for writing: {arguments[0]!r}\\n".encode())
+sys.addaudithook(watch)
+from virtuous_token_cli.main import run
+run()
+"""
+
+
+def test_a_login_starts_no_process_and_writes_no_file(harness: LeakHarness, tmp_path: Path) -> None:
+    """So a secret can be in no argument list, no child's environment, no temporary file."""
+    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
+        virtuous = deployment.virtuous
+        ended = subprocess.run(
+            [sys.executable, "-B", "-c", WATCHED, "login", "--remember", "--yes"],
+            input=f"{virtuous.user}\n{virtuous.password}\n",
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
+
+        harness.watch(ended)
+        assert ended.returncode == 0, ended.stderr
+        assert "SEEN" not in ended.stderr
+
+
 # As it is installed
 
 
