@@ -216,7 +216,8 @@ def refresh(asked: Asked, names: tuple[str, ...], every: bool) -> int:
 def _refreshed(stack: Stack, names: list[str], asked: Asked) -> dict[str, str]:
     """The outcome word of each."""
     outcomes: dict[str, str] = {}
-    with Progress(console=asked.talk, transient=True) as bar, ThreadPoolExecutor(AT_A_TIME) as pool:
+    is_silent = not asked.talk.is_terminal
+    with Progress(console=asked.talk, transient=True, disable=is_silent) as bar, ThreadPoolExecutor(AT_A_TIME) as pool:
         task = bar.add_task("Refreshing", total=len(names))
         running = {pool.submit(stack.refresh, name, force=True): name for name in names}
         for done in as_completed(running):

@@ -17,7 +17,8 @@ def test_the_only_connection_is_refreshed_though_it_is_not_due(operator: Operato
 
     ended = operator.runs("refresh")
 
-    assert (ended.status, ended.out) == (0, "default: refreshed. A new token pair was saved, proved and published.\n")
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == "default: refreshed. A new token pair was saved, proved and published.\n"
     assert operator.deployment.invoked_with[-1] == {"connections": ["default"], "force": True}
 
 
