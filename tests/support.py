@@ -253,11 +253,18 @@ def _http(status: int) -> AWSResponse:
 
 @contextmanager
 def deployed(
-    harness: LeakHarness, *connections: str, empty: bool = False, **virtuous_options: Any
+    harness: LeakHarness,
+    *connections: str,
+    empty: bool = False,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    **virtuous_options: Any,
 ) -> Iterator[Deployment]:
-    """The function as a warm process has it, its logs at DEBUG; every name in its environment is this deployment's."""
+    """The function as a warm process has it, its logs at DEBUG; every name in its environment is this deployment's.
+
+    *clock* is Secrets Manager's.
+    """
     with Virtuous(**virtuous_options) as virtuous, pytest.MonkeyPatch.context() as patch:
-        account = Account(*connections, empty=empty)
+        account = Account(*connections, empty=empty, now=clock)
         session = account.session()
         deployment = Deployment(account, virtuous, session, harness)
         deployment.answer_invocations()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import json
 import os
 import signal
 import sys
@@ -140,6 +141,33 @@ def name_the_simulated_principal(actions: Any) -> None:
     actions.extract_resource_arn = extract_resource_arn
 
 
+def keep_alarms_on_expressions(provisioners: Any) -> None:
+    """MiniStack knows no metric math: it gets such an alarm as one on the first metric, and evaluates none of ours."""
+    record = provisioners._cw_metric_alarm_record
+
+    def record_alarm(name: str, properties: Record) -> object:
+        if metrics := properties.get("Metrics"):
+            (stat, *_) = (metric["MetricStat"] for metric in metrics if "MetricStat" in metric)
+            first = {key: stat["Metric"][key] for key in ("MetricName", "Namespace")}
+            properties = {key: value for key, value in properties.items() if key != "Metrics"} | first
+        return record(name, properties)
+
+    provisioners._cw_metric_alarm_record = record_alarm
+
+
+def tell_the_source_of_events(actions: Any) -> None:
+    """events:source is a condition key of PutEvents, as in AWS; MiniStack leaves it unset."""
+    context_of = actions.request_tag_context
+
+    def request_tag_context(service: str, action: str, body: bytes, parameters: Any) -> Record:
+        context: Record = context_of(service, action, body, parameters)
+        if action == "events:PutEvents":
+            context = context | {"events:source": [entry.get("Source") for entry in json.loads(body)["Entries"]]}
+        return context
+
+    actions.request_tag_context = request_tag_context
+
+
 def end_with_standard_input() -> None:
     """Ends this process and the functions' workers once whoever holds the other end of standard input is gone."""
     while os.read(sys.stdin.fileno(), 4096):  # unbuffered, since a lock held here would spoil an orderly end
@@ -152,11 +180,12 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         sys.exit("start it as the leader of a process group")
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    mend(
-        importlib.import_module("ministack.services.secretsmanager"),
-        importlib.import_module("ministack.services.cloudformation.provisioners"),
-    )
-    name_the_simulated_principal(importlib.import_module("ministack.core.iam_actions"))
+    provisioners = importlib.import_module("ministack.services.cloudformation.provisioners")
+    mend(importlib.import_module("ministack.services.secretsmanager"), provisioners)
+    keep_alarms_on_expressions(provisioners)
+    actions = importlib.import_module("ministack.core.iam_actions")
+    name_the_simulated_principal(actions)
+    tell_the_source_of_events(actions)
     importlib.import_module("ministack.app").main()
 
 

@@ -73,7 +73,7 @@ def test_the_reader_policy_covers_what_its_parameter_says(
 
 
 PAIR_ACTIONS = {"DescribeSecret", "GetSecretValue", "ListSecretVersionIds", "PutSecretValue"}
-BEARER_ACTIONS = {"DescribeSecret", "PutSecretValue", "UpdateSecretVersionStage"}
+BEARER_ACTIONS = {"DescribeSecret", "ListSecretVersionIds", "PutSecretValue", "UpdateSecretVersionStage"}
 NEVER = {"CreateSecret", "DeleteSecret", "UpdateSecret", "PutResourcePolicy", "TagResource", "RotateSecret"}
 EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
 
@@ -83,6 +83,8 @@ EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
     [
         pytest.param(f"{PAIR}-a1B2c3", PAIR_ACTIONS, id="a pair secret"),
         pytest.param("virtuous/acme/tokens-a1B2c3", PAIR_ACTIONS, id="another connection's pair secret"),
+        pytest.param("virtuous/acme/tokens", PAIR_ACTIONS, id="a pair secret that does not exist is not found"),
+        pytest.param("virtuous/acme/bearer", BEARER_ACTIONS, id="a bearer secret that does not exist is not found"),
         pytest.param(f"{BEARER}-a1B2c3", BEARER_ACTIONS, id="a bearer secret is written and never read"),
         pytest.param("virtuous/acme/login-a1B2c3", {"GetSecretValue"}, id="a login secret is read and never written"),
         pytest.param("virtuous/acme/login", {"GetSecretValue"}, id="a login secret that does not exist is not found"),
@@ -165,6 +167,35 @@ def test_a_refused_refresh_token_asks_for_a_login_where_no_password_is_stored(de
     assert answer["outcomes"] == {"refused": "login_required"}
 
 
+def test_who_needs_a_person_is_told_by_name_to_a_topic(deployed_world: World) -> None:
+    """From a refused refresh token over the event bus, the rule and the topic to whoever subscribed."""
+    queue = deployed_world.client("sqs").create_queue(QueueName="a-person")["QueueUrl"]
+    topic = deployed_world.client("sns").create_topic(Name="on-call")["TopicArn"]
+    arn = f"arn:aws:sqs:us-east-1:000000000000:{queue.rpartition('/')[2]}"
+    deployed_world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    stack = deployed_world.deploy_another(
+        "third", AlarmTopicArn=topic, VirtuousBaseUrl=deployed_world.virtuous.base_url
+    )
+    deployed_world.make_secrets("third", "acme")
+    refused = {"access_token": "ended", "refresh_token": "refused", "organization_name": "Example Relief"}
+    deployed_world.client("secretsmanager").put_secret_value(
+        SecretId="third/acme/tokens", SecretString=json.dumps(refused)
+    )
+
+    for _ in range(2):  # the second adds nothing
+        answer = deployed_world.invoke(deployed_world.outputs(stack)["FunctionName"], {"connections": ["acme"]})
+        assert answer["outcomes"] == {"acme": "login_required"}
+
+    def message() -> Any:
+        (received,) = deployed_world.client("sqs").receive_message(QueueUrl=queue).get("Messages", [None])
+        return received and json.loads(received["Body"])["Message"]
+
+    told = deployed_world.wait("the message", message, 30)
+    assert "Virtuous connection acme (Example Relief): Login Required." in told
+    assert "Run: virtuous-token --prefix third login --connection acme" in told
+    assert message() is None
+
+
 def test_logs_go_to_a_group_that_forgets(deployed_world: World) -> None:
     (group,) = deployed_world.client("logs").describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{STACK}")["logGroups"]
 
@@ -198,7 +229,7 @@ def test_what_is_deployed_is_small_and_carries_no_boto3(deployed_world: World) -
     layer = deployed_world.client("lambda").get_layer_version_by_arn(Arn=deployed_world.outputs()["ReaderLayerArn"])
     built = deployed_world.directory / "build" / "refresher" / "TokenRefresher"
 
-    assert refresher(deployed_world)["CodeSize"] <= 3_000_000
+    assert refresher(deployed_world)["CodeSize"] <= 4_000_000
     assert layer["Content"]["CodeSize"] <= 60_000
     assert (built / "token_refresher").is_dir()
     assert not [found.name for found in built.iterdir() if re.match("boto|virtuous", found.name)]
@@ -208,9 +239,9 @@ def test_every_alarm_says_what_to_run_and_the_command_exists(deployed_world: Wor
     alarms = deployed_world.client("cloudwatch").describe_alarms(AlarmNamePrefix=STACK)["MetricAlarms"]
     descriptions = {alarm["AlarmName"]: alarm["AlarmDescription"] for alarm in alarms}
 
-    assert len(descriptions) == 7
+    assert len(descriptions) == 5
     for name, description in descriptions.items():
-        assert "aws " in description, name
+        assert re.search("(aws|virtuous-token) ", description), name
         for command in re.findall(r"virtuous-token [a-z0-9 -]+", description):
             deployed_world.operate(*shlex.split(command)[1:4], "--help")
 

@@ -132,7 +132,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if request.report:
         return report(app, request, deadline)
     results, notices_not_sent = sweep_as_asked(app, request, deadline)
-    log_results(app.logger, results, app.settings.secret_prefix)
+    log_results(app.logger, results, app.settings.secret_prefix, complete=_is_first_of_the_day(app, request, began_at))
     log_summary(app.logger, results)
     if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule
         put_metrics(app.metrics, results, notices_not_sent, began_at)
@@ -143,6 +143,12 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
             ", ".join(failed[:MOST_NAMED_IN_AN_ERROR]) + (f" and {more} more" if more > 0 else "")
         )
     return _answer(results)
+
+
+def _is_first_of_the_day(app: Application, request: Request, began_at: datetime) -> bool:
+    """True for the schedule's first sweep of a UTC day; for every sweep of a schedule that is no plain rate."""
+    since_midnight = began_at - began_at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return request.scheduled and since_midnight < (app.policy.schedule_interval or timedelta(days=1))
 
 
 def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tuple[list[Result], int]:

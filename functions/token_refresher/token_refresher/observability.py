@@ -20,10 +20,13 @@ _UNCHANGED = frozenset({OutcomeWord.FRESH, OutcomeWord.BUSY, OutcomeWord.POSTPON
 _IN_ORDER = frozenset({OutcomeWord.FRESH, OutcomeWord.REFRESHED, OutcomeWord.RECOVERED})
 
 
-def log_results(logger: Logger, results: Sequence[Result], prefix: str) -> None:
-    """One line for each connection that changed or needs somebody: ten thousand that do not are no reason for lines."""
+def log_results(logger: Logger, results: Sequence[Result], prefix: str, *, complete: bool = False) -> None:
+    """One line for each connection that changed or needs somebody: ten thousand that do not are no reason for lines.
+
+    *complete*: one for each of the others too. The dashboard needs them once a day.
+    """
     for result in results:
-        if result.outcome not in _UNCHANGED:
+        if complete or result.outcome not in _UNCHANGED:
             _log_outcome(logger, result, prefix)
         for note in result.notes:
             logger.warning("noticed", extra={"connection": result.connection, "note": note})

@@ -1,0 +1,204 @@
+"""Weeks of one deployment in seconds: schedule, Lambda's repetitions, queue, metrics, and the alarms of template.yaml.
+
+The function is the real handler over the strict Secrets Manager and the stand-in for Virtuous, on a clock of the test.
+What it prints as metrics is what the alarms see; what AWS itself would count is added here.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.alarm_evaluator import ALARM, Alarm, Metrics, alarms_of
+from tests.leak_harness import LeakHarness
+from tests.support import NOW, Clock, Deployment, deployed
+from token_refresher import handler
+
+yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
+
+TEMPLATE = Path(__file__).parents[1] / "template.yaml"
+FUNCTION = "virtuous-token-refresher"
+QUEUE = "failed-runs"
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+# CloudWatch takes more data points than EvaluationPeriods; AWS does not document how many more.
+LOOK_BACKS = (1, 5, 40)
+# EventBridge Scheduler may start a run so much later than the schedule says: template.yaml, FlexibleTimeWindow.
+WINDOW_MINUTES = 10
+# Lambda waits so long before each repetition of a failed asynchronous invocation.
+BEFORE_REPETITIONS = (MINUTE, 2 * MINUTE)
+# SQS reports a queue for so long after its last use.
+SQS_REPORTS_FOR = 6 * HOUR
+
+
+@functools.cache
+def resources() -> dict[str, Any]:
+    """The template's resources, with the functions that the alarms use resolved for the prefix ``virtuous``."""
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "Fn::Sub" in node:
+            text = node["Fn::Sub"] if isinstance(node["Fn::Sub"], str) else node["Fn::Sub"][0]
+            return text.replace("${Prefix}-token-refresher", FUNCTION)
+        if node.get("Fn::GetAtt") in ("FailedRuns.QueueName", ["FailedRuns", "QueueName"]):
+            return QUEUE
+        return {name: resolved(value) for name, value in node.items()}
+
+    found: dict[str, Any] = resolved(yaml_helper.yaml_parse(TEMPLATE.read_text())["Resources"])
+    return found
+
+
+@dataclass
+class Weeks:
+    """One deployment. *changes*: each alarm's changes of state so far, in order."""
+
+    deployment: Deployment
+    clock: Clock
+    alarms: dict[str, list[Alarm]]
+    every: timedelta
+    metrics: Metrics = field(default_factory=Metrics)
+    changes: list[tuple[str, str, datetime]] = field(default_factory=list)
+    notices: list[tuple[str, datetime]] = field(default_factory=list)
+    schedule_is_on: bool = True
+    function_starts: bool = True
+    messages: int = 0
+    _queue_used_at: datetime | None = None
+    _next_run: datetime = NOW
+    _log_read: int = 0
+    _random: random.Random = field(
+        default_factory=lambda: random.Random(7)
+    )  # the table in docs/alarms.md is of this one
+
+    @property
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def live(self, duration: timedelta) -> None:
+        """Lets *duration* pass, minute by minute."""
+        end = self.now + duration
+        while self.now < end:
+            self._wait(MINUTE)
+            if self.now >= self._next_run:
+                self._next_run = self._scheduled_after(self._next_run)
+                if self.schedule_is_on:
+                    self._deliver()
+
+    def invoke(self, event: object) -> None:
+        """An operator's invocation, which waits for its answer and is not repeated."""
+        self._run(event)
+
+    def empty_queue(self) -> None:
+        self.messages, self._queue_used_at = 0, self.now
+
+    def cannot_deliver(self) -> None:
+        """Scheduler gives an event up: it goes to the dead-letter queue."""
+        self._send_to_queue()
+
+    def in_alarm(self) -> set[str]:
+        return {_short(name) for name, (alarm, *_) in self.alarms.items() if alarm.state == ALARM}
+
+    def rang(self, name: str) -> list[datetime]:
+        """When that alarm came."""
+        return [at for alarm, state, at in self.changes if (alarm, state) == (name, ALARM)]
+
+    def ended(self, name: str) -> list[datetime]:
+        """When it ended."""
+        states = [(state, at) for alarm, state, at in self.changes if alarm == name]
+        return [at for (before, _), (_, at) in pairwise(states) if before == ALARM]
+
+    # How time passes
+
+    def _wait(self, duration: timedelta) -> None:
+        for _ in range(duration // MINUTE):
+            self.clock.instant += MINUTE
+            self._report_queue()
+            self._evaluate()
+
+    def _scheduled_after(self, run: datetime) -> datetime:
+        late = timedelta(minutes=self._random.randrange(WINDOW_MINUTES))
+        since_start = (run - NOW) // self.every
+        return NOW + (since_start + 1) * self.every + late
+
+    def _deliver(self) -> None:
+        for wait in (*BEFORE_REPETITIONS, None):
+            if self._run({"source": "aws.scheduler"}):
+                return
+            if wait is not None:
+                self._wait(wait)
+        self._send_to_queue()
+
+    def _run(self, event: object) -> bool:
+        """True if the invocation did not end in an error."""
+        began_at = self.now
+        failed = not self.function_starts or self.deployment.invoke_as_lambda_does(event)[1]
+        dimensions = {"FunctionName": FUNCTION}
+        self.metrics.put("AWS/Lambda", "Invocations", dimensions, began_at, 1)
+        self.metrics.put("AWS/Lambda", "Errors", dimensions, began_at, float(failed))
+        self._read_log()
+        return not failed
+
+    def _read_log(self) -> None:
+        log = self.deployment._log.getvalue()
+        for line in log[self._log_read :].splitlines():
+            if '"_aws"' in line:
+                self.metrics.put_embedded(json.loads(line))
+        self._log_read = len(log)
+        self.notices += [(kind, self.now) for kind, _ in self.deployment.notices[len(self.notices) :]]
+
+    def _send_to_queue(self) -> None:
+        self.messages, self._queue_used_at = self.messages + 1, self.now
+
+    def _report_queue(self) -> None:
+        if self._queue_used_at is not None and self.now - self._queue_used_at < SQS_REPORTS_FOR:
+            name, dimensions = "ApproximateNumberOfMessagesVisible", {"QueueName": QUEUE}
+            self.metrics.put("AWS/SQS", name, dimensions, self.now, self.messages)
+
+    def _evaluate(self) -> None:
+        for variants in self.alarms.values():
+            if self.now.timestamp() % variants[0].every_seconds == 0:
+                before = variants[0].state
+                states = {alarm.step(self.metrics, self.now) for alarm in variants}
+                assert len(states) == 1, f"{variants[0].name} rests on how far CloudWatch looks back"
+                if states != {before}:
+                    self.changes.append((_short(variants[0].name), variants[0].state, self.now))
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(f"{FUNCTION}-")
+
+
+@contextmanager
+def simulated_weeks(
+    harness: LeakHarness, *connections: str, every: timedelta = 6 * HOUR, **virtuous: Any
+) -> Iterator[Weeks]:
+    """A fresh deployment whose schedule fires *every* so often, the first time at once."""
+    clock = Clock()
+    with (
+        deployed(harness, *connections, clock=clock.now, now=lambda: clock.now().timestamp(), **virtuous) as deployment,
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(),
+    ):
+        # Powertools holds the metrics' instants against the real clock.
+        warnings.filterwarnings("ignore", message="This metric doesn't meet the requirements")
+        patch.setattr(handler, "_now", clock.now)
+        patch.setenv("POWERTOOLS_SERVICE_NAME", FUNCTION)
+        patch.setenv("LOG_LEVEL", "INFO")
+        alarms: dict[str, list[Alarm]] = {}
+        for look_back in LOOK_BACKS:
+            for alarm in alarms_of(resources(), look_back=look_back):
+                alarms.setdefault(alarm.name, []).append(alarm)
+        yield Weeks(deployment, clock, alarms, every)
