@@ -129,6 +129,16 @@ def test_every_event_is_of_the_documented_form_and_says_what_to_run(account: Acc
     assert detail["readers_work_until"] == "2026-12-02T12:00:00Z"
 
 
+def test_no_text_of_others_can_end_the_quotes_of_a_message(account: Account) -> None:
+    """A rule puts them into quoted text, one line each."""
+    bus = Bus()
+    result = a_result(OutcomeWord.LOGIN_REQUIRED, organization_name='The "Big"\nRelief \\', reason='said "no"')
+
+    announce(result, "virtuous", account.store(), bus, NOW)
+
+    assert (bus.sent[0].detail["organization"], bus.sent[0].detail["reason"]) == ("The 'Big' Relief /", "said 'no'")
+
+
 @pytest.mark.parametrize(
     ("result", "lasts", "days"),
     [

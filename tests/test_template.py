@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -162,6 +163,15 @@ def test_the_key_is_used_through_secrets_manager_alone_in_every_partition() -> N
     for condition in conditions:
         assert "secretsmanager.${AWS::Region}.amazonaws.com" in condition
         assert "secretsmanager.${AWS::Region}.${AWS::URLSuffix}" in condition
+
+
+def test_the_dashboard_is_json_and_shows_every_alarm(transformed: dict[str, Any]) -> None:
+    body = transformed["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"]
+
+    (shown,) = (w["properties"]["alarms"] for w in json.loads(body)["widgets"] if w["type"] == "alarm")
+
+    alarms = [name for name, resource in transformed.items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
+    assert sorted(shown) == sorted(f"${{{name}.Arn}}" for name in alarms)
 
 
 @pytest.mark.parametrize(("name", "recipe"), RECIPES, ids=[name for name, _ in RECIPES])

@@ -159,19 +159,24 @@ def _notice(kind: Kind, result: Result, prefix: str, now: datetime) -> Notice:
             "id": str(uuid5(NAMESPACE_OID, f"{names.bearer}/{kind}/{period}")),
             "prefix": prefix,
             "connection": result.connection,
-            "organization": result.organization_name or "an organisation that is not known yet",
+            "organization": _plain(result.organization_name) or "an organisation that is not known yet",
             "bearer_secret": names.bearer,
             "readers_work_until": _readable(until),
             "refresh_token_expires_at": _readable(result.refresh_token_expires_at),
             "needs_a_person": kind in NEED_A_PERSON,
             "meaning": _MEANING[kind],
-            "reason": result.reason or "none given",
+            "reason": _plain(result.reason) or "none given",
             "run": f"virtuous-token --prefix {prefix} login --connection {result.connection}"
             if kind in NEED_A_PERSON
             else "nothing",
         },
         period,
     )
+
+
+def _plain(text: str | None) -> str:
+    """*text* on one line, with nothing that would end a quoted text in which EventBridge puts it."""
+    return " ".join((text or "").replace('"', "'").replace("\\", "/").split())
 
 
 def _readable(instant: datetime | None) -> str:
