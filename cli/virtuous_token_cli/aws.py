@@ -133,7 +133,9 @@ def explained(error: ClientError | BotoCoreError, profile: str | None) -> Comman
     if isinstance(error, _SSO_ERRORS):
         return CommandFailed("The AWS SSO session is missing or has ended.", _log_in_again(profile))
     if isinstance(error, botocore_errors.NoCredentialsError | botocore_errors.PartialCredentialsError):
-        return CommandFailed("No AWS credentials were found.", _log_in_again(profile), "or: aws configure")
+        return CommandFailed(
+            "No AWS credentials were found.", _log_in_again(profile), "for the first time: aws configure sso"
+        )
     if isinstance(error, botocore_errors.RefreshWithMFAUnsupportedError):
         return CommandFailed("The credentials of the role with MFA have ended.", "the same command again")
     if isinstance(error, _NO_ANSWER):
