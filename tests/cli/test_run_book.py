@@ -17,7 +17,12 @@ RUN_BOOK = (DOCS / "run-book.md").read_text()
 COMMANDS = sorted({command.replace("\n", " ") for command in re.findall(r"virtuous-token( [^`#|,;)]*)", RUN_BOOK)})
 
 
-@pytest.mark.parametrize("said", [*Kind, *OutcomeWord])
+ALARMS = re.findall(
+    r'AlarmName: !Sub "\$\{Prefix\}-token-refresher-([a-z-]+)"', (DOCS.parent / "template.yaml").read_text()
+)
+
+
+@pytest.mark.parametrize("said", [*Kind, *OutcomeWord, *ALARMS])
 def test_it_has_a_line_for(said: str) -> None:
     assert any(f"`{said}`" in line for line in RUN_BOOK.splitlines() if line.startswith("|"))
 
@@ -29,3 +34,8 @@ def test_its_commands_exist(operator: Operator, command: str) -> None:
     ended = operator.runs(*arguments, "--help")
 
     assert ended.status == 0, ended.err
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", RUN_BOOK))
+def test_its_links_lead_somewhere(link: str) -> None:
+    assert (DOCS / link).exists()
