@@ -16,7 +16,7 @@ PEERS := .venv-peers/.installed-$(VERSION)
 ATHERIS := atheris==3.0.0
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 
-.PHONY: help demo test lint types unit deployed bench peers fuzz explore mutants local stop format lock environments clean
+.PHONY: help demo test lint types unit deployed bench matrix peers fuzz explore mutants local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,8 +43,11 @@ deployed: environments ## the tests of the deployed stack
 	$(BIN)/pytest -rs -m deployed
 
 bench: $(DEVELOPMENT) ## measured promises: process start, the reader
-	$(BIN)/python -m benchmarks.start_up
-	$(BIN)/python -m benchmarks.reader
+	@# All of them, whatever the first one finds.
+	@failed=0; for what in start_up reader; do $(BIN)/python -m benchmarks.$$what || failed=1; done; exit $$failed
+
+matrix: ## the reader's tests with the lowest and the newest versions of what it works with, Python 3.11 and 3.13
+	@scripts/matrix
 
 peers: $(PEERS) ## the table of docs/odd-answers.md: other OAuth clients beside ours
 	@.venv-peers/bin/python -m benchmarks.peers_token_endpoint
@@ -79,7 +82,7 @@ lock: $(DEVELOPMENT) ## pin the newest tools and peers in requirements/*.txt
 	done
 
 clean: stop ## remove what the targets made, environments included
-	rm -rf .venv .venv-local-aws .venv-peers *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-local-aws .venv-peers .venv-matrix *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 environments: ## install what the other targets need
 	@$(MAKE) --silent -j2 $(DEVELOPMENT) $(LOCAL_AWS)

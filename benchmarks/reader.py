@@ -5,12 +5,15 @@ Absolute times move from run to run; the ratios of one run count. Exit 1 where a
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +34,7 @@ from aws_secretsmanager_caching import SecretCache  # noqa: E402
 from benchmarks.week import DAY, Calls, Experience, Week, live  # noqa: E402
 from tests.fakes.secrets_manager import StrictSecretsManager  # noqa: E402
 from tests.fakes.secrets_manager_http import served  # noqa: E402
-from virtuous_token import TokenReader  # noqa: E402
+from virtuous_token import TokenReader, Unreachable  # noqa: E402
 
 OURS, POWERTOOLS, CACHING = "virtuous_token", "Powertools", "caching library"
 READERS = (OURS, POWERTOOLS, CACHING)
@@ -95,6 +98,22 @@ import json
 from aws_secretsmanager_caching import SecretCache
 json.loads(SecretCache().get_secret_string({SECRET!r}))["access_token"]
 """,
+}
+
+
+# What may accept a connection and say nothing.
+SILENT = {
+    "Secrets Manager": {"AWS_ENDPOINT_URL": "{silent}"},
+    "STS": {
+        "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "{identity}",
+        "AWS_ENDPOINT_URL_STS": "{silent}",
+    },
+    "container endpoint": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "{silent}/credentials"},
+    "metadata service": {
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT": "{silent}",
+        "AWS_METADATA_SERVICE_TIMEOUT": "60",
+    },
 }
 
 
@@ -236,6 +255,74 @@ def a_week(name: str) -> tuple[Experience, Calls]:
         return live(week, readers(week, week.clock)[name], settle if name == OURS else lambda: None)
 
 
+def forks_served(name: str, endpoint: str) -> tuple[int, int]:
+    """How many children got a token, of how many that were forked during a cold first read."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join([str(LAYER), str(LAYER.parents[1])]),
+        "AWS_ACCESS_KEY_ID": "benchmark",
+        "AWS_SECRET_ACCESS_KEY": "benchmark",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    done = subprocess.run(  # noqa: S603 - a program of ours
+        [sys.executable, "-m", "benchmarks.forks", name, "5"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    served_count, of = done.stdout.split()
+    return int(served_count), int(of)
+
+
+def longest_wait(hanging: Mapping[str, str]) -> float:
+    """Seconds until a cold reader whose bound is 3 s gives up, with something that accepts connections and is silent."""
+    credentials = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
+    with socket.create_server(("127.0.0.1", 0)) as silent, tempfile.NamedTemporaryFile() as identity:
+        places = {"silent": f"http://127.0.0.1:{silent.getsockname()[1]}", "identity": identity.name}
+        identity.write(b"web identity")
+        identity.flush()
+        environment = {name: value.format(**places) for name, value in hanging.items()}
+        if "AWS_ENDPOINT_URL" in hanging:
+            environment |= credentials
+        with mock.patch.dict(os.environ, {"AWS_REGION": "eu-west-1", **environment}):
+            reader = TokenReader(SECRET, timeout_seconds=3)
+            began = time.perf_counter()
+            try:
+                reader.token()
+            except Unreachable:
+                return time.perf_counter() - began
+    raise AssertionError("a silent service gave a token")
+
+
+def threads_of(tasks: int) -> int:
+    """Threads that a cold read takes while *tasks* of asyncio wait for it."""
+    client = Client(seconds=0.2)
+    reader = TokenReader(SECRET, client=client)
+    before = threading.active_count()
+
+    async def story() -> int:
+        waiting = [asyncio.create_task(reader.async_token()) for _ in range(tasks)]
+        most = 0
+        while not all(task.done() for task in waiting):
+            most = max(most, threading.active_count())
+            await asyncio.sleep(0.001)
+        return most
+
+    return asyncio.run(story()) - before
+
+
+def reads_for_refused_uploads(uploads: int) -> int:
+    """GetSecretValue calls after the first, where the token was rotated and each upload with the old one gets a 401."""
+    client = Client()
+    reader = TokenReader(SECRET, client=client)
+    token = reader.token()
+    for _ in range(uploads):
+        reader.rejected(token)
+    return client.gets - 1
+
+
 class Table:
     """Rows as they are measured, and the promises with what was found."""
 
@@ -292,6 +379,18 @@ def main() -> int:
         table.row("process start to first token, ms", cells, f"{median_of(first[FLOOR]):.0f}")
         ratio = statistics.median(one[0] / base[0] for one, base in zip(first[OURS], first[FLOOR], strict=True))
 
+        forks = {name: forks_served(name, endpoint) for name in (*READERS, "boto3")}
+        cells = {name: "{} of {}".format(*forks[name]) for name in READERS}
+        table.row("forks in a cold first read whose child has a token", cells, "boto3 {} of {}".format(*forks["boto3"]))
+
+    waits = {what: longest_wait(hanging) for what, hanging in SILENT.items()}
+    for what, seconds in waits.items():
+        table.row(f"wait for a silent {what}, bound 3 s, s", {OURS: f"{seconds:.1f}"})
+    threads = threads_of(64)
+    table.row("threads that 64 waiting tasks take", {OURS: str(threads)}, "1")
+    uploads = reads_for_refused_uploads(10)
+    table.row("reads for ten refused uploads", {OURS: str(uploads)}, "1")
+
     weeks = {name: a_week(name) for name in READERS}
     rows: dict[str, Callable[[Experience, Calls], str]] = {
         "a week: calls a day, busiest day": lambda _, calls: f"{calls.a_day:.1f}, {calls.busiest_day}",
@@ -321,6 +420,12 @@ def main() -> int:
         f"{seen.expired + seen.errors} do",
         not seen.expired + seen.errors,
     )
+    got, of = forks[OURS]
+    table.promise("a child that is forked at any instant has a token", f"{got} of {of}", got == of)
+    slowest = max(waits.values())
+    table.promise("nothing that is silent holds a caller up beyond the bound", f"{slowest:.1f} s of 3", slowest <= 4)
+    table.promise("64 waiting tasks take one thread", str(threads), threads == 1)
+    table.promise("ten refused uploads cost one read", str(uploads), uploads == 1)
     table.promise("at most 25 calls on any day", f"{made.busiest_day}", made.busiest_day <= 25)
     return 1 if table.broken else 0
 
