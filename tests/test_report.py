@@ -248,7 +248,7 @@ def test_a_pair_that_cannot_be_read_is_told_without_its_value(
 
     report = described()
 
-    assert list(report) == ["error"]
+    assert list(report) == ["error", "is_unreadable"]
     assert told in str(report["error"])
 
 

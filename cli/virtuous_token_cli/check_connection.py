@@ -48,7 +48,9 @@ def connection_lines(
     yield from problems
     if found := finding_of(connection, now):
         if connection.exists or not problems:
-            yield Line(name, found.what, False, found.run)
+            is_ours = found.run.startswith("virtuous-token check")  # which is what runs here
+            run = f"mend what it names, then virtuous-token refresh --connection {name}" if is_ours else found.run
+            yield Line(name, found.what, False, run)
         return
     proof = connection.text("proof") or "not asked for"
     is_accepted = proof == "accepted"

@@ -57,7 +57,8 @@ def finding_of(connection: Connection, now: datetime) -> Finding | None:
     """The worst thing that the report tells of *connection*; None where all is well."""
     login, refresh = (f"virtuous-token {command} --connection {connection.name}" for command in ("login", "refresh"))
     if error := connection.text("error"):
-        return Finding(error, f"virtuous-token check --connection {connection.name}")
+        check = f"virtuous-token check --connection {connection.name}"
+        return Finding(error, login if connection.facts.get("is_unreadable") else check)
     if not connection.has_pair:
         return Finding("nobody has logged in yet", login)
     if (ends := connection.instant("expires_at")) and ends <= now:

@@ -286,6 +286,31 @@ def test_a_login_over_a_pair_keeps_the_keys_that_it_does_not_know(harness: LeakH
         assert operator.deployment.account.pair().extra == {"note": "asked for by finance"}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(" ", id="blank"),
+        pytest.param("{}", id="an empty object"),
+        pytest.param("refresh-1", id="a token alone"),
+        pytest.param('["access-1"]', id="a list"),
+        pytest.param('{"access_token": "access 1"}', id="a token with a blank"),
+    ],
+)
+def test_a_secret_that_holds_no_pair_is_told_and_a_login_mends_it(
+    harness: LeakHarness, capsys: Capture, value: str
+) -> None:
+    with operator_of(harness, capsys, "default") as operator:
+        operator.deployment.account.put(NAMES.pair, harness.secret(value) if "1" in value else value)
+
+        ended = operator.runs("status")
+
+        assert ended.status == 1
+        assert "default: the pair secret" in ended.out
+        assert "virtuous-token login --connection default" in ended.out
+        assert operator.logs_in().status == 0
+        assert operator.runs("status").status == 0
+
+
 def test_what_is_odd_about_the_answer_is_said(operator: Operator) -> None:
     operator.deployment.virtuous.script(step.answer(token_type="mac"))
 

@@ -52,7 +52,9 @@ def describe_connection(
             **_bearer(store, look.pair.version_id, look.bearer_labels.get(CURRENT)),
             **_journal(store, look.pair, now),
         }
-    except (RefreshError, UnreadableSecret) as error:
+    except UnreadableSecret as error:
+        return {"error": str(error), "is_unreadable": True}
+    except RefreshError as error:
         return {"error": str(error)}
 
 
