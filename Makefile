@@ -42,9 +42,9 @@ unit: $(DEVELOPMENT) ## the tests that need no stack
 deployed: environments ## the tests of the deployed stack
 	$(BIN)/pytest -rs -m deployed
 
-bench: $(DEVELOPMENT) ## measured promises: process start, the reader
+bench: $(DEVELOPMENT) ## measured promises: process start, the reader, sweeps
 	@# All of them, whatever the first one finds.
-	@failed=0; for what in start_up reader; do $(BIN)/python -m benchmarks.$$what || failed=1; done; exit $$failed
+	@failed=0; for what in start_up reader sweep; do $(BIN)/python -m benchmarks.$$what || failed=1; done; exit $$failed
 
 matrix: ## the reader's tests with the lowest and the newest versions of what it works with, Python 3.11 and 3.13
 	@scripts/matrix
