@@ -17,6 +17,7 @@ from token_refresher import handler, report
 from token_refresher.handler import SomeConnectionsFailed
 from token_refresher.journal import LABEL
 from token_refresher.ports import CURRENT
+from token_refresher.sweep import WORKERS
 
 DUE = timedelta(days=9)
 SECONDS = 60  # longer than any of these takes
@@ -167,6 +168,23 @@ def test_what_the_time_does_not_suffice_for_is_postponed_and_counted(
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [line["outcomes"] for line in lines if line["message"] == "swept"] == [{"postponed": 2, "fresh": 1}]
         assert not [line for line in lines if "connection" in line]
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_what_virtuous_throttled_is_remembered_for_the_whole_organisation(harness: LeakHarness, runs: int) -> None:
+    """Once by this sweep, and by the journal for those to come."""
+    names = _names(50)
+    with deployed(harness, *names) as deployment:
+        _log_in(deployment, *names, age=DUE)
+        deployment.virtuous.script(*[step.throttled(3600)] * 50)
+
+        for _ in range(runs):
+            with pytest.raises(SomeConnectionsFailed):
+                deployment.invoke({})
+
+        # As many as are on their way when the first answer comes.
+        assert len(deployment.virtuous.token_requests) <= WORKERS * runs
+        assert deployment.virtuous.generation == 50
 
 
 # What comes back of thousands

@@ -16,7 +16,7 @@ from token_refresher.due import LONG_AGO, due_at
 from token_refresher.journal import LABEL
 from token_refresher.outcomes import OutcomeWord, Policy, Result
 from token_refresher.ports import CURRENT, CurrentPair, Look
-from token_refresher.sweep import FAILED, TOGETHER, WORKERS, Due, glance, in_order, sweep
+from token_refresher.sweep import FAILED, TOGETHER, WORKERS, Due, glance, in_order, sparing_the_throttled, sweep
 from virtuous_token.contract import TokenPair
 from virtuous_token.secret_text import SecretText
 
@@ -68,7 +68,10 @@ def test_a_pair_that_is_published_and_idle_and_not_due_is_fresh_at_a_glance() ->
     ],
 )
 def test_whatever_else_is_seen_needs_a_look(look: Look | None, since: object) -> None:
-    assert glance("acme", look, POLICY, NOW) == Due("acme", since)  # type: ignore[arg-type]
+    seen = glance("acme", look, POLICY, NOW)
+
+    assert isinstance(seen, Due)
+    assert (seen.connection, seen.since) == ("acme", since)
 
 
 @pytest.mark.parametrize("hours", [1, 6, 8, 24])
@@ -103,6 +106,31 @@ def test_those_longest_past_due_come_first_and_neighbours_in_any_order() -> None
         group = slice(start, start + TOGETHER)
         assert sorted(one[group]) == sorted(other[group]) == sorted(longest_first[group])
     assert one != other
+
+
+# Virtuous's rate limit
+
+
+def test_an_organisation_that_virtuous_throttles_is_left_alone_and_no_other_is() -> None:
+    """Its limit counts the requests of all its connections together."""
+    asked: list[str] = []
+    clock = [NOW]
+
+    def refresh(connection: str) -> Result:
+        asked.append(connection)
+        until = NOW + timedelta(hours=1) if connection == "first" else None
+        return Result(connection, OutcomeWord.TRY_AGAIN if until else OutcomeWord.REFRESHED, throttled_until=until)
+
+    organizations = {"first": "4711", "second": "4711", "other": "4712", "unknown": None, "third": "4711"}
+    due = [Due(name, NOW, organization) for name, organization in organizations.items()]
+    spared = sparing_the_throttled(refresh, due, lambda: clock[0])
+
+    outcomes = [spared(name).outcome for name in ("first", "second", "other", "unknown")]
+    clock[0] += timedelta(hours=1)
+    outcomes.append(spared("third").outcome)
+
+    assert outcomes == ["try_again", "postponed", "refreshed", "refreshed", "refreshed"]
+    assert asked == ["first", "other", "unknown", "third"]
 
 
 # Many at a time

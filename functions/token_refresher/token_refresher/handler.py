@@ -29,7 +29,7 @@ from .report import describe_at_a_glance, describe_connection, page_of
 from .secret_store import SecretStore, make_client
 from .settings import Settings
 from .survey import Survey
-from .sweep import FAILED, Due, for_each, glance, in_order, sweep
+from .sweep import FAILED, Due, for_each, glance, in_order, sparing_the_throttled, sweep
 from .token_endpoint import REQUEST_SECONDS, TokenEndpoint
 
 if TYPE_CHECKING:
@@ -182,8 +182,9 @@ def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tu
     seen = list(survey.read(survey.names, look_over))
     for problem in survey.problems:
         app.logger.warning("batch read failed", extra={"reason": problem})
-    due = in_order(entry for entry in seen if isinstance(entry, Due))
-    results = [entry for entry in seen if isinstance(entry, Result)] + sweep(due, refresh)
+    due = [entry for entry in seen if isinstance(entry, Due)]
+    spared = sparing_the_throttled(refresh, due, app.services.now)
+    results = [entry for entry in seen if isinstance(entry, Result)] + sweep(in_order(due), spared)
     return sorted(results, key=lambda result: result.connection), len(not_sent)
 
 

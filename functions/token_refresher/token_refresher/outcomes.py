@@ -25,12 +25,16 @@ class OutcomeWord(StrEnum):
 
 
 class RunEnds(Exception):
-    """Ends the run of one connection with *outcome*; *reason* is for a log and holds no secret."""
+    """Ends the run of one connection with *outcome*; *reason* is for a log and holds no secret.
 
-    def __init__(self, outcome: OutcomeWord, reason: str) -> None:
+    *throttled_until*: Virtuous serves the connection's organisation no more before.
+    """
+
+    def __init__(self, outcome: OutcomeWord, reason: str, *, throttled_until: datetime | None = None) -> None:
         super().__init__(reason)
         self.outcome = outcome
         self.reason = reason
+        self.throttled_until = throttled_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,8 @@ class Result:
 
     ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.
     ``pair_at_risk``: the provider answered and its answer could not be saved. ``api_key_refused``: the pair is an
-    access token that nobody can refresh, and Virtuous refuses it. The rest describes the newest pair that is saved.
+    access token that nobody can refresh, and Virtuous refuses it. ``throttled_until``: Virtuous serves the connection's
+    organisation no more before. The rest describes the newest pair that is saved.
     """
 
     connection: str
@@ -77,3 +82,4 @@ class Result:
     pair_at_risk: bool = False
     organization_changed: bool = False
     api_key_refused: bool = False
+    throttled_until: datetime | None = None

@@ -65,7 +65,7 @@ def refresh_connection(
     try:
         outcome, reason = run.outcome()
     except RunEnds as end:
-        outcome, reason = end.outcome, end.reason
+        outcome, reason, run.throttled_until = end.outcome, end.reason, end.throttled_until
     except PairNotSaved as error:
         outcome, pair_at_risk = OutcomeWord.TRY_AGAIN, True
         reason = (
@@ -127,6 +127,7 @@ class _Run:
     publisher: Publisher = field(init=False)
     newest: tuple[str, TokenPair] | None = None
     api_key_refused: bool = False
+    throttled_until: datetime | None = None
 
     def __post_init__(self) -> None:
         store, services = self.journal.store, self.journal.services
@@ -179,6 +180,7 @@ class _Run:
             pair_at_risk=pair_at_risk,
             organization_changed=self.publisher.organization_changed,
             api_key_refused=self.api_key_refused,
+            throttled_until=self.throttled_until,
         )
 
     def _publish_what_is_saved(self, version: str, pair: TokenPair) -> _Verdict:
@@ -218,6 +220,7 @@ class _Run:
         tried = pair.refresh_token is not None and pair.refresh_token.fingerprint() in head.history.attempts
         if self.journal.now() >= last.retry_at or not (tried or last.replaces == version):
             return None
+        self.throttled_until = last.retry_at if last.result is AttemptResult.THROTTLED else None
         return _word(last.result), f"waits for its next try, after: {last.result}"
 
     def _keep(self, claim: Claim, renewed: TokenPair, answer: Granted) -> _Verdict:
@@ -295,7 +298,8 @@ class _Exchange:
         outcome = claim.intent.ends(result, self.journal.now(), wait=wait)
         head = claim.save_outcome(outcome)
         if not outcome.result.is_verdict:
-            raise RunEnds(_word(outcome.result), reason)
+            throttled_until = outcome.retry_at if outcome.result is AttemptResult.THROTTLED else None
+            raise RunEnds(_word(outcome.result), reason, throttled_until=throttled_until)
         return head
 
     def _versions_that_show(self, written: str) -> Versions:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import TypeVar
 
-from virtuous_token.contract import TokenPair
+from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
 
 from .due import LONG_AGO, due_at
@@ -18,7 +18,7 @@ from .outcomes import OutcomeWord, Policy, Result
 from .ports import Look
 from .refresh import fresh_result
 
-__all__ = ["FAILED", "WORKERS", "Due", "for_each", "glance", "in_order", "sweep"]
+__all__ = ["FAILED", "WORKERS", "Due", "for_each", "glance", "in_order", "sparing_the_throttled", "sweep"]
 
 _T = TypeVar("_T")
 
@@ -41,10 +41,14 @@ _LATE_AT_MOST = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A connection that must be looked at. ``since``: when it fell due, long ago where nobody knows."""
+    """A connection that must be looked at. ``since``: when it fell due, long ago where nobody knows.
+
+    ``organization``: the id of its organisation at Virtuous, None where nobody knows.
+    """
 
     connection: str
     since: datetime
+    organization: str | None = None
 
 
 def glance(connection: str, look: Look | None, policy: Policy, now: datetime) -> Result | Due:
@@ -57,7 +61,7 @@ def glance(connection: str, look: Look | None, policy: Policy, now: datetime) ->
         return Due(connection, LONG_AGO)
     proves = _is_its_turn(connection, policy.schedule_interval, now)
     return fresh_result(connection, look, policy, now, proves_api_key=proves) or Due(
-        connection, due_at(pair, connection, policy.refresh_at_percent) or LONG_AGO
+        connection, due_at(pair, connection, policy.refresh_at_percent) or LONG_AGO, pair.organization_id
     )
 
 
@@ -70,6 +74,30 @@ def in_order(due: Iterable[Due], shuffle: Callable[[list[str]], object] = random
         shuffle(group)
         ordered += group
     return ordered
+
+
+def sparing_the_throttled(
+    refresh: Callable[[str], Result], due: Iterable[Due], now: Callable[[], datetime]
+) -> Callable[[str], Result]:
+    """*refresh*, but nothing is asked of Virtuous for an organisation that it has just throttled.
+
+    Virtuous counts requests by organisation, whichever credential they carry.
+    """
+    organizations = {entry.connection: entry.organization for entry in due}
+    throttled_until: dict[str, datetime] = {}
+
+    def refresh_or_postpone(connection: str) -> Result:
+        organization = organizations.get(connection)
+        until = throttled_until.get(organization) if organization else None
+        if until and now() < until:
+            reason = f"Virtuous serves its organisation no more before {format_instant(until)}"
+            return Result(connection, OutcomeWord.POSTPONED, reason)
+        result = refresh(connection)
+        if organization and result.throttled_until:
+            throttled_until[organization] = result.throttled_until
+        return result
+
+    return refresh_or_postpone
 
 
 def for_each(connections: Iterable[str], work: Callable[[str], _T]) -> list[_T]:
