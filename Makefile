@@ -2,11 +2,14 @@
 
 PYTHON ?=
 export PYTHON
-# Nothing of the caller's Python or AWS account leaks into ours.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV $(filter AWS_% SAM_% VIRTUOUS_%,$(.VARIABLES))
+# Nothing of the caller's Python or AWS account leaks into ours; only the proof works in the caller's account.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+ifeq ($(filter prove prove-clean,$(MAKECMDGOALS)),)
+unexport $(filter AWS_% SAM_% VIRTUOUS_%,$(.VARIABLES))
+endif
 
 BIN := .venv/bin
-CHECKED := cli functions layers tests benchmarks examples
+CHECKED := cli functions layers proof tests benchmarks examples
 # The stamps carry the Python's version, so another one makes the environments anew.
 VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
@@ -16,7 +19,7 @@ PEERS := .venv-peers/.installed-$(VERSION)
 ATHERIS := atheris==3.0.0
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 
-.PHONY: help demo test lint types unit deployed bench matrix peers fuzz explore mutants local stop format lock environments clean
+.PHONY: help demo test lint types unit deployed bench matrix peers fuzz explore mutants prove prove-clean local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,7 +33,7 @@ test: lint types unit deployed ## everything that must hold: style, types, templ
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml
+	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml proof/stand_in/template.yaml
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 
 types: $(DEVELOPMENT)
@@ -62,6 +65,12 @@ explore: $(DEVELOPMENT) ## more orders of steps of several refreshers than the t
 
 mutants: $(DEVELOPMENT) ## take one safeguard after the other out and see a test fail
 	$(BIN)/python -m tests.mutations
+
+prove: $(DEVELOPMENT) ## show on your AWS account what only a real one can (asks first; cents; cleans up); ARGS="--profile NAME"
+	@$(BIN)/python -m proof $(ARGS) run
+
+prove-clean: $(DEVELOPMENT) ## remove what a killed "make prove" left in your AWS account; ARGS as above
+	@$(BIN)/python -m proof $(ARGS) clean
 
 local: environments ## the demo's world, left running to play with
 	@$(BIN)/python -m tests.deployed.local_world start

@@ -1,0 +1,118 @@
+"""``make prove`` and ``make prove-clean``: ``python -m proof run`` and ``python -m proof clean``.
+
+Exit status: 0 all was shown and nothing is left; 1 not; 2 misused; 3 nothing failed, but some cannot be had here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from .account import Account
+from .cleanup import FAMILY, clean
+from .observations import NotAsExpected, Observation, Verdict
+from .report import exit_status
+from .run import Aws, Proof, Surroundings, default_directory, new_prefix
+from .story import SUBJECTS
+from .virtuous_questions import COST, ask_virtuous
+
+__all__ = ["main"]
+
+WHAT_IT_MAKES = """\
+This makes, in account {account} and Region {region}, with names that begin with {prefix}:
+  three CloudFormation stacks (a stand-in for Virtuous, the token refresher, a reader), a bucket, a KMS key, a topic, a
+  queue, a role, and some secrets for probes of Secrets Manager.
+It touches nothing else and removes all of it at the end; only the key waits seven days for its deletion, at no charge.
+It costs about 10 cents (mostly requests and a share of the month's price of the key and the secrets), and takes about
+a quarter of an hour, in which some 6,000 writes of Secrets Manager count towards the Region's 50 a second."""
+
+
+def main(argv: Sequence[str] | None = None, surroundings: Surroundings | None = None) -> int:
+    """Runs one command and returns its exit status."""
+    try:
+        chosen = _parser().parse_args(argv)
+    except SystemExit as misused:
+        return int(misused.code or 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _: sys.exit(128 + received))
+    try:
+        account = Account.of(boto3.Session(profile_name=chosen.profile, region_name=chosen.region))
+        if chosen.command == "clean":
+            return _clean(account)
+        return _run(account, chosen, surroundings or Aws())
+    except KeyboardInterrupt:
+        print("Interrupted; what was made has been removed.", file=sys.stderr)
+        return 130
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        print(f"{error.operation_name} was refused ({code}): check the AWS credentials", file=sys.stderr)
+    except BotoCoreError as error:
+        print(f"AWS can't be used ({type(error).__name__}): check credentials and Region", file=sys.stderr)
+    return 1
+
+
+def _run(account: Account, chosen: argparse.Namespace, surroundings: Surroundings) -> int:
+    prefix = new_prefix()
+    print(WHAT_IT_MAKES.format(account=account.number, region=account.region, prefix=prefix))
+    if not chosen.yes and input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+        return 2
+    began = time.monotonic()
+
+    def say(step: str) -> None:
+        print(f"{time.monotonic() - began:5.0f} s  {step}", flush=True)
+
+    directory = chosen.directory or default_directory(prefix)
+    proof = Proof(account, surroundings, prefix, directory, say, only=chosen.only, until=chosen.until)
+    if chosen.virtuous:
+        proof.observations += _virtuous()
+    try:
+        proof.run()
+    finally:
+        print(f"Report: {proof.report()}")
+    return exit_status(proof.observations)
+
+
+def _virtuous() -> list[Observation]:
+    print(COST)
+    username, password = input("E-mail of a Virtuous user: "), getpass.getpass("Password: ")
+    try:
+        return list(ask_virtuous(username, password))
+    except NotAsExpected as error:
+        return [Observation("Virtuous: the login", Verdict.NOT_SHOWN, str(error))]
+
+
+def _clean(account: Account) -> int:
+    left = clean(account, FAMILY, print)
+    for name in left:
+        print(f"Left: {name}", file=sys.stderr)
+    print("Something is left." if left else "Nothing of a proof is left.")
+    return 1 if left else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m proof", description="Shows on a real AWS account what only one can."
+    )
+    parser.add_argument("--profile", help="the AWS profile (default: as the AWS CLI chooses)")
+    parser.add_argument("--region", help="the AWS Region (default: as the AWS CLI chooses)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="deploy, observe, report, remove")
+    run.add_argument("--yes", action="store_true", help="do not ask before anything is made")
+    run.add_argument("--directory", type=Path, help="where logs and report go")
+    run.add_argument("--only", choices=["facts", "story"], help="the facts of Secrets Manager, or the product's story")
+    run.add_argument("--until", choices=list(SUBJECTS), metavar="SUBJECT", help="end the story with this observation")
+    run.add_argument("--virtuous", action="store_true", help="also ask the live Virtuous, with a login of yours")
+    commands.add_parser("clean", help="remove what killed runs left")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
