@@ -1,7 +1,8 @@
 """From one connection to ten thousand, in one invocation: ``python -m benchmarks.sweep``.
 
 Secrets Manager throttles at AWS's published rates and answers after 10 ms, Virtuous after 500 ms; each is a process of
-its own. ``--chart FILE`` draws time and memory over the number of connections. Exit 1 where a promise does not hold.
+its own. ``--write docs/costs.md`` puts the numbers into that page and draws them in ``sweep.svg`` beside it. Exit 1
+where a promise does not hold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from benchmarks.page import replace_between
 from benchmarks.sweep_world import Invocation, world
 
 # Four writes a refresh, and 50 writes a second in a Region ("Secrets Manager quotas").
@@ -55,12 +57,19 @@ class Measured:
     def refreshed(self) -> int:
         return sum(_outcomes(invocation)["refreshed"] for invocation in self.invocations)
 
+    @property
+    def throttled_calls(self) -> int:
+        return sum(self.throttled.values())
+
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(invocation.cpu_seconds for invocation in self.invocations)
+
     def row(self) -> str:
-        cpu = sum(invocation.cpu_seconds for invocation in self.invocations)
         rate = f"{self.refreshed / self.seconds:.2f}" if self.refreshed else "-"
         return (
-            f"{self.title:<38}{self.seconds:>8.1f}{self.calls:>8}{self.writes:>8}{sum(self.throttled.values()):>10}"
-            f"{self.peak_mb:>8.0f}{cpu:>8.1f}{rate:>8}"
+            f"{self.title:<38}{self.seconds:>8.1f}{self.calls:>8}{self.writes:>8}{self.throttled_calls:>10}"
+            f"{self.peak_mb:>8.0f}{self.cpu_seconds:>8.1f}{rate:>8}"
         )
 
 
@@ -79,16 +88,18 @@ def measure(title: str, *, fresh: int, due: int, at_once: int = 1) -> Measured:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 the promises hold, 1 one does not."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweep", description=__doc__)
-    parser.add_argument("--chart", type=Path, metavar="FILE", help="draw the growth as SVG")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the numbers into this page, with a chart")
     chosen = parser.parse_args(argv)
     print(HEADER)
     growth = [_shown(measure(f"{size:,} connections, none due", fresh=size, due=0)) for size in SIZES]
     due = _shown(measure("1,000 connections, all due", fresh=0, due=1_000))
     shared = _shown(measure("10,000, 700 due, two invocations", fresh=9_300, due=700, at_once=2))
-    if chosen.chart:
+    if chosen.write:
         from benchmarks.sweep_chart import draw
 
-        draw(SIZES, [run.seconds for run in growth], [run.peak_mb for run in growth], chosen.chart)
+        replace_between(chosen.write, "measured", _table([*growth, due, shared]))
+        seconds, megabytes = [run.seconds for run in growth], [run.peak_mb for run in growth]
+        draw(SIZES, seconds, megabytes, chosen.write.with_name("sweep.svg"))
     broken = [*_broken_by_fresh(growth), *_broken_by_due(due), *_broken_by_shared(shared)]
     print("\n".join(broken) or "every promise holds")
     return bool(broken)
@@ -135,6 +146,23 @@ def _unless(promises: Mapping[str, bool]) -> list[str]:
 
 def _throttling_surfaced(measured: Measured) -> bool:
     return any("ThrottlingException" in invocation.log for invocation in measured.invocations)
+
+
+def _table(runs: Sequence[Measured]) -> str:
+    rows = [
+        [
+            run.title,
+            f"{run.seconds:.1f}",
+            f"{run.calls:,}",
+            f"{run.writes:,}",
+            f"{run.throttled_calls}",
+            f"{run.peak_mb:.0f}",
+            f"{run.cpu_seconds:.1f}",
+        ]
+        for run in runs
+    ]
+    head = ["a sweep over", "seconds", "calls", "writes among them", "throttled", "peak MB", "CPU seconds"]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---", *["---:"] * 6], *rows])
 
 
 def _outcomes(invocation: Invocation) -> Counter[str]:

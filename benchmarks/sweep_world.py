@@ -194,9 +194,13 @@ class World:
         self.secrets_manager.ask("store", new)
         self.seeds += new
 
-    def invoke(self, event: Mapping[str, Any], *, at_once: int = 1, seconds: int = 300) -> list[Invocation]:
+    def invoke(
+        self, event: Mapping[str, Any], *, at_once: int = 1, seconds: int = 300, **environment: str
+    ) -> list[Invocation]:
+        """Each by a function of its own, whose *environment* may differ from the usual one."""
         with ExitStack() as stack:
-            functions = [stack.enter_context(Process(serve_function, self.environment)) for _ in range(at_once)]
+            variables = {**self.environment, **environment}
+            functions = [stack.enter_context(Process(serve_function, variables)) for _ in range(at_once)]
             for function in functions:
                 function.receive()
             self.secrets_manager.ask("calls")

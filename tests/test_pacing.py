@@ -12,6 +12,7 @@ from botocore.config import Config
 from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates, served
 from token_refresher.pacing import Pace, pace
+from token_refresher.settings import WRITES_PER_SECOND
 
 
 class Seconds:
@@ -96,6 +97,17 @@ def test_what_is_begun_waits_while_many_calls_wait_and_no_longer() -> None:
 
     assert 1.8 <= busy <= 2
     assert seconds.now - idle <= 0.021
+
+
+def test_an_operator_who_logs_in_meanwhile_is_not_throttled() -> None:
+    """A login makes three writes; the default pace leaves one a second to others."""
+    kept, seconds = _pace(WRITES_PER_SECOND)
+    rates = RequestRates(clock=seconds)
+    for second in range(2, 60, 2):
+        _calls_until(second, seconds, kept, rates=rates)
+        rates.admit("PutSecretValue")
+
+    assert not rates.refused
 
 
 def test_calls_go_on_however_little_passes() -> None:

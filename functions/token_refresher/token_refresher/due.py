@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from virtuous_token.contract import TokenPair
 
-__all__ = ["LONG_AGO", "due_at"]
+__all__ = ["LONG_AGO", "due_at", "fraction_of"]
 
 # Where nobody knows how long an access token lives, its pair falls due as if it were Virtuous's shortest sample.
 ASSUMED_LIFE = timedelta(hours=1)
@@ -30,8 +30,13 @@ def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
     if pair.issued_at is None:
         return LONG_AGO
     life = max(pair.expires_at - pair.issued_at, timedelta()) if pair.expires_at else ASSUMED_LIFE
-    earlier = int.from_bytes(sha256(connection.encode()).digest()[:4], "big") / 2**32 * SPREAD
+    earlier = fraction_of(connection) * SPREAD
     due = pair.issued_at + life * (percent / 100 - earlier)
     if pair.refresh_token_issued_at and pair.refresh_token_issued_at > pair.issued_at:
         due = max(due, pair.refresh_token_issued_at + PAUSE_AFTER_A_USELESS_ACCESS_TOKEN)
     return due.replace(microsecond=0)
+
+
+def fraction_of(connection: str) -> float:
+    """From 0 to below 1, by the connection's name alone: spreads what would otherwise happen to all at once."""
+    return int.from_bytes(sha256(connection.encode()).digest()[:4], "big") / 2**32

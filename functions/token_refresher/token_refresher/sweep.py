@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import TypeVar
 
 from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
 
-from .due import LONG_AGO, due_at
+from .due import LONG_AGO, due_at, fraction_of
 from .outcomes import OutcomeWord, Policy, Result
 from .ports import Look
 from .refresh import fresh_result
@@ -131,5 +130,5 @@ def _is_its_turn(connection: str, interval: timedelta | None, now: datetime) -> 
     at an hour that its name gives. In every run where nobody knows how often they come."""
     if interval is None:
         return True
-    begins_at = int.from_bytes(sha256(connection.encode()).digest()[:4], "big") / 2**32 * _DAY
+    begins_at = fraction_of(connection) * _DAY
     return (now - LONG_AGO - begins_at) % _DAY < interval + _LATE_AT_MOST
