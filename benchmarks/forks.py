@@ -13,10 +13,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 SECRET = "virtuous/default/bearer"
 INSTANTS = 25
+TOGETHER = 3  # processes at a time: those that hang take their whole time limit
 
 
 def ours() -> Callable[[], str]:
@@ -111,8 +113,8 @@ def attempt(make: Callable[[], Callable[[], str]], instant: int, seconds: int) -
     return served, imports.count
 
 
-def apart(work: Callable[[], tuple[bool, int]]) -> tuple[bool, int]:
-    """*work* in a forked process, so that what it imports stays there."""
+def begun(work: Callable[[], tuple[bool, int]]) -> tuple[int, int]:
+    """*work* in a forked process, so that what it imports stays there: the process, and where its result is read."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -123,19 +125,27 @@ def apart(work: Callable[[], tuple[bool, int]]) -> tuple[bool, int]:
             os.write(writing, f"{served:d} {count}".encode())
             os._exit(0)
     os.close(writing)
+    return child, reading
+
+
+def result(child: int, reading: int) -> tuple[bool, int]:
+    """What a process that was begun brought."""
     with os.fdopen(reading) as pipe:
-        served_text, count_text = pipe.read().split()
+        served, count = pipe.read().split()
     os.waitpid(child, 0)
-    return served_text == "1", int(count_text)
+    return served == "1", int(count)
 
 
 def main(arguments: Sequence[str]) -> int:
     warnings.simplefilter("ignore")  # Python 3.12 and later warn of a fork beside threads, which is what is tried here
     make, seconds = READERS[arguments[0]], int(arguments[1])
-    imports = apart(lambda: attempt(make, -1, seconds))[1]
+    imports = result(*begun(lambda: attempt(make, -1, seconds)))[1]
     instants = [1 + imports * step // INSTANTS for step in range(INSTANTS)]
-    served = [apart(lambda instant=instant: attempt(make, instant, seconds))[0] for instant in instants]  # type: ignore[misc]
-    print(sum(served), len(served))
+    served = 0
+    for group in range(0, INSTANTS, TOGETHER):
+        works = [partial(attempt, make, instant, seconds) for instant in instants[group : group + TOGETHER]]
+        served += sum(result(*one)[0] for one in [begun(work) for work in works])
+    print(served, len(instants))
     return 0
 
 

@@ -266,7 +266,7 @@ def forks_served(name: str, endpoint: str) -> tuple[int, int]:
         "AWS_ENDPOINT_URL": endpoint,
     }
     done = subprocess.run(  # noqa: S603 - a program of ours
-        [sys.executable, "-m", "benchmarks.forks", name, "5"],
+        [sys.executable, "-m", "benchmarks.forks", name, "10"],
         env=environment,
         capture_output=True,
         text=True,
@@ -277,7 +277,7 @@ def forks_served(name: str, endpoint: str) -> tuple[int, int]:
 
 
 def longest_wait(hanging: Mapping[str, str]) -> float:
-    """Seconds until a cold reader whose bound is 3 s gives up, with something that accepts connections and is silent."""
+    """Seconds until a cold reader whose bound is 3 s gives up on what accepts connections and says nothing."""
     credentials = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
     with socket.create_server(("127.0.0.1", 0)) as silent, tempfile.NamedTemporaryFile() as identity:
         places = {"silent": f"http://127.0.0.1:{silent.getsockname()[1]}", "identity": identity.name}
