@@ -16,6 +16,7 @@ from token_refresher.answers import Unclear
 from virtuous_token.secret_text import SecretText
 
 from .aws import code_of, explained
+from .check_alarms import alarm_lines
 from .check_connection import Line, connection_lines
 from .endpoint import open_endpoint
 from .failures import CommandFailed
@@ -41,7 +42,7 @@ def checked(stack: Stack, report: Report, now: datetime) -> Iterator[Line]:
         ("stack", patient.stack_lines),
         ("schedule", patient.schedule_lines),
         ("role", patient.role_lines),
-        ("alarms", patient.alarm_lines),
+        ("alarms", partial(alarm_lines, stack)),
         ("layer", patient.layer_lines),
         ("Virtuous", patient.virtuous_lines),
         ("clock", patient.clock_lines),
@@ -151,46 +152,6 @@ class _Patient:
             ]
         said = f"the function may not {', '.join(denied)}" if denied else "allows what the function needs"
         yield Line("role", said, not denied, "sam deploy, which restores the role's policy")
-
-    def alarm_lines(self) -> Iterator[Line]:
-        pages = self._client("cloudwatch").get_paginator("describe_alarms")
-        alarms = [
-            alarm
-            for page in pages.paginate(AlarmNamePrefix=f"{self.stack.function}-")
-            for alarm in (*page.get("MetricAlarms", ()), *page.get("CompositeAlarms", ()))
-        ]
-        ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
-        yield Line(
-            "alarms",
-            f"ringing: {', '.join(sorted(ringing))}" if ringing else f"{len(alarms)}, none rings",
-            not ringing and bool(alarms),
-            "docs/run-book.md has a section for each",
-        )
-        topics = {action for alarm in alarms for action in alarm["AlarmActions"] if ":sns:" in action}
-        if not topics:
-            yield Line(
-                "topic", "alarms and notices reach nobody", False, "sam deploy --guided, and name a topic or an e-mail"
-            )
-        for topic in sorted(topics):
-            yield self._topic_line(topic)
-
-    def _topic_line(self, topic: str) -> Line:
-        name = topic.rpartition(":")[2]
-        pages = self._client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-        subscriptions = [subscription for page in pages for subscription in page["Subscriptions"]]
-        pending = [found["Endpoint"] for found in subscriptions if not found["SubscriptionArn"].startswith("arn:")]
-        if pending:
-            return Line(
-                "topic", f"{name}: not confirmed by {', '.join(pending)}", False, "open the link in AWS's e-mail"
-            )
-        return Line(
-            "topic",
-            f"{name} has {len(subscriptions)} confirmed subscription{'' if len(subscriptions) == 1 else 's'}"
-            if subscriptions
-            else f"nobody is subscribed to {name}",
-            bool(subscriptions),
-            f"aws sns subscribe --topic-arn {topic} --protocol email --notification-endpoint you@example.org",
-        )
 
     def layer_lines(self) -> Iterator[Line]:
         used = next((layer["Arn"] for layer in self._configuration().get("Layers", ())), "none")

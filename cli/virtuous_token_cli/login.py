@@ -12,18 +12,18 @@ import click
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from token_refresher.answers import Answer, CodeNeeded, Granted, Later, NothingSent, Proved, Refused, Unclear
+from token_refresher.answers import Proved
 from token_refresher.login import store_login
 from token_refresher.ports import RefreshError, Services
-from token_refresher.renewal import REFRESH_TOKEN_LIFE
 from token_refresher.secret_store import SecretStore
-from virtuous_token.contract import SecretNames, TokenPair, can_be_header
+from virtuous_token.contract import SecretNames, TokenPair
 from virtuous_token.secret_text import SecretText
 
 from .answers import Answers
-from .connection_secrets import ConnectionSecrets
+from .connection_secrets import ConnectionSecrets, SecretState
 from .endpoint import open_endpoint
 from .failures import CommandFailed
+from .obtain import Password, Tokens, second_factor
 from .stack import Connection, Report, Stack
 from .words import GOOD_OUTCOMES, sentence_of
 
@@ -31,8 +31,6 @@ __all__ = ["Login", "LoginOptions"]
 
 # A refresh that holds the connection may take as long as an invocation of the function, five minutes.
 PATIENCE = timedelta(minutes=7)
-# Seconds between the looks at whose token it is, where Virtuous gives no clear answer.
-BETWEEN_PROOFS = (1.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +67,9 @@ class Login:
         )
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
         services = Services(open_endpoint(settings["base_url"], _now), _now, time.sleep)
-        pair, password = self._obtain(services)
-        proof = self._prove(services, pair)
+        tokens = Tokens(self.options.kind, self.connection, services, self.answers, self.console)
+        pair, password = tokens.obtain(remember=self.options.remember)
+        proof = tokens.prove(pair)
         pair = _with_organization(pair, proof)
         self._show(pair, proof)
         self._ask_before_replacing(before, pair, marked)
@@ -80,53 +79,9 @@ class Login:
         if self.options.remember and password is not None:
             secrets.keep_login(_login_value(pair, password))
             self.console.print(f"Stored e-mail and password as {secrets.names.login}.")
+        elif secrets.state(secrets.names.login) is SecretState.PRESENT:
+            self.console.print(f"{secrets.names.login} stays as it is; --remember stores another password.")
         self._publish()
-
-    # Obtaining tokens
-
-    def _obtain(self, services: Services) -> tuple[TokenPair, _Password | None]:
-        if self.options.kind == "api-key":
-            return TokenPair(access_token=_header_safe(self.answers.ask_hidden("API key"), "API key")), None
-        if self.options.kind == "refresh-token":
-            access_token = _header_safe(self.answers.ask_hidden("Access token"), "access token")
-            return TokenPair(access_token, SecretText(self.answers.ask_hidden("Refresh token").strip())), None
-        e_mail, password = self.answers.ask("E-mail"), SecretText(self.answers.ask_hidden("Password"))
-        with self.console.status("Logging in to Virtuous"):
-            answer = services.endpoint.log_in(e_mail, password)
-        code_was_sent = isinstance(answer, CodeNeeded)
-        if code_was_sent:
-            if self.options.remember:
-                raise CommandFailed(
-                    "This account has a second factor: the function could never log in with the password alone.",
-                    f"virtuous-token login --connection {self.connection}, without --remember",
-                )
-            self.console.print("Virtuous sent a one-time code to the user's phone.")
-            code = SecretText(self.answers.ask_hidden("Code").strip())
-            with self.console.status("Logging in to Virtuous"):
-                answer = services.endpoint.log_in(e_mail, password, code)
-        granted = _granted(answer, code_was_sent=code_was_sent)
-        for oddity in granted.oddities:
-            self.console.print(f"Noticed: {oddity}.", markup=False)
-        return _pair_of(granted, e_mail), _Password(e_mail, password)
-
-    def _prove(self, services: Services, pair: TokenPair) -> Proved:
-        with self.console.status("Asking Virtuous whose token it is"):
-            proof = services.endpoint.prove(pair.access_token)
-            for seconds in BETWEEN_PROOFS:
-                if not isinstance(proof, Unclear):
-                    break
-                time.sleep(seconds)
-                proof = services.endpoint.prove(pair.access_token)
-        if isinstance(proof, Proved):
-            return proof
-        if isinstance(proof, Unclear):
-            raise CommandFailed(
-                f"Virtuous did not tell whose token this is ({proof.reason}).", "the same again in a few minutes"
-            )
-        what = {"api-key": "this API key", "refresh-token": "this access token"}.get(
-            self.options.kind, "the token that it has just given: the account may not use the API"
-        )
-        raise CommandFailed(f"Virtuous refuses {what} ({proof.reason}).", "look at the user's rights in Virtuous")
 
     # Asking before anything changes
 
@@ -139,7 +94,7 @@ class Login:
         if proof.is_enabled is False:
             self.console.print("Virtuous says that this organisation is disabled.")
 
-    def _ask_before_replacing(self, before: Connection, pair: TokenPair, marked: list[str]) -> None:
+    def _ask_about_another_organisation(self, before: Connection, pair: TokenPair) -> None:
         there = before.text("organization_id")
         if there and pair.organization_id and there != pair.organization_id:
             name = before.text("organization_name") or there
@@ -147,6 +102,9 @@ class Login:
                 f"Connection {self.connection} belongs to another organisation, {name} ({there}). Its readers would "
                 "read and write in the new one. Replace it?"
             )
+
+    def _ask_before_replacing(self, before: Connection, pair: TokenPair, marked: list[str]) -> None:
+        self._ask_about_another_organisation(before, pair)
         if marked:
             self._must_agree(f"Marked for deletion: {', '.join(marked)}. Restore?")
         if self.options.kind == "refresh-token":
@@ -156,10 +114,7 @@ class Login:
 
     def _ask_before_remembering(self, pair: TokenPair) -> None:
         if pair.two_factor_enabled:
-            raise CommandFailed(
-                "This account has a second factor: the function could never log in with the password alone.",
-                f"virtuous-token login --connection {self.connection}, without --remember",
-            )
+            raise second_factor(self.connection)
         self._must_agree(
             "E-mail and password are stored as a secret that the function may read. It logs in with them by itself, at "
             "most once a day, when every refresh token is refused. Whoever may read that secret can act as this user. "
@@ -178,6 +133,8 @@ class Login:
         for name in marked:
             secrets.restore(name)
             self.changed(f"{name} was restored.")
+        if marked:  # only now can be seen whose pair it holds
+            self._ask_about_another_organisation(self.stack.report([self.connection]).connections[0], pair)
         for name in secrets.make_missing():
             self.changed(f"{name} was made.")
         with self.console.status("Storing the tokens"):
@@ -204,74 +161,12 @@ class Login:
         click.echo(f"{self.connection}: logged in. Readers have the token.")
 
 
-@dataclass(frozen=True, slots=True)
-class _Password:
-    """What a login was made with."""
-
-    e_mail: str
-    password: SecretText
-
-
-def _login_value(pair: TokenPair, login: _Password) -> SecretText:
+def _login_value(pair: TokenPair, login: Password) -> SecretText:
     return SecretText(json.dumps({"username": login.e_mail, "password": login.password.reveal()}))
-
-
-def _granted(answer: Answer, *, code_was_sent: bool) -> Granted:
-    if isinstance(answer, Granted):
-        if answer.access_token is None:
-            raise CommandFailed("Virtuous answered without a usable access token.", "the same again")
-        return answer
-    if isinstance(answer, CodeNeeded):
-        raise CommandFailed("Virtuous does not accept the one-time code; it sent another one.", "the same again")
-    if isinstance(answer, Refused) and answer.reason == "invalid_grant":
-        if code_was_sent:
-            raise CommandFailed("Virtuous does not accept the one-time code, or it came too late.", "the same again")
-        raise CommandFailed(
-            "Virtuous does not accept this e-mail and password.",
-            "log in at https://app.virtuoussoftware.com with them; then the same again",
-        )
-    if isinstance(answer, Refused):
-        raise CommandFailed(
-            f"Virtuous refuses this account, whatever its password ({answer.reason}).",
-            "ask an administrator in Virtuous whether the user is active and may use the API",
-        )
-    if isinstance(answer, Later):
-        wait = f" It asks to wait {answer.retry_after.total_seconds():.0f} s." if answer.retry_after else ""
-        raise CommandFailed(f"Virtuous did not serve the login ({answer.reason}).{wait}", "the same again later")
-    if isinstance(answer, NothingSent):
-        raise CommandFailed(f"Virtuous can't be reached from here: {answer.reason}.", "check the network and proxy")
-    raise CommandFailed(
-        f"Virtuous gave no tokens ({answer.reason}).", "virtuous-token check; is the stack's VirtuousBaseUrl right?"
-    )
-
-
-def _pair_of(answer: Granted, e_mail: str) -> TokenPair:
-    assert answer.access_token is not None  # noqa: S101 (checked where it was granted; for the type checker)
-    return TokenPair(
-        access_token=answer.access_token,
-        refresh_token=answer.refresh_token,
-        issued_at=answer.issued_at,
-        expires_at=answer.expires_at,
-        refresh_token_issued_at=answer.issued_at if answer.refresh_token else None,
-        refresh_token_expires_at=answer.issued_at + REFRESH_TOKEN_LIFE if answer.refresh_token else None,
-        user_name=answer.user_name or e_mail,
-        two_factor_enabled=answer.two_factor_enabled,
-    )
 
 
 def _with_organization(pair: TokenPair, proof: Proved) -> TokenPair:
     return replace(pair, organization_id=proof.organization_id, organization_name=proof.organization_name)
-
-
-def _header_safe(given: str, what: str) -> SecretText:
-    """The token without quotes and white space round it. Raises CommandFailed where Virtuous could not take it."""
-    token = given.strip().strip("\"'").strip()
-    if not can_be_header(token):
-        raise CommandFailed(
-            f"That is no {what}: it is empty, or holds a space, a quote or a character that is not ASCII.",
-            "copy it again, whole and alone",
-        )
-    return SecretText(token)
 
 
 def _now() -> datetime:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import aws, login, main
+from virtuous_token_cli import aws, main, obtain
 
 TAGS = [
     {"Key": "virtuous-token:prefix", "Value": "virtuous"},
@@ -128,6 +128,6 @@ def operator_of(
         operator.answer_what_everybody_may_ask()
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("AWS_REGION", "us-east-1")
-            monkeypatch.setattr(login, "BETWEEN_PROOFS", (0, 0))
+            monkeypatch.setattr(obtain, "BETWEEN_PROOFS", (0, 0))
             monkeypatch.setattr(main, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
             yield operator

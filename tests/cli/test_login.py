@@ -201,7 +201,10 @@ def test_secrets_marked_for_deletion_are_restored_by_a_yes_alone(operator: Opera
     assert person.questions == [f"Marked for deletion: {NAMES.pair}, {NAMES.bearer}. Restore?"]
     assert "DeletedDate" in described(operator, NAMES.pair)
 
-    assert operator.logs_in("--yes").status == 0
+    operator.deployment.virtuous.switch_organization("4712", "Other Relief")
+    person = operator.person()
+    assert operator.runs_at_a_terminal("login", person=person).status == 0
+    assert "another organisation, Example Relief (4711)" in person.questions[1]
     for name in NAMES[:2]:
         assert REMOVED_TAG not in {tag["Key"] for tag in described(operator, name)["Tags"]}
 
