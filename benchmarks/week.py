@@ -23,7 +23,7 @@ START = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
 SECONDS_BETWEEN_CALLS = 15.0
 THROTTLED = (1.5 * DAY, 1.5 * DAY + 600)  # ten minutes
 DOWN = (3.4 * DAY, 3.4 * DAY + HOUR)
-LOGIN = 5.1 * DAY  # a person logs in anew, out of turn
+LOGIN = 5.1 * DAY  # a person logs in, out of turn
 
 # What a call takes with the SDK's own retries.
 SECONDS_OF_A_READ = 0.02

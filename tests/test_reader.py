@@ -1,8 +1,7 @@
-"""The reader: one look at the clock, one read for all threads, nobody waits while a token works, none that is over."""
+"""The reader: one look at the clock, one read for all threads, nobody waits while a token works, none has expired."""
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import logging
@@ -406,7 +405,7 @@ class TestFailures:
             f"the token could not be read again: secret '{NAME}': the bearer secret has no access_token"
         ]
 
-    def test_after_one_the_reader_connects_anew(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_after_one_the_reader_makes_another_client(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         source = OneBearer(clock)
         connections = []
 
@@ -550,48 +549,6 @@ class TestRejected:
         assert source.reads == 1
 
 
-class TestAsyncio:
-    def test_a_cold_read_does_not_stop_the_loop(self, reader: TokenReader, source: OneBearer) -> None:
-        source.gate = threading.Event()
-        gate = source.gate
-
-        async def story() -> tuple[str, str]:
-            first, second = asyncio.create_task(reader.async_token()), asyncio.create_task(reader.async_token())
-            while not source.arrived.is_set():
-                await asyncio.sleep(0.001)
-            gate.set()  # only a loop that goes on comes here
-            return await first, await second
-
-        assert asyncio.run(story()) == ("access-1", "access-1")
-        assert source.reads == 1
-
-    def test_a_token_in_hand_needs_no_thread(self, reader: TokenReader, monkeypatch: pytest.MonkeyPatch) -> None:
-        reader.token()
-        monkeypatch.setattr(asyncio, "to_thread", None)
-        assert asyncio.run(reader.async_token()) == "access-1"
-
-    def test_a_rejected_token_is_read_again_in_another_thread(self, reader: TokenReader, source: OneBearer) -> None:
-        old = reader.token()
-        source.rotate()
-        source.gate = threading.Event()
-        gate = source.gate
-        source.arrived.clear()
-
-        async def story() -> bool:
-            answer = asyncio.create_task(reader.async_rejected(old))
-            while not source.arrived.is_set():
-                await asyncio.sleep(0.001)
-            gate.set()
-            return await answer
-
-        assert asyncio.run(story())
-
-    def test_without_waiting_there_is_a_token_or_none(self, reader: TokenReader) -> None:
-        assert reader.token_without_waiting() is None
-        reader.token()
-        assert reader.token_without_waiting() == "access-1"
-
-
 IN_A_PROCESS = """
 import json, os, sys, threading, time
 from virtuous_token import TokenReader
@@ -669,7 +626,7 @@ bearer_secret.connect = lambda secret_id: makers.append(os.getpid()) or secrets_
 reader = TokenReader("bearer", clock=lambda: now)
 reader.token()
 child = os.fork()
-now += 365 * 24 * 3600  # what is in hand is over on both sides, so each reads
+now += 365 * 24 * 3600  # what is in hand has expired on both sides, so each reads
 reader.token()
 assert makers == ([os.getppid(), os.getpid()] if child == 0 else [os.getpid()]), makers
 if child == 0:
@@ -739,44 +696,11 @@ class TestSettings:
         assert [bearer_token(), bearer_token()] == ["access-1", "access-1"]
         assert source.asked == [(NAME, "AWSCURRENT")]
 
-    @pytest.mark.parametrize(
-        ("secret_id", "environment", "region"),
-        [
-            pytest.param(ARN, {"AWS_DEFAULT_REGION": "us-east-1"}, "eu-west-3", id="the ARN's before all others"),
-            pytest.param(NAME, {"AWS_DEFAULT_REGION": "us-east-1"}, "us-east-1", id="a name: the environment's"),
-            pytest.param(
-                NAME, {"AWS_REGION": "eu-north-1"}, "eu-north-1", id="a container's that sets AWS_REGION alone"
-            ),
-        ],
-    )
-    def test_the_region(
-        self, secret_id: str, environment: dict[str, str], region: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        for name, value in {**environment, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}.items():
-            monkeypatch.setenv(name, value)
-        client = secrets_manager.connect(secret_id).client
-        assert client.meta.region_name == region
-        assert client.meta.config.connect_timeout == 2
-        assert client.meta.config.read_timeout == 5
-
-    def test_no_region_is_an_error_that_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        with pytest.raises(NotConfigured, match=r"NoRegionError.*AWS_REGION"):
-            TokenReader(NAME).token()
-
-    def test_no_credentials_is_an_error_that_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        with pytest.raises(NotConfigured, match=r"NoCredentialsError.*credentials"):
-            TokenReader(ARN).token()
+    def test_its_own_client_has_short_timeouts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        config = secrets_manager.connect(ARN).client.meta.config
+        assert (config.connect_timeout, config.read_timeout) == (2, 5)
 
 
 class TestSecretsManagersAnswers:

@@ -76,7 +76,7 @@ def format_instant(instant: datetime) -> str:
 def parse_instant(text: str) -> datetime:
     """An RFC 3339 instant as an aware datetime in UTC; one without a zone is taken as UTC. Raises ValueError."""
     instant = datetime.fromisoformat(text)
-    if not 1970 <= instant.year < 9000:  # so that neither a zone nor a life added to it leaves the calendar
+    if not 1970 <= instant.year < 9000:  # so that no zone and no lifetime added to it leaves the calendar
         raise ValueError("an instant is from 1970 to 8999")
     return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
 

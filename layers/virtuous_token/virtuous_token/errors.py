@@ -8,8 +8,8 @@
         ├── NotAllowed      AWS refuses to let this process read the secret, or to use the secret's key
         ├── NoSuchSecret    the secret does not exist where it is looked for, or it is marked for deletion
         ├── NotLoggedIn     the secret exists, but nobody has logged in yet: it has no value
-        ├── TokenExpired    the stored token is over: the refresher has not replaced it
-        └── Unreachable     Secrets Manager did not answer, or asked to come back later: try again
+        ├── TokenExpired    the stored token has expired: the refresher has not replaced it
+        └── Unreachable     Secrets Manager or what gives AWS credentials does not answer: try again later
 
 No error's text holds a secret, nor does any exception that it was caused by. Which one it is follows from the type of
 a botocore error and from AWS's error codes, never from their wording.
@@ -64,8 +64,11 @@ class NotLoggedIn(NoToken):
 
 
 class TokenExpired(NoToken):
-    """The stored token is over and nothing replaced it: look at the refresher's alarms, it may need a login."""
+    """The stored token has expired and nothing replaced it: look at the refresher's alarms, it may need a login."""
 
 
 class Unreachable(NoToken):
-    """Secrets Manager did not answer or asked to come back later: nothing to mend here, later calls try again."""
+    """Secrets Manager, or the service that gives AWS credentials, did not answer in time or asked to come back later.
+
+    There is nothing to mend in this process; later calls try again.
+    """
