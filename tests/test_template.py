@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from token_refresher.notices import NEED_A_PERSON, SOURCE
 from token_refresher.settings import Settings
 
 yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
@@ -163,6 +164,12 @@ def test_the_key_is_used_through_secrets_manager_alone_in_every_partition() -> N
     for condition in conditions:
         assert "secretsmanager.${AWS::Region}.amazonaws.com" in condition
         assert "secretsmanager.${AWS::Region}.${AWS::URLSuffix}" in condition
+
+
+def test_the_rule_takes_every_notice_that_needs_a_person(transformed: dict[str, Any]) -> None:
+    pattern = transformed["NoticeRule"]["Properties"]["EventPattern"]
+
+    assert (pattern["source"], set(pattern["detail-type"])) == ([SOURCE], set(NEED_A_PERSON))
 
 
 def test_the_dashboard_is_json_and_shows_every_alarm(transformed: dict[str, Any]) -> None:

@@ -162,7 +162,8 @@ def tell_the_source_of_events(actions: Any) -> None:
     def request_tag_context(service: str, action: str, body: bytes, parameters: Any) -> Record:
         context: Record = context_of(service, action, body, parameters)
         if action == "events:PutEvents":
-            context = context | {"events:source": [entry.get("Source") for entry in json.loads(body)["Entries"]]}
+            (entry,) = json.loads(body)["Entries"]  # the refresher sends one at a time
+            context = context | {"events:source": entry["Source"]}
         return context
 
     actions.request_tag_context = request_tag_context
