@@ -461,6 +461,7 @@ def test_the_region_that_is_asked_is_named(
     assert f"in Region {region}" in str(raised.value)
 
 
+LONG_ARN = f"arn:aws:secretsmanager:eu-west-3:123456789012:secret:{'the-crm-of-' * 9}bearer-AbCdEf"
 TOKENS = [
     pytest.param("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", id="a JSON Web Token"),
     pytest.param("v_eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0", id="an API key"),
@@ -490,6 +491,7 @@ def test_a_token_in_the_place_of_the_name_is_neither_quoted_nor_sent_to_aws(
     [
         pytest.param(NAME, f"'{NAME}'", id="a name of ours"),
         pytest.param("prod/crm-2/bearer", "'prod/crm-2/bearer'", id="another"),
+        pytest.param(LONG_ARN, repr(LONG_ARN), id="a long ARN without a slash"),
         pytest.param("access-1-ff94beb5de64b502", "'access-1-***'", id="something random in it"),
     ],
 )

@@ -18,7 +18,7 @@ _RANDOM = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}")
 def can_be_name(text: str) -> bool:
     """False where *text* is no name and no ARN of a secret, or looks like a token: it must not be sent to AWS, whose
     logs keep the names that were asked for."""
-    return bool(_ARN.fullmatch(text) or _NAME.fullmatch(text)) and not _TOKEN.search(text)
+    return bool(_ARN.fullmatch(text) or (_NAME.fullmatch(text) and not _TOKEN.search(text)))
 
 
 def shown(text: str) -> str:
