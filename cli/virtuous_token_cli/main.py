@@ -204,26 +204,33 @@ def refresh(asked: Asked, names: tuple[str, ...], every: bool) -> int:
         raise click.UsageError("There are several connections: name some with --connection, or say --all.")
     if not found:
         raise CommandFailed("There is no connection yet.", "virtuous-token login")
-    outcomes = _refreshed(stack, [connection.name for connection in found], asked)
+    outcomes, failure = _refreshed(stack, [connection.name for connection in found], asked)
     for name, outcome in sorted(outcomes.items()):
         sentence, run = sentence_of(outcome, name)
         click.echo(f"{name}: {outcome}. {sentence}")
         if run:
             click.echo(f"  {run}", err=True)
+    if failure:
+        asked.changed.append(f"{len(outcomes)} of {len(found)} were dealt with.")
+        raise failure
     return DONE if all(outcome in GOOD_OUTCOMES for outcome in outcomes.values()) else FAILED
 
 
-def _refreshed(stack: Stack, names: list[str], asked: Asked) -> dict[str, str]:
-    """The outcome word of each."""
+def _refreshed(stack: Stack, names: list[str], asked: Asked) -> tuple[dict[str, str], Exception | None]:
+    """The outcome word of each that the function could be asked about, and why it could not about another."""
     outcomes: dict[str, str] = {}
+    failure: Exception | None = None
     is_silent = not asked.talk.is_terminal
     with Progress(console=asked.talk, transient=True, disable=is_silent) as bar, ThreadPoolExecutor(AT_A_TIME) as pool:
         task = bar.add_task("Refreshing", total=len(names))
         running = {pool.submit(stack.refresh, name, force=True): name for name in names}
         for done in as_completed(running):
-            outcomes[running[done]] = done.result()
+            try:
+                outcomes[running[done]] = done.result()
+            except (CommandFailed, ClientError, BotoCoreError) as error:
+                failure = error
             bar.advance(task)
-    return outcomes
+    return outcomes, failure
 
 
 @cli.command()

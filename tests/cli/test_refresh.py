@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.cli.operator import Operator, operator_of
 from tests.leak_harness import LeakHarness
+from virtuous_token_cli.stack import Stack
 
 Capture = pytest.CaptureFixture[str]
 
@@ -58,6 +60,29 @@ def test_one_that_fails_hides_no_other(harness: LeakHarness, capsys: Capture) ->
         assert ended.out.splitlines()[0].startswith("acme: misconfigured. A secret is missing")
         assert ended.out.splitlines()[1].startswith("default: refreshed.")
         assert "virtuous-token check --connection acme" in ended.err
+
+
+def test_a_function_that_fails_for_one_hides_no_other(
+    harness: LeakHarness, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoke = Stack.refresh
+
+    def throttled(self: Stack, name: str, *, force: bool) -> str:
+        if name == "acme":
+            raise ClientError({"Error": {"Code": "TooManyRequestsException"}}, "Invoke")
+        return invoke(self, name, force=force)
+
+    monkeypatch.setattr(Stack, "refresh", throttled)
+    with operator_of(harness, capsys, "acme", "default") as operator:
+        for name in ("acme", "default"):
+            operator.deployment.log_in(name)
+
+        ended = operator.runs("refresh", "--all")
+
+        assert ended.status == 1
+        assert ended.out.startswith("default: refreshed.")
+        assert "AWS refuses Invoke (TooManyRequestsException)." in ended.err
+        assert "1 of 2 were dealt with." in ended.err
 
 
 def test_a_refused_refresh_token_asks_for_a_login(operator: Operator) -> None:
