@@ -19,7 +19,7 @@ PEERS := .venv-peers/.installed-$(VERSION)
 ATHERIS := atheris==3.0.0
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 
-.PHONY: help demo test lint types unit deployed bench matrix peers fuzz explore mutants prove prove-clean local stop format lock environments clean
+.PHONY: help demo test lint types unit coverage deployed bench matrix peers fuzz explore mutants prove prove-clean local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,10 @@ types: $(DEVELOPMENT)
 
 unit: $(DEVELOPMENT) ## the tests that need no stack
 	$(BIN)/pytest -rs -m "not deployed"
+
+coverage: $(DEVELOPMENT) ## which lines and branches the tests without a stack reach
+	$(BIN)/coverage run -m pytest -q -m "not deployed"
+	$(BIN)/coverage report
 
 deployed: environments ## the tests of the deployed stack
 	$(BIN)/pytest -rs -m deployed
