@@ -224,9 +224,9 @@ def test_a_new_refresh_token_is_kept_beside_a_useless_access_token(changed: dict
     [
         pytest.param(None, "refresh_token is empty", id="null"),
         pytest.param("", "refresh_token is empty", id="empty"),
-        pytest.param(" ", "refresh_token holds a character that is none", id="blank"),
+        pytest.param(" ", "refresh_token is blank or holds half a surrogate pair", id="blank"),
         pytest.param(7, "refresh_token is not a text", id="a number"),
-        pytest.param("\udfff", "refresh_token holds a character that is none", id="a lone surrogate"),
+        pytest.param("\udfff", "refresh_token is blank or holds half a surrogate pair", id="a lone surrogate"),
         pytest.param("é" * LONGEST_TOKEN, "refresh_token is too long to be stored", id="too long"),
     ],
 )

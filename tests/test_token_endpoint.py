@@ -136,7 +136,7 @@ class TestWhatIsSent:
         self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
     ) -> None:
         password = harness.secret("password-\udce9")
-        wrong = Misconfigured("a credential holds a character that is none")
+        wrong = Misconfigured("a credential holds half a surrogate pair")
         assert endpoint.log_in("me@x.org", SecretText(password)) == wrong
         assert endpoint.refresh(SecretText("refresh-\ud800")) == wrong
         assert virtuous.requests == []

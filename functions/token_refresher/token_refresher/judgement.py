@@ -253,7 +253,7 @@ class _Reader(NamedTuple):
         elif in_a_header and not can_be_header(value):
             self._odd(key, "holds a character that no header may carry")
         elif not value.strip() or not _is_storable(value):
-            self._odd(key, "holds a character that is none")
+            self._odd(key, "is blank or holds half a surrogate pair")
         elif len(json.dumps(value)) > LONGEST_TOKEN:
             self._odd(key, "is too long to be stored")
         else:

@@ -35,7 +35,7 @@ def describe_connection(
     *,
     prove: bool = False,
 ) -> dict[str, Any]:
-    """The state of one connection as JSON values; instants as RFC 3339. What can't be read is told under ``error``.
+    """The state of one connection as JSON values; instants as RFC 3339. What cannot be read is under ``error``.
 
     With an *endpoint* and *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key
     is proved without *prove* as well, since nothing stored says that it was revoked.
@@ -59,7 +59,7 @@ def describe_connection(
 
 
 def describe_at_a_glance(connection: str, look: Look | None, policy: Policy) -> dict[str, Any] | None:
-    """The same from a look that is at hand; None where that does not tell all, or may be wrong."""
+    """The same from a look that was taken; None where that does not tell all, or may be wrong."""
     if look is None or look.pair is None or LABEL not in look.pair.labels:
         return None
     if look.bearer_labels.get(CURRENT) != look.pair.version_id:

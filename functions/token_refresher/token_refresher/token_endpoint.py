@@ -93,7 +93,7 @@ class TokenEndpoint:
         try:
             body = urlencode(form, quote_via=quote, safe="")
         except UnicodeEncodeError:  # a lone surrogate; the exception holds the secret, so it ends here
-            return Misconfigured("a credential holds a character that is none")
+            return Misconfigured("a credential holds half a surrogate pair")
         started_at = self._clock()
         described = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
         response = self._exchange("POST /Token", described, body)
