@@ -262,16 +262,20 @@ def _mishaps_of_a_post(state: State, i: int, step: Step) -> Iterator[Move]:
 def _mishaps_of_a_call(state: State, i: int, step: Step) -> Iterator[Move]:
     name, budget = _name(state, i), state.budget
     if budget.stale and step.operation not in WRITES:
-        views = [view for view in state.views if view.secret == step.secret]
+        views = [view.shows for view in state.views if view.secret == step.secret]
         for age, view in enumerate(reversed(views), 1):
             yield Move(
                 f"{name}: {step}, {age} writes ago",
                 "mishap",
-                lambda view=view: _read_stale(state, i, step, view.shows),  # type: ignore[misc]
+                lambda view=view: _read_stale(state, i, step, view),  # type: ignore[misc]
             )
     if budget.faults:
-        throttled = Raised("ThrottlingException")
-        yield Move(f"{name}: {step} is throttled", "mishap", lambda: replied(_misled(state, i, "faults"), i, throttled))
+        for code in ("ThrottlingException", "AccessDeniedException"):
+            yield Move(
+                f"{name}: {step} meets {code}",
+                "mishap",
+                lambda code=code: replied(_misled(state, i, "faults"), i, Raised(code)),  # type: ignore[misc]
+            )
     if budget.faults and step.operation in WRITES:
         yield Move(f"{name}: {step} times out, done", "mishap", lambda: _done_and_answered(state, i, step, TIMED_OUT))
         if step.operation == "UpdateSecretVersionStage":

@@ -56,6 +56,23 @@ def _pastes_no_pair(state: State) -> State:
     return _put(state, '{"access_token": ""}')
 
 
+def _pastes_the_first_pair(state: State) -> State | None:
+    """Out of somebody's notes."""
+    return _put(state, a_pair(1, state.now - EIGHT_DAYS).to_json()) if state.provider.newest else None
+
+
+def _pastes_an_access_token(state: State) -> State:
+    """As an API key is stored: there is nothing to refresh."""
+    provider = state.provider.log_in(state.now)
+    return _put(state._replace(provider=provider), json.dumps({"access_token": f"access-{provider.newest}"}))
+
+
+def _keeps_the_tokens_alone(state: State) -> State | None:
+    """Every other key is deleted, those of the journal too."""
+    kept = {key: value for key, value in (_current(state) or {}).items() if key in ("access_token", "refresh_token")}
+    return _put(state, json.dumps(kept)) if kept else None
+
+
 def _opens_the_form(state: State) -> State | None:
     stored = _current(state)
     return None if stored is None else state._replace(forms=(*state.forms, json.dumps(stored)))
@@ -75,6 +92,11 @@ def _current(state: State) -> dict[str, Any] | None:
         return None
     stored = json.loads(state.pair_secret.versions[version].value)
     return stored if isinstance(stored, dict) else None
+
+
+def _makes_the_entry_current(state: State) -> State | None:
+    entry = state.pair_secret.labels.get(REFRESHING)
+    return None if entry is None else _moved(state, CURRENT, entry)
 
 
 def _rolls_back(state: State) -> State | None:
@@ -130,9 +152,13 @@ HANDS: Mapping[str, Callable[[State], State | None]] = {
     "pastes a dead pair": _pastes_a_dead_pair,
     "pastes a dead refresh token": _pastes_a_dead_refresh_token,
     "pastes no pair": _pastes_no_pair,
+    "pastes the first pair": _pastes_the_first_pair,
+    "pastes an access token": _pastes_an_access_token,
+    "keeps the tokens alone": _keeps_the_tokens_alone,
     "opens the form": _opens_the_form,
     "saves the form": _saves_the_form,
     "rolls AWSCURRENT back": _rolls_back,
+    "moves AWSCURRENT to REFRESHING": _makes_the_entry_current,
     "removes REFRESHING": _removes(REFRESHING),
     "removes SUPERSEDED": _removes(SUPERSEDED),
     "moves REFRESHING to AWSCURRENT": _moves_refreshing_to(CURRENT),

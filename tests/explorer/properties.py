@@ -27,9 +27,13 @@ def stored_tokens(secret: Secret, *more: str) -> dict[str, str]:
 
 
 def live_tokens(state: State, secret: Secret | None = None) -> list[str]:
-    """The live refresh tokens that a refresher has to find: labelled ones, and that of the pair it saved last."""
+    """The live refresh tokens that a refresher has to find: labelled ones, and that of the pair it saved last.
+
+    Not one that only a lost answer gave out once more: nobody can know.
+    """
     tokens = stored_tokens(secret or state.pair_secret, state.chain_newest)
-    return [token for token in tokens if state.provider.is_live(token, state.now)]
+    revived = {use.granted for use in state.provider.uses if use.number in state.lost and use.granted != use.token}
+    return [token for token in tokens if state.provider.is_live(token, state.now) and token not in revived]
 
 
 def wrongly_posted(state: State, i: int, token: str | None) -> str:
@@ -44,7 +48,7 @@ def wrongly_posted(state: State, i: int, token: str | None) -> str:
     others = [live for live in live_tokens(state) if live != token]
     if not others:
         return ""
-    granted = [use.number for use in state.provider.uses if use.token == token != use.granted]
+    granted = [use.number for use in state.provider.uses_up(token)]
     if any(number not in state.lost and state.saved(number) for number in granted):
         return "a spent token is sent while a live one is stored"
     lately = [verdict.token for verdict in state.verdicts if state.now - verdict.at < NEARLY_A_DAY]
@@ -180,6 +184,10 @@ def _untrue_login_required(state: State, i: int, reason: str) -> str:
     me = state.processes[i]
     if me.misled or me.looked is None:
         return ""
+    current = me.looked.labels.get(CURRENT)
+    pair = pair_in(me.looked.versions[current].value) if current else None
+    if pair is not None and pair.refresh_token is None:
+        return ""  # a person wants this token, and no other
     if live := live_tokens(state, me.looked):
         return f"{live[0]} is stored and live"
     if "every credential" in reason:

@@ -15,6 +15,7 @@ KINDS = (
     "lenient",  # and again for a minute, since the first answer may have been lost
     "reusable",  # as often as one likes; each time another is given
     "same",  # the same token is given back
+    "cycling",  # once each, and the third is the first again
     "silent",  # the answer holds no refresh token: the old one stays
     "revoking",  # a second use ends the whole line of tokens (RFC 9700 section 4.14.2)
 )
@@ -55,7 +56,7 @@ class Provider(NamedTuple):
             ended = {self._line(token)} if self.kind == "revoking" and self.is_spent(token) else set()
             return self._replace(revoked=self.revoked | ended), Refused("invalid_grant")
         after = self._issued(self._line(token), now)
-        granted = token if self.kind in ("same", "silent") else f"refresh-{after.newest}"
+        granted = self._granted(token, after.newest)
         after = after._replace(uses=(*self.uses, Use(token, after.newest, granted, now)))
         shown = None if self.kind == "silent" else SecretText(granted)
         return after, Granted(SecretText(f"access-{after.newest}"), shown, now, now + LIFE)
@@ -71,12 +72,17 @@ class Provider(NamedTuple):
         if "typo" in token or self._line(token) in self.revoked:
             return False
         if self.kind == "lenient" and self.is_spent(token):
-            return now - next(use.at for use in self.uses if use.token == token) < LENIENCY
+            return now - self.uses_up(token)[0].at < LENIENCY
         return self.kind in ("reusable", "same", "silent") or not self.is_spent(token)
 
     def is_spent(self, token: str) -> bool:
         """True if another token was given for it, whether the provider takes it again or not."""
-        return any(use.token == token and use.granted != token for use in self.uses)
+        return bool(self.uses_up(token))
+
+    def uses_up(self, token: str) -> list[Use]:
+        """The uses of *token* for another one since it was given out for the last time."""
+        given = max((n for n, use in enumerate(self.uses) if use.granted == token), default=-1)
+        return [use for use in self.uses[given + 1 :] if use.token == token != use.granted]
 
     def is_live(self, token: str, now: datetime) -> bool:
         """True if a refresher should send this one rather than a spent one."""
@@ -85,6 +91,12 @@ class Provider(NamedTuple):
     def granted_for(self, number: int) -> str:
         """The refresh token that pair *number* was given for; empty where it was a password."""
         return next((use.token for use in self.uses if use.number == number), "")
+
+    def _granted(self, token: str, number: int) -> str:
+        if self.kind in ("same", "silent"):
+            return token
+        before = [use.token for use in self.uses if use.granted == token]
+        return before[-1] if self.kind == "cycling" and before else f"refresh-{number}"
 
     def _issued(self, line: int, now: datetime) -> Provider:
         return self._replace(lines=(*self.lines, line), issued=(*self.issued, now))

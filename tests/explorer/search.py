@@ -19,6 +19,7 @@ from tests.fakes.secrets_manager import StrictSecretsManager
 QUIET = (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70))  # the longest backoff is an hour
 MANY_VERSIONS = 85
 LOOKED_AT = 0.02  # of the states of a random schedule, and its last
+WITH_PASSWORD = 0.1
 NEARLY_FULL = 0.02  # of the random schedules begin so: a hundred versions take their time
 NO_TROUBLE = Budget()
 RUN, FORCED, LOGIN = Kind(), Kind("forced"), Kind("login")
@@ -120,10 +121,12 @@ def _ill(state: State, live: bool, word: str) -> str:
     """What is wrong with this state after its last run; *live*: a live refresh token was stored before."""
     current = state.pair_secret.labels.get(CURRENT)
     pair = pair_in(state.pair_secret.versions[current].value) if current else None
+    if pair is not None and pair.refresh_token is None:
+        return "" if word.startswith(("fresh", "login_required")) else "no end"
     if pair is None or pair.refresh_token is None:
         return "" if word.startswith(("misconfigured", "login_required")) else "no pair, and nobody is told"
     token = pair.refresh_token.reveal()
-    if not state.provider.is_live(token, state.now):
+    if token not in properties.live_tokens(state):
         quiet = ("fresh", "unproven") if state.provider.forbids else ("fresh",)
         if word.startswith(quiet) and token not in [verdict.token for verdict in state.verdicts]:
             return ""  # it is not due, and nobody can know
@@ -270,7 +273,7 @@ def random_first(rng: random.Random) -> State:
         ticks=rng.choice((0, 1, 3, 5)),
         weeks=rng.choice((0, 0, 1, 2)),
     )
-    beginning: Any = rng.choice(
+    beginning: dict[str, Any] = rng.choice(
         (
             {},
             {},
@@ -283,6 +286,7 @@ def random_first(rng: random.Random) -> State:
     )
     if rng.random() < NEARLY_FULL:
         beginning = {"others": rng.randint(88, 99)}
+    beginning["password"] = rng.random() < WITH_PASSWORD
     hands = [rng.choice(list(HANDS)) for _ in range(rng.choice((0, 1, 2, 3, 5)))]
     return first_state(cast, budget, hands, provider=rng.choice(KINDS), **beginning)
 
