@@ -19,7 +19,6 @@ from .journal import (
     History,
     Intent,
     Outcome,
-    ancestors,
     backoff,
     beside_id,
     chain_end,
@@ -44,9 +43,6 @@ __all__ = ["Claim", "Head", "Journal", "persistently"]
 
 # Added to a holder's deadline before it counts as dead: Lambda ends an invocation only roughly at its time-out.
 GRACE = timedelta(minutes=1)
-# Longer than any stale read of Secrets Manager. What the labels do not show although it is older than this, a person
-# moved them away from.
-LONGEST_STALENESS = timedelta(minutes=5)
 # Waits between tries to save, in seconds: doubled each time, five at most, so that a throttled Region is not hammered
 # and an answer in hand is never far from its next chance.
 FIRST_PAUSE = 0.2
@@ -121,10 +117,6 @@ class Journal:
         now, end = self.services.now(), chain_end(versions)
         if end is None or versions.under(CURRENT) != current.version_id:
             raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
-        claimed_before = len(ancestors(end.version_id, versions)) > 1
-        is_young = now - end.created_at < LONGEST_STALENESS
-        if claimed_before and is_young and versions.under(LABEL) != end.version_id:
-            raise RunEnds(OutcomeWord.BUSY, "another run was here a moment ago")
         is_current = end.version_id == current.version_id
         value = current.text if is_current else self.store.pair_value(end.version_id)
         if value is None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from virtuous_token.contract import Bearer, TokenPair
 from virtuous_token.errors import UnreadableSecret
 
 from .answers import Denied, Proof, Proved, Unclear
-from .claim import LONGEST_STALENESS
 from .due import due_at
 from .outcomes import OutcomeWord, Policy, RunEnds
 from .ports import CURRENT, RefreshError, Services, Store, Versions
 
 __all__ = ["Publisher", "end_of_version"]
 
+# Longer than any stale read of Secrets Manager. What the labels do not show although it is older than this, a person
+# moved them away from.
+LONGEST_STALENESS = timedelta(minutes=5)
 # How often publishing is tried, at the most, while somebody else moves the bearer's label.
 TRIES = 3
 
@@ -111,7 +113,8 @@ class Publisher:
             if self.published == version_id:
                 return ""
             versions = self.store.pair_versions()
-            if versions.get(version_id) and versions.under(CURRENT) == self.published:
+            ours, theirs = versions.get(version_id), versions.get(self.published or "")
+            if ours and theirs and CURRENT in theirs.labels and theirs.created_at >= ours.created_at:
                 return "a newer token was published meanwhile"
             self.check(version_id, versions, if_displaced=if_displaced)
         raise RunEnds(
