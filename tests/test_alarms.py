@@ -327,7 +327,7 @@ def _words(duration: timedelta) -> str:
 def test_two_weeks_without_a_cause_ring_nothing(harness: LeakHarness, every: timedelta) -> None:
     with simulated_weeks(harness, every=every) as weeks:
         log_in(weeks)
-        weeks.live(16 * DAY)
+        weeks.live(17 * DAY)
 
     assert [change for change in weeks.changes if change[1] == ALARM] == []
     assert [kind for kind, _ in weeks.notices] == ["Recovered", "Token Refreshed", "Token Refreshed"]
