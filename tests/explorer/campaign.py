@@ -1,4 +1,4 @@
-"""The bounds that are explored to their ends: ``BOUNDS`` in the tests, ``WIDE`` in ``make explore`` too."""
+"""What is explored: ``BOUNDS`` to their ends in the tests, ``WIDE`` as far as time allows in ``make explore``."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ ON_THE_PAIR = (
     "moves REFRESHING to AWSPREVIOUS",
     "moves REFRESHING to AWSCURRENT",
     "removes SUPERSEDED",
+    "pastes the first pair",
+    "keeps the tokens alone",
+    "moves AWSCURRENT to REFRESHING",
 )
 
 BOUNDS: Mapping[str, Callable[[], State]] = {

@@ -18,6 +18,7 @@ from tests.fakes.secrets_manager import StrictSecretsManager
 
 QUIET = (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70))  # the longest backoff is an hour
 MANY_VERSIONS = 85
+ANYWHERE = 0.5
 LOOKED_AT = 0.02  # of the states of a random schedule, and its last
 WITH_PASSWORD = 0.1
 NEARLY_FULL = 0.02  # of the random schedules begin so: a hundred versions take their time
@@ -152,6 +153,7 @@ class Explored:
     states: int = 0
     ends: int = 0
     quiet: int = 0
+    is_complete: bool = False
     findings: dict[str, Finding] = field(default_factory=dict)
 
 
@@ -175,11 +177,19 @@ class Checker:
 
 
 def explore(first: State, *, at_most: int = 10_000_000, findings: int = 1) -> Explored:
-    """Every schedule from *first*, until so many findings; each is shortened."""
+    """Every schedule from *first*, until so many states or findings; each finding is shortened.
+
+    Half of the time it goes deeper, half of the time on from anywhere: so also what is not explored to its end is seen
+    from its beginning to its ends.
+    """
     explored, check = Explored(), Checker()
     seen: set[object] = set()
     todo: list[tuple[Callable[[], State], Any]] = [(lambda: first, None)]
+    rng = random.Random(0)
     while todo and explored.states < at_most and len(explored.findings) < findings:
+        if rng.random() < ANYWHERE:
+            anywhere = rng.randrange(len(todo))
+            todo[anywhere], todo[-1] = todo[-1], todo[anywhere]
         make, path = todo.pop()
         state = make()
         key = state.key()
@@ -195,6 +205,7 @@ def explore(first: State, *, at_most: int = 10_000_000, findings: int = 1) -> Ex
         explored.ends += not ahead
         todo += ahead
     explored.quiet = len(check)
+    explored.is_complete = not todo
     return explored
 
 
