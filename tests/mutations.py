@@ -336,7 +336,7 @@ MUTATIONS = [
     Mutation(
         "what another published is always newer",
         "publish.py",
-        "if versions.get(version_id) and versions.under(CURRENT) == self.published:",
+        "if ours and theirs and CURRENT in theirs.labels and theirs.created_at >= ours.created_at:",
         "if True:",
     ),
     Mutation(

@@ -263,9 +263,13 @@ def _mishaps_of_a_call(state: State, i: int, step: Step) -> Iterator[Move]:
     name, budget = _name(state, i), state.budget
     if budget.stale and step.operation not in WRITES:
         views = [view.shows for view in state.views if view.secret == step.secret]
-        for age, view in enumerate(reversed(views), 1):
+        seen = [(f"{age} writes ago", view) for age, view in enumerate(reversed(views), 1)]
+        if step.operation == "ListSecretVersionIds":
+            torn = [(f"its labels of {age}", replace(state.secrets[step.secret], labels=v.labels)) for age, v in seen]
+            seen += torn
+        for age, view in seen:
             yield Move(
-                f"{name}: {step}, {age} writes ago",
+                f"{name}: {step}, {age}",
                 "mishap",
                 lambda view=view: _read_stale(state, i, step, view),  # type: ignore[misc]
             )
