@@ -15,11 +15,14 @@ VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/nul
 DEVELOPMENT := .venv/.installed-$(VERSION)
 LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
 PEERS := .venv-peers/.installed-$(VERSION)
+CHECKS := .venv-checks/.installed-$(VERSION)
+RELEASE := .venv-release/.installed-$(VERSION)
 # Of use to "make fuzz" alone, and not to be had for every system and Python: so it is no part of requirements/dev.txt.
 ATHERIS := atheris==3.0.0
+PIN := $(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url --no-annotate --quiet
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq
 
-.PHONY: help demo test lint types unit coverage deployed bench matrix peers fuzz explore mutants prove prove-clean local stop format lock environments clean
+.PHONY: help demo test lint types checks unit coverage deployed audit dist bench matrix peers fuzz explore mutants prove prove-clean local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -28,7 +31,7 @@ help: ## this list
 demo: environments ## the main job from deployment to a refreshed token, on this machine
 	@$(BIN)/python -m tests.deployed.demo
 
-test: lint types unit deployed ## everything that must hold: style, types, template, unit tests, deployed stack
+test: lint types checks unit deployed ## everything that must hold: style, types, template, unit tests, deployed stack
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check $(CHECKED)
@@ -39,6 +42,15 @@ lint: $(DEVELOPMENT)
 types: $(DEVELOPMENT)
 	$(BIN)/mypy $(CHECKED)
 
+checks: $(DEVELOPMENT) $(CHECKS) ## templates and policies, as AWS takes them in each of its partitions
+	@rm -rf .local/checks
+	$(BIN)/python -m tests.transformed .local/checks
+	@# W1020 and W1033 are about what SAM and this check fill in.
+	$(BIN)/cfn-lint --ignore-checks W1020 W1033 --regions us-east-1 cn-north-1 us-gov-west-1 -- .local/checks/template-*.json
+	.venv-checks/bin/python -W ignore -m tests.policy_lint .local/checks/policies-*
+	.venv-checks/bin/checkov --framework cloudformation --file template.yaml examples/reader/template.yaml \
+	    --skip-download --quiet --compact
+
 unit: $(DEVELOPMENT) ## the tests that need no stack
 	$(BIN)/pytest -rs -m "not deployed"
 
@@ -48,6 +60,12 @@ coverage: $(DEVELOPMENT) ## which lines and branches the tests without a stack r
 
 deployed: environments ## the tests of the deployed stack
 	$(BIN)/pytest -rs -m deployed
+
+audit: $(RELEASE) ## known vulnerabilities of what is shipped; needs the network
+	.venv-release/bin/pip-audit --requirement functions/token_refresher/requirements.txt --require-hashes --disable-pip
+
+dist: $(DEVELOPMENT) $(RELEASE) ## what a release ships, in dist/: application, layer, wheels, bill of materials
+	@BIN=$(BIN) RELEASE_BIN=.venv-release/bin scripts/make-dist
 
 bench: $(DEVELOPMENT) ## measured promises: process start, the reader, sweeps
 	@# All of them, whatever the first one finds.
@@ -89,13 +107,13 @@ format: $(DEVELOPMENT) ## ruff's formatting and its safe corrections
 # uv resolves for every platform and Python at once, which pip cannot.
 lock: $(DEVELOPMENT) ## pin the newest tools and peers in requirements/*.txt
 	$(BIN)/python $(PIP_INSTALL) uv
-	for name in dev local-aws peers; do \
-	    $(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url \
-	        --no-annotate --quiet requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+	for name in dev local-aws peers checks release; do \
+	    $(PIN) requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
 	done
+	$(PIN) --generate-hashes requirements/function.in --output-file functions/token_refresher/requirements.txt
 
 clean: stop ## remove what the targets made, environments included
-	rm -rf .venv .venv-local-aws .venv-peers .venv-matrix *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist .venv .venv-local-aws .venv-peers .venv-checks .venv-release .venv-matrix *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 environments: ## install what the other targets need
 	@$(MAKE) --silent -j2 $(DEVELOPMENT) $(LOCAL_AWS)
@@ -121,4 +139,18 @@ $(PEERS): requirements/peers.txt cli/pyproject.toml
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-peers
 	@.venv-peers/bin/python $(PIP_INSTALL) --requirement requirements/peers.txt
 	@.venv-peers/bin/python $(PIP_INSTALL) --no-deps --editable ./cli
+	@touch $@
+
+$(CHECKS): requirements/checks.txt
+	@echo "Install what checks policies and templates in .venv-checks (once)"
+	@rm -rf .venv-checks
+	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-checks
+	@.venv-checks/bin/python $(PIP_INSTALL) --requirement requirements/checks.txt
+	@touch $@
+
+$(RELEASE): requirements/release.txt
+	@echo "Install what makes a release in .venv-release (once)"
+	@rm -rf .venv-release
+	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-release
+	@.venv-release/bin/python $(PIP_INSTALL) --requirement requirements/release.txt
 	@touch $@

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from virtuous_token import __version__
+
 LAYER = Path(__file__).parents[1] / "layers" / "virtuous_token"
 LARGEST_LAYER = 60_000
 
@@ -61,7 +63,7 @@ def test_the_wheel_asks_for_botocore_alone(wheel: Path) -> None:
     (name,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
     metadata = Parser().parsestr(archive.read(name).decode())
     needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
-    assert (metadata["Name"], metadata["Version"], needed) == ("virtuous-token", "1.0.0", ["botocore>=1.34"])
+    assert (metadata["Name"], metadata["Version"], needed) == ("virtuous-token", __version__, ["botocore>=1.34"])
 
 
 def test_in_an_empty_environment_it_imports_and_says_what_is_missing(python: Path) -> None:

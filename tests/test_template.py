@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transformed import transformed as transform
 from token_refresher.notices import NEED_A_PERSON, SOURCE
 from token_refresher.settings import Settings
 
 yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
-translator: Any = importlib.import_module("samtranslator.translator.transform")
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = (ROOT / "template.yaml").read_text()
@@ -33,21 +33,11 @@ def pattern(parameter: str) -> re.Pattern[str]:
     return re.compile(PARAMETERS[parameter]["AllowedPattern"], re.ASCII)
 
 
-@pytest.fixture
-def transformed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def transformed() -> dict[str, Any]:
     """The resources that CloudFormation gets from SAM."""
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    parsed = yaml_helper.yaml_parse(TEMPLATE)
-    for resource in parsed["Resources"].values():
-        for key in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
-            resource["Properties"][key] = "s3://bucket/key"
-
-    class NoManagedPolicies:
-        def load(self) -> dict[str, str]:
-            return {}
-
-    found: dict[str, Any] = translator.transform(parsed, {}, NoManagedPolicies())["Resources"]
-    return found
+    resources: dict[str, Any] = transform()["Resources"]
+    return resources
 
 
 @given(

@@ -1,3 +1,5 @@
-"""Keeps Virtuous token pairs fresh in AWS Secrets Manager: the scheduled function and the operator's command."""
+"""Keeps Virtuous token pairs fresh in AWS Secrets Manager: the function, and what the command shares."""
 
-__version__ = "1.0.0"
+from virtuous_token import __version__
+
+__all__ = ["__version__"]

@@ -10,6 +10,10 @@ Importing it reads nothing and imports neither botocore nor boto3.
 
 from __future__ import annotations
 
+# The version of the whole release: function, command and both wheels take it from here. It comes first, so that whoever
+# is imported below may ask for it.
+__version__ = "2.0.0"
+
 from .errors import (
     NoSuchSecret,
     NotAllowed,
