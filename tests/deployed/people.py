@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
+from virtuous_token_cli.main import main
 
 __all__ = ["Ended", "Person", "person_with"]
 
@@ -52,6 +57,18 @@ class Person:
             check=False,
         )
         return self._kept(arguments, Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode()))
+
+    def runs_here(self, *arguments: str, piped: str = "") -> Ended:
+        """The same in this process, which saves its start where a test runs many."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            patch.dict(os.environ, self.environment(), clear=True),
+            patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode()))),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            status = main(arguments)
+        return self._kept(arguments, Ended(status, out.getvalue(), err.getvalue()))
 
     def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = (), columns: int = 80) -> Ended:
         """At a terminal: types each answer when what precedes it is shown."""

@@ -150,7 +150,7 @@ def stack_with_everything(deployed_world: World) -> Iterator[str]:
 
 def test_every_action_of_the_operators_policy_is_needed(deployed_world: World, stack_with_everything: str) -> None:
     def works(person: Person, _: int) -> bool:
-        ended = person.runs("check", "--prefix", "people")
+        ended = person.runs_here("check", "--prefix", "people")
         return ended.err == "" and "could not be looked at" not in ended.out
 
     made = Person(deployed_world, {}).runs("login", "--prefix", "people", piped=e_mail_and_password(deployed_world))
@@ -169,12 +169,12 @@ def test_every_action_of_the_login_policy_is_needed(deployed_world: World, stack
         name = ("--prefix", "people", "--connection", f"policy-{number}")
 
         def steps() -> Iterator[Ended]:
-            yield person.runs("login", *name, "--remember", "--yes", piped=given)
-            yield person.runs("remove", *name, "--yes")
-            yield person.runs("login", *name, "--remember", "--yes", piped=given)
+            yield person.runs_here("login", *name, "--remember", "--yes", piped=given)
+            yield person.runs_here("remove", *name, "--yes")
+            yield person.runs_here("login", *name, "--remember", "--yes", piped=given)
 
         done = all(ended.status == 0 for ended in steps())
-        administrator.runs("remove", *name, "--yes")
+        administrator.runs_here("remove", *name, "--yes")
         return done
 
     document = policy_document(deployed_world, "LoginPolicyArn", stack_with_everything)
@@ -207,7 +207,9 @@ def test_from_nothing_to_a_first_call_and_again_after_a_deletion(deployed_world:
     assert after == before
     assert refreshed.status == 0, refreshed.said
     assert (first, second) == (200, 200)
-    assert (several.status, "under the prefixes again, virtuous" in several.said) == (1, True), several.said
+    assert (several.status, "There are several stacks, under the prefixes again, " in several.said) == (1, True), (
+        several.said
+    )
 
 
 def calls_virtuous(world: World, secret: str) -> int:
