@@ -36,10 +36,12 @@ def typed_at_a_terminal(
     directory: Path,
     piped: str | None = None,
     columns: int = 80,
+    seconds: float = SECONDS,
 ) -> tuple[int, str]:
     """Types each answer once the text before it is shown; the exit status, and all that was shown.
 
-    With *piped*, standard input is a pipe that holds it, and the terminal is what is left.
+    With *piped*, standard input is a pipe that holds it, and the terminal is what is left. AssertionError where a text
+    or the end does not come for *seconds*.
     """
     terminal, its_end = pty.openpty()
     sizes = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
@@ -58,20 +60,20 @@ def typed_at_a_terminal(
             process.stdin.close()
         try:
             for prompt, answer in answers:
-                shown = _read(terminal, shown, prompt)
+                shown = _read(terminal, shown, prompt, seconds)
                 time.sleep(0.2)  # getpass throws away what was typed before it had turned the echo off
                 os.write(terminal, f"{answer}\n".encode())
                 shown += "\0"  # the next prompt comes after this
-            shown = _read(terminal, shown, None)
-            process.wait(SECONDS)
+            shown = _read(terminal, shown, None, seconds)
+            process.wait(seconds)
         finally:
             os.close(terminal)
     return process.returncode, shown.replace("\0", "")
 
 
-def _read(terminal: int, shown: str, until: str | None) -> str:
+def _read(terminal: int, shown: str, until: str | None, seconds: float) -> str:
     """What was shown so far, once *until* is in what came after the last answer; None: to the end."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while until is None or until not in plain(shown.rpartition("\0")[2]):
         if not select.select([terminal], [], [], max(deadline - time.monotonic(), 0))[0]:
             raise AssertionError(f"waited for {until!r}; shown: {shown}")

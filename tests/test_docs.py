@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from token_refresher.observability import put_metrics
 from virtuous_token.contract import Bearer, TokenPair
 
 ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    chain(ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in ("docs", "examples", "functions", "layers")))
+)
 MOST_WORDS_OF_OURS = 15
 
 
@@ -29,6 +33,18 @@ def rows(text: str) -> dict[str, str]:
 
 def section(text: str, title: str) -> str:
     return text.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8"))
+
+    dead = [
+        target
+        for target in targets
+        if not target.startswith(("https:", "#")) and not (path.parent / target.split("#")[0]).exists()
+    ]
+    assert dead == []
 
 
 def test_every_parameter_is_described_with_its_default() -> None:

@@ -27,9 +27,8 @@ def alarm_lines(stack: Stack) -> Iterator[Line]:
     )
     topics = {action for alarm in alarms for action in alarm["AlarmActions"] if ":sns:" in action}
     if not topics:
-        yield Line(
-            "topic", "alarms and notices reach nobody", False, "sam deploy --guided, and name a topic or an e-mail"
-        )
+        run = "sam deploy --parameter-overrides AlarmEmail=you@example.org"
+        yield Line("topic", "alarms and notices reach nobody", False, run)
     for topic in sorted(topics):
         yield _topic_line(stack, topic)
 

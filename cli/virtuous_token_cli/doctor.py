@@ -96,7 +96,7 @@ class _Patient:
             "version",
             f"{__version__}" if is_same else f"the function's is {self.report.version}, the command's {__version__}",
             is_same,
-            "git pull, then: sam build && sam deploy, and pipx install --force ./cli",
+            "what README says under Upgrade",
         )
 
     def schedule_lines(self) -> Iterator[Line]:
