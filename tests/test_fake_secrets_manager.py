@@ -913,36 +913,25 @@ def test_a_deleted_secret_may_still_be_seen(client: Any, secret: str, strict: St
     assert [entry["Name"] for entry in client.list_secrets()["SecretList"]] == [secret]
 
 
-# Forks, log, values
+# Branches, log, values
 
 
-def test_a_fork_goes_its_own_way(client: Any, secret: str, strict: StrictSecretsManager) -> None:
+def test_an_earlier_state_is_gone_on_from_as_often_as_one_likes(
+    client: Any, secret: str, strict: StrictSecretsManager
+) -> None:
     """Test means: an exploration branches here."""
-    strict.fail("PutSecretValue", "ThrottlingException")
-    twin = strict.fork()
-    assert code_of(lambda: put(twin.client(), 3)) == "ThrottlingException"
-    put(twin.client(), 3)
-    assert (strict.value(secret), twin.value(secret)) == ("value-2", "value-3")
-    assert (strict.writes(secret), twin.writes(secret)) == (3, 4)
-    assert code_of(lambda: put(client, 3)) == "ThrottlingException"
-
-
-def test_a_restored_snapshot_is_as_it_was(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """Test means: an exploration comes back here, as often as it likes."""
-    strict.fail("PutSecretValue", "ThrottlingException")
-    snapshot = strict.snapshot()
+    before = strict.secrets
     for _ in range(2):
-        assert code_of(lambda: put(client, 3)) == "ThrottlingException"
         put(client, 3)
         client.delete_secret(SecretId=secret)
-        strict.restore(snapshot)
+        strict.go_on_from(before)
         assert strict.labels(secret) == {CURRENT: version(2), PREVIOUS: version(1)}
-        assert (len(strict.log), strict.writes(secret), strict.views(secret)) == (3, 3, 3)
+        assert (len(strict.log), strict.views(secret)) == (0, 0)
 
 
 def test_the_log_names_calls_and_holds_no_value(client: Any, secret: str, strict: StrictSecretsManager) -> None:
     """Test means: what is printed when a test fails shows no value, and does show the version."""
-    shown = f"{strict.log!r} {strict.secret(secret)!r} {strict.snapshot()!r}"
+    shown = f"{strict.log!r} {strict.secret(secret)!r} {strict.secrets!r}"
     assert version(2) in shown
     assert "value-2" not in shown
     assert strict.log[-1].operation == "PutSecretValue"

@@ -211,11 +211,9 @@ _machine = StrictSecretsManager()
 
 def _answered(
     secrets: Mapping[str, Secret], operation: str, params: Mapping[str, Any], now: datetime
-) -> tuple[dict[str, Secret] | None, Any]:
+) -> tuple[Mapping[str, Secret] | None, Any]:
     """The secrets afterwards (None: as before) and the answer, or a Raised."""
-    _machine._secrets = dict(secrets)  # a fork each time would take as long as the call
-    _machine.settle()
-    _machine.log.clear()
+    _machine.go_on_from(secrets)
     # No two versions are made in the same instant, and yet time stands still between two steps.
     instant = now + timedelta(milliseconds=sum(len(secret.versions) for secret in secrets.values()))
     _machine.now = lambda: instant
@@ -223,7 +221,7 @@ def _answered(
         answer = _machine.call(operation, params)
     except AwsError as refusal:
         return None, Raised(refusal.code)
-    after = _machine._secrets
+    after = _machine.secrets
     is_same = all(after.get(name) is secret for name, secret in secrets.items()) and len(after) == len(secrets)
     return (None if is_same else after), _with_instants(answer)
 

@@ -3,7 +3,7 @@
 `StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds, binary values base64. Refusals are
 `AwsError`, lost or unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
 
-A secret is an immutable value, so every earlier state stays at hand for stale reads and a fork costs next to nothing.
+A secret is an immutable value, so every earlier state can be shown to stale reads, and come back to, at no cost.
 Not modelled: rotation, resource policies, tags after creation, request rates, LastAccessedDate.
 """
 
@@ -106,18 +106,6 @@ class Fault:
         if self.error in TRANSPORT_ERRORS:
             return TransportError(self.error)
         return AwsError(self.error, "asked for by the test")
-
-
-class Snapshot(NamedTuple):
-    """A state of all secrets, to go back to."""
-
-    secrets: dict[str, Secret]
-    earlier: dict[str, tuple[Secret | None, ...]]
-    writes: Counter[str]
-    faults: list[Fault]
-    kms_refusals: dict[str, frozenset[str]]
-    created: int
-    log: list[Call]
 
 
 # What a write does to a secret. Each returns the new secret, the same one for a no-op, or raises AwsError.
@@ -350,34 +338,17 @@ class StrictSecretsManager:
         """Every reader has caught up: no earlier state can be seen any more."""
         self._earlier.clear()
 
-    def snapshot(self) -> Snapshot:
-        """The whole state but the hooks, for `restore`."""
-        with self._lock:
-            return Snapshot(
-                dict(self._secrets),
-                dict(self._earlier),
-                self._writes.copy(),
-                list(self._faults),
-                dict(self._kms_refusals),
-                self._created,
-                list(self.log),
-            )
+    @property
+    def secrets(self) -> Mapping[str, Secret]:
+        """All secrets by name as they are now, to come back to with `go_on_from`."""
+        return dict(self._secrets)
 
-    def restore(self, snapshot: Snapshot) -> None:
+    def go_on_from(self, secrets: Mapping[str, Secret]) -> None:
+        """From here on the secrets are these; earlier states and the log are forgotten."""
         with self._lock:
-            self._secrets = dict(snapshot.secrets)
-            self._earlier = dict(snapshot.earlier)
-            self._writes = snapshot.writes.copy()
-            self._faults = list(snapshot.faults)
-            self._kms_refusals = dict(snapshot.kms_refusals)
-            self._created = snapshot.created
-            self.log = list(snapshot.log)
-
-    def fork(self) -> "StrictSecretsManager":
-        """A twin that goes its own way from here, without the hooks."""
-        twin = StrictSecretsManager(self.now, region=self.region, account=self.account)
-        twin.restore(self.snapshot())
-        return twin
+            self._secrets = dict(secrets)
+        self.settle()
+        self.log.clear()
 
     # What a test asserts. These see the newest state, log nothing and meet no fault.
 
