@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -139,7 +140,10 @@ def result(child: int, reading: int) -> tuple[bool, int]:
 def main(arguments: Sequence[str]) -> int:
     warnings.simplefilter("ignore")  # Python 3.12 and later warn of a fork beside threads, which is what is tried here
     make, seconds = READERS[arguments[0]], int(arguments[1])
-    imports = result(*begun(lambda: attempt(make, -1, seconds)))[1]
+    began = time.monotonic()
+    imports = result(*begun(lambda: attempt(make, -1, 60)))[1]
+    # One that hangs never ends; on a busy machine one that does not takes its time.
+    seconds = max(seconds, int(2 * TOGETHER * (time.monotonic() - began)))
     instants = [1 + imports * step // INSTANTS for step in range(INSTANTS)]
     served = 0
     for group in range(0, INSTANTS, TOGETHER):
