@@ -172,6 +172,15 @@ def test_who_needs_a_person_is_told_by_name_to_a_topic(deployed_world: World) ->
     queue = deployed_world.client("sqs").create_queue(QueueName="a-person")["QueueUrl"]
     topic = deployed_world.client("sns").create_topic(Name="on-call")["TopicArn"]
     arn = f"arn:aws:sqs:us-east-1:000000000000:{queue.rpartition('/')[2]}"
+    allowed = {
+        "Effect": "Allow",
+        "Principal": {"Service": "sns.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+    }
+    deployed_world.client("sqs").set_queue_attributes(
+        QueueUrl=queue, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allowed]})}
+    )
     deployed_world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     stack = deployed_world.deploy_another(
         "third", AlarmTopicArn=topic, VirtuousBaseUrl=deployed_world.virtuous.base_url
