@@ -27,7 +27,7 @@ __all__ = ["checked"]
 
 # What the function's role must allow, by the kind of secret: as template.yaml grants it.
 FUNCTION_NEEDS = {
-    "tokens": ("DescribeSecret", "GetSecretValue", "ListSecretVersionIds", "PutSecretValue"),
+    "tokens": ("GetSecretValue", "ListSecretVersionIds", "PutSecretValue"),
     "bearer": ("DescribeSecret", "ListSecretVersionIds", "PutSecretValue", "UpdateSecretVersionStage"),
 }
 # The alarm of silence rings after a day; an hour more is the schedule's own window.

@@ -72,7 +72,7 @@ def test_the_reader_policy_covers_what_its_parameter_says(
     assert {name for name in readable | refused if is_allowed(name)} == readable
 
 
-PAIR_ACTIONS = {"DescribeSecret", "GetSecretValue", "ListSecretVersionIds", "PutSecretValue"}
+PAIR_ACTIONS = {"GetSecretValue", "ListSecretVersionIds", "PutSecretValue"}
 BEARER_ACTIONS = {"DescribeSecret", "ListSecretVersionIds", "PutSecretValue", "UpdateSecretVersionStage"}
 NEVER = {"CreateSecret", "DeleteSecret", "UpdateSecret", "PutResourcePolicy", "TagResource", "RotateSecret"}
 EVERY_ACTION = PAIR_ACTIONS | BEARER_ACTIONS | NEVER
