@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -96,9 +96,13 @@ def last_outcome(connection: Connection, now: datetime) -> str:
     """The last attempt that brought no pair, else how the pair that is there came."""
     ended, at = connection.text("last_outcome"), connection.instant("last_outcome_at")
     if ended is None:
-        ended = "refreshed" if connection.text("obtained_by") == "refresh" else "logged in"
+        ended = "refreshed" if connection.text("obtained_by") == "refresh" else "login"
         at = connection.instant("issued_at")
-    return f"{_LAST.get(ended, ended)}{f' {days_and_hours(now - at)}' if at else ''}"
+    return f"{_LAST.get(ended, ended)} {_ago(at, now) if at else ''}".rstrip()
+
+
+def _ago(at: datetime, now: datetime) -> str:
+    return days_and_hours(now - at) if now - at >= timedelta(minutes=1) else "now"
 
 
 def one_connection(connection: Connection, now: datetime) -> RenderableType:

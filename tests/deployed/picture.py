@@ -23,11 +23,11 @@ PICTURE = REPOSITORY / "docs" / "status.svg"
 FIFTEEN_DAYS = 1_296_000
 
 
-def draw(document: str, picture: Path) -> None:
+def draw(document: str, picture: Path, now: datetime) -> None:
     """What ``virtuous-token status --json`` gave, as ``status`` shows it at a terminal of 80 columns."""
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True, highlight=False)
     console.print("$ virtuous-token status")
-    console.print(table_of(Report(json.loads(document)).connections, datetime.now(UTC)))
+    console.print(table_of(Report(json.loads(document)).connections, now))
     console.save_svg(str(picture), title="virtuous-token")
 
 
@@ -56,7 +56,7 @@ def live_a_little(world: World) -> str:
 
 def main() -> int:
     with open_world(REPOSITORY / ".local" / "picture", Narrator()) as world:
-        draw(live_a_little(world), PICTURE)
+        draw(live_a_little(world), PICTURE, datetime.now(UTC))
     return 0
 
 
