@@ -6,7 +6,7 @@ own types in time, show no secret, and keep a refresh token that arrived whole i
 and framed oddly (benchmarks/framings.py): where curl is installed it reads them too, and what it reads must be kept.
 
     python -m benchmarks.fuzz_token_endpoint --answers 100000 --seed 1
-    python -m benchmarks.fuzz_token_endpoint --seed 1 --only 4711      one answer again, told in full
+    python -m benchmarks.fuzz_token_endpoint --seed 1 --only 4711      one answer again, printed in full
 """
 
 from __future__ import annotations
@@ -266,11 +266,11 @@ def ask(chance: random.Random, server: ScriptedServer, harness: LeakHarness) -> 
 def lost_to_curl(asked: Sequence[tuple[int, Script, Answer | Proof]]) -> Iterator[str]:
     """The numbered answers that curl could read and that we could not, of those that were framed oddly."""
     odd = [one for one in asked if one[1].is_odd_framing and not one[1].is_unsent]
-    read = framings.read_by_curl([b"".join(told.pieces) for _, told, _ in odd])
-    for (number, told, answer), by_curl in zip(odd, read, strict=True):
+    read = framings.read_by_curl([b"".join(script.pieces) for _, script, _ in odd])
+    for (number, script, answer), by_curl in zip(odd, read, strict=True):
         kept = answer.refresh_token if isinstance(answer, Granted) else None
-        is_lost = kept != SecretText(told.secrets[1]) and not isinstance(answer, Proved)
-        if is_lost and by_curl and by_curl.get("refresh_token") == told.secrets[1]:
+        is_lost = kept != SecretText(script.secrets[1]) and not isinstance(answer, Proved)
+        if is_lost and by_curl and by_curl.get("refresh_token") == script.secrets[1]:
             yield f"answer {number}: curl reads what we lost: {answer}"
 
 
@@ -294,13 +294,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in numbers:
             try:
                 chance = random.Random(f"{chosen.seed}/{number}")  # noqa: S311 (it must be repeatable)
-                told, answer = ask(chance, server, harness)
+                script, answer = ask(chance, server, harness)
                 kinds[type(answer).__name__] += 1
-                asked.append((number, told, answer))
+                asked.append((number, script, answer))
             except Exception as error:  # noqa: BLE001 (any exception at all is what is looked for)
                 surprises.append(f"answer {number}: {type(error).__name__}: {error}")
             if chosen.only is not None:
-                print(told.ending, *told.pieces, answer, sep="\n")
+                print(script.ending, *script.pieces, answer, sep="\n")
             if number % BATCH == BATCH - 1 or chosen.only is not None or number == numbers[-1]:
                 surprises += [f"answers up to {number}: {leak}" for leak in harness.leaks()]
                 surprises += lost_to_curl(asked) if framings.CURL else []

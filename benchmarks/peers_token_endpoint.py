@@ -144,15 +144,15 @@ def cell(step: Step, client: Client, seen: Counter[str]) -> str:
         harness.hears_libraries = True
         harness.know(virtuous)
         with harness.listening():
-            told = client(virtuous.base_url, first)
+            outcome = client(virtuous.base_url, first)
         seen["log"] += bool(harness.leaks())
         harness.clear()
         harness.know(virtuous)
-        if told.error is not None:
-            harness.watch(told.error)
+        if outcome.error is not None:
+            harness.watch(outcome.error)
             seen["exception"] += bool(harness.leaks())
         issued = virtuous.live_refresh_token if virtuous.generation > 1 else None
-        words = [_fate(told.held, first, issued, _is_sent(step)), told.verdict]
+        words = [_fate(outcome.held, first, issued, _is_sent(step)), outcome.verdict]
         if len(virtuous.token_requests) > 1:
             words.append(f"**sent {len(virtuous.token_requests)} times**")
         if any(first.encode() in request.body for request in elsewhere.requests):
@@ -197,8 +197,8 @@ def table() -> Iterator[str]:
     yield "|---" * (len(CLIENTS) + 1) + "|"
     for name, step in ANSWERS.items():
         yield f"| {name} | " + " | ".join(cell(step, client, seen[who]) for who, client in CLIENTS.items()) + " |"
-    for where, told in (("log", "answers with a token in a log at DEBUG"), ("exception", "with one in an exception")):
-        yield f"| *{told}* | " + " | ".join(str(seen[who][where]) for who in CLIENTS) + " |"
+    for where, label in (("log", "answers with a token in a log at DEBUG"), ("exception", "with one in an exception")):
+        yield f"| *{label}* | " + " | ".join(str(seen[who][where]) for who in CLIENTS) + " |"
     yield ""
     peers = ", ".join(f"{name} {version(name)}" for name in CLIENTS if name != "ours")
     yield f"{len(ANSWERS)} answers; {peers}; Python {sys.version.split()[0]}."

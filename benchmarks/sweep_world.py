@@ -118,7 +118,7 @@ def serve_virtuous(pipe: Connection, answer_seconds: float) -> None:
 
         def live(tokens: Sequence[str]) -> int:
             """How many of the refresh tokens still work."""
-            return sum(virtuous._live(virtuous._refresh, token) for token in tokens)  # noqa: SLF001
+            return len(virtuous.live_refresh_tokens.intersection(tokens))
 
         pipe.send(virtuous.base_url)
         _answer(pipe, {"issue": issue, "live": live, "posts": lambda: virtuous.state()["refreshes"]})
@@ -174,7 +174,7 @@ class _Context:
         return round((self._ends_at - time.monotonic()) * 1000)
 
 
-class World:
+class Fleet:
     """The account, Virtuous, and as many functions as are asked for."""
 
     def __init__(self, secrets_manager: Process, virtuous: Process, environment: Mapping[str, str]) -> None:
@@ -222,7 +222,7 @@ class World:
 
 
 @contextmanager
-def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iterator[World]:
+def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iterator[Fleet]:
     """*latency_seconds*: of each answer of Secrets Manager; *answer_seconds*: of each answer of Virtuous."""
     with (
         Process(serve_secrets_manager, latency_seconds) as secrets_manager,
@@ -242,7 +242,7 @@ def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iter
             "SCHEDULE_EXPRESSION": "rate(6 hours)",
             "VIRTUOUS_BASE_URL": virtuous.receive(),
         }
-        yield World(secrets_manager, virtuous, environment)
+        yield Fleet(secrets_manager, virtuous, environment)
 
 
 def _store(strict: StrictSecretsManager, seed: Seed) -> None:

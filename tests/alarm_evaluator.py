@@ -38,10 +38,10 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 class Metrics:
     """Everything that was published."""
 
-    _values: dict[Key, list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
+    values: dict[Key, list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
 
     def put(self, namespace: str, name: str, dimensions: Mapping[str, str], at: datetime, value: float) -> None:
-        insort(self._values[namespace, name, tuple(sorted(dimensions.items()))], (at.timestamp(), value))
+        insort(self.values[namespace, name, tuple(sorted(dimensions.items()))], (at.timestamp(), value))
 
     def put_embedded(self, line: Mapping[str, Any]) -> None:
         """One log line in the embedded metric format, as CloudWatch Logs extracts it."""
@@ -58,7 +58,7 @@ class Metrics:
         metric, period = stat["Metric"], stat["Period"]
         dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric["Dimensions"])
         start = end - count * period
-        values = self._values[metric["Namespace"], metric["MetricName"], dimensions]
+        values = self.values[metric["Namespace"], metric["MetricName"], dimensions]
         if not values or values[-1][0] < start:
             return [None] * count
         buckets: dict[int, list[float]] = defaultdict(list)

@@ -214,11 +214,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
         if call.excinfo is not None and not isinstance(call.excinfo.value, pytest.skip.Exception):
             harness.watch(call.excinfo.value, "the exception that ended the test")
         if leaks := harness.leaks():
-            told = "\n".join(["A secret became visible.", *dict.fromkeys(leaks)])
+            text = "\n".join(["A secret became visible.", *dict.fromkeys(leaks)])
             if report.outcome == "failed":
-                report.sections.append(("Leak harness", told))
+                report.sections.append(("Leak harness", text))
             else:
-                report.outcome, report.longrepr = "failed", told
+                report.outcome, report.longrepr = "failed", text
     return report
 
 
@@ -240,10 +240,10 @@ def _after(kind: type[Any], name: str, tell: Any) -> None:
     """Calls *tell* with the harness, the object and the result after every call of a method."""
     method = getattr(kind, name)
 
-    def told(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def observed(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = method(self, *args, **kwargs)
         if _current is not None:
             tell(_current, self, result)
         return result
 
-    setattr(kind, name, told)
+    setattr(kind, name, observed)

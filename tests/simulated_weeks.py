@@ -77,7 +77,7 @@ class Weeks:
     function_starts: bool = True
     messages: int = 0
     _queue_used_at: datetime | None = None
-    _next_run: datetime = NOW
+    next_run: datetime = NOW
     _log_read: int = 0
     _random: random.Random = field(
         default_factory=lambda: random.Random(7)
@@ -92,8 +92,8 @@ class Weeks:
         end = self.now + duration
         while self.now < end:
             self._wait(MINUTE)
-            if self.now >= self._next_run:
-                self._next_run = self._scheduled_after(self._next_run)
+            if self.now >= self.next_run:
+                self.next_run = self._scheduled_after(self.next_run)
                 if self.schedule_is_on:
                     self._deliver()
 
@@ -152,7 +152,7 @@ class Weeks:
         return not failed
 
     def _read_log(self) -> None:
-        log = self.deployment._log.getvalue()
+        log = self.deployment.log.getvalue()
         for line in log[self._log_read :].splitlines():
             if '"_aws"' in line:
                 self.metrics.put_embedded(json.loads(line))

@@ -162,7 +162,7 @@ class Deployment:
     invoked_with: list[object] = field(default_factory=list)
     notices: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     event_bus_refuses_with: str | None = None
-    _log: io.StringIO = field(default_factory=io.StringIO, repr=False)
+    log: io.StringIO = field(default_factory=io.StringIO, repr=False)
 
     def invoke(self, event: object, context: Context | None = None) -> dict[str, Any]:
         """One invocation in this process; what the handler raises comes out. The libraries' logs are watched too."""
@@ -189,16 +189,16 @@ class Deployment:
 
     def invoke_as_lambda_does(self, event: object) -> tuple[object, bool]:
         """The payload that a caller gets, and whether the function failed. What it prints is kept from the caller."""
-        with redirect_stdout(self._log):
+        with redirect_stdout(self.log):
             try:
-                told: object = self.invoke(event)
+                returned: object = self.invoke(event)
                 failed = False
             except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
                 self.harness.watch(error)
-                told = {"errorMessage": str(error), "errorType": type(error).__name__}
+                returned = {"errorMessage": str(error), "errorType": type(error).__name__}
                 failed = True
-        self.harness.watch(self._log.getvalue(), "the function's log")
-        return told, failed
+        self.harness.watch(self.log.getvalue(), "the function's log")
+        return returned, failed
 
     def answer_notices(self) -> None:
         """From here on boto3's EventBridge client reaches a bus, which keeps detail-type and detail in ``notices``."""
@@ -225,9 +225,9 @@ class Deployment:
                     "Error": {"Code": "ResourceNotFoundException", "Message": "Function not found"},
                     "ResponseMetadata": {"HTTPStatusCode": 404},
                 }
-            told, failed = self.invoke_as_lambda_does(json.loads(params["body"]))
+            returned, failed = self.invoke_as_lambda_does(json.loads(params["body"]))
             failure = {"FunctionError": "Unhandled"} if failed else {}
-            payload = io.BytesIO(json.dumps(told).encode())
+            payload = io.BytesIO(json.dumps(returned).encode())
             return _http(200), {"StatusCode": 200, "Payload": payload, **failure}
 
         events: Any = self.session.events

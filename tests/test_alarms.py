@@ -346,7 +346,7 @@ def test_nothing_rings_between_deployment_and_first_login(harness: LeakHarness, 
 def test_the_silence_before_the_first_run_of_a_new_deployment_is_no_alarm(harness: LeakHarness) -> None:
     """A cron schedule may fire for the first time a day after the deployment."""
     with simulated_weeks(harness, every=DAY) as weeks:
-        weeks._next_run += DAY
+        weeks.next_run += DAY
         weeks.live(3 * DAY)
 
     assert [change for change in weeks.changes if change[1] == ALARM] == []
@@ -461,7 +461,7 @@ def test_every_metric_that_is_written_is_watched(harness: LeakHarness) -> None:
     with simulated_weeks(harness) as weeks:
         log_in(weeks)
         weeks.live(DAY)
-        written = {name for namespace, name, _ in weeks.metrics._values if namespace == "VirtuousToken"}
+        written = {name for namespace, name, _ in weeks.metrics.values if namespace == "VirtuousToken"}
 
     watched = {part.split('"')[0] for part in str(resources()).replace("'", '"').split('"MetricName": "')[1:]}
     assert written <= watched

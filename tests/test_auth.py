@@ -28,7 +28,7 @@ from yarl import URL
 
 import virtuous_token
 from tests.fakes.loopback import JsonHandler, serving
-from tests.fakes.one_bearer import Clock, OneBearer, join_renewals
+from tests.fakes.one_bearer import EpochClock, OneBearer, join_renewals
 from tests.fakes.virtuous import Virtuous
 from tests.leak_harness import LeakHarness
 from virtuous_token import StaticToken, TokenReader, TokenSource, UntrustedURL
@@ -112,7 +112,7 @@ def api(serve: Callable[[], Api]) -> Api:
 def source(harness: LeakHarness) -> Iterator[OneBearer]:
     harness.secret("access-1")
     harness.secret("access-2")
-    yield OneBearer(Clock())
+    yield OneBearer(EpochClock())
     join_renewals()
 
 
@@ -212,8 +212,8 @@ def test_without_an_argument_the_token_is_that_of_bearer_token(kind: Callable[[]
         pytest.param("http://api.localhost/api", None, id="loopback by name"),
         pytest.param("https://api.virtuoussoftware.com/api", VIRTUOUS, id="the host"),
         pytest.param("https://API.VirtuousSoftware.com.:443/api", f"{VIRTUOUS}/", id="the host written otherwise"),
-        pytest.param("https://example.com/api", "not a URL", id="a base URL that is none"),
-        pytest.param("https://example.com/api", "https://example.com:port", id="a base URL with a port that is none"),
+        pytest.param("https://example.com/api", "not a URL", id="a base URL without a host"),
+        pytest.param("https://example.com/api", "https://example.com:port", id="a base URL whose port is not a number"),
     ],
 )
 def test_a_url_that_gets_the_token(url: str, base_url: str | None) -> None:

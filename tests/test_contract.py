@@ -1,4 +1,4 @@
-"""The stored formats: what version 1 wrote is read for ever, odd values are told by name and never quoted."""
+"""The stored formats: what version 1 wrote is read for ever, odd values are named and never quoted."""
 
 from __future__ import annotations
 
@@ -130,9 +130,9 @@ class TestPair:
     @pytest.mark.parametrize("key", ["access_token", "refresh_token"])
     def test_what_no_token_can_hold_is_told_and_not_quoted(self, key: str, unusable: object) -> None:
         text = json.dumps({"access_token": "access-1", "refresh_token": "refresh-1", "spent": [], key: unusable})
-        with pytest.raises(UnreadableSecret, match=key) as told:
+        with pytest.raises(UnreadableSecret, match=key) as error:
             TokenPair.parse(text)
-        assert "fresh" not in str(told.value).replace("refresh_token", "")
+        assert "fresh" not in str(error.value).replace("refresh_token", "")
 
     def test_a_refresh_token_that_version_1_0_stored_may_hold_what_the_rfc_allows(self) -> None:
         stored = {"version": 1, "access_token": "access-1", "refresh_token": 'odd "one"'}
@@ -162,7 +162,7 @@ class TestPair:
             pytest.param("tomorrow", id="words"),
             pytest.param(1764064800, id="a number"),
             pytest.param(None, id="null"),
-            pytest.param("2026-13-01T00:00:00Z", id="a month that is none"),
+            pytest.param("2026-13-01T00:00:00Z", id="a thirteenth month"),
             pytest.param("0001-01-01T00:00:00+14:00", id="before the first year once it is UTC"),
         ],
     )
@@ -174,7 +174,7 @@ class TestPair:
         "odd",
         [
             pytest.param("1969-12-31T23:59:59Z", id="before 1970"),
-            pytest.param("9000-01-01T00:00:00Z", id="so late that adding a life would leave the calendar"),
+            pytest.param("9000-01-01T00:00:00Z", id="so late that adding a lifetime would leave the calendar"),
         ],
     )
     def test_an_instant_that_no_token_can_have_hides_no_token(self, odd: str) -> None:

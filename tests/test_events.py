@@ -84,7 +84,7 @@ def test_what_an_operator_may_send(event: object, request_: Request) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "message"),
     [
         pytest.param([], "JSON object", id="a list"),
         pytest.param("scheduled", "JSON object", id="a text"),
@@ -115,11 +115,11 @@ def test_what_an_operator_may_send(event: object, request_: Request) -> None:
         pytest.param({"report": True, "limit": "9"}, "limit", id="a page of a text"),
     ],
 )
-def test_anything_else_is_refused_and_nothing_is_done(deployment: Deployment, event: object, told: str) -> None:
+def test_anything_else_is_refused_and_nothing_is_done(deployment: Deployment, event: object, message: str) -> None:
     """A misspelt key must not turn into a sweep of everything."""
     deployment.account.strict.log.clear()
 
-    with pytest.raises(InvalidEvent, match=told):
+    with pytest.raises(InvalidEvent, match=message):
         deployment.invoke(event)
 
     assert deployment.account.strict.log == []

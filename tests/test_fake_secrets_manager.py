@@ -7,7 +7,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -21,24 +21,14 @@ from moto import mock_aws
 from tests.fakes.secrets_manager import CURRENT, PREVIOUS, AwsError, StrictSecretsManager, Version
 from tests.fakes.secrets_manager_client import answer_through
 from tests.fakes.secrets_manager_http import RequestRates, served
+from tests.support import NOW, Clock
 
 NAME = "virtuous/default/tokens"
-START = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
 
 def version(number: int) -> str:
     """The id of the *number*-th version."""
     return str(UUID(int=number))
-
-
-class Clock:
-    """A clock that only a test moves."""
-
-    def __init__(self) -> None:
-        self.time = START
-
-    def __call__(self) -> datetime:
-        return self.time
 
 
 @pytest.fixture
@@ -48,7 +38,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def strict(clock: Clock) -> StrictSecretsManager:
-    return StrictSecretsManager(clock)
+    return StrictSecretsManager(clock.now)
 
 
 @pytest.fixture
@@ -210,7 +200,7 @@ def test_young_versions_fill_the_quota(client: Any, secret: str, clock: Clock, s
         put(client, number)
     with pytest.raises(client.exceptions.LimitExceededException):
         put(client, 101)
-    clock.time += timedelta(hours=24)
+    clock.instant += timedelta(hours=24)
     with pytest.raises(client.exceptions.LimitExceededException):
         put(client, 101)
     assert strict.labels(secret)[CURRENT] == version(100)
@@ -223,7 +213,7 @@ def test_old_unlabelled_versions_make_room(
     put(client, 3, None, "KEPT")
     for number in range(4, 101):
         put(client, number)
-    clock.time += timedelta(hours=24, seconds=1)
+    clock.instant += timedelta(hours=24, seconds=1)
     put(client, 101)
     assert len(strict.versions(secret)) == 100
     assert version(1) not in strict.versions(secret)
@@ -355,10 +345,10 @@ def test_a_binary_value_comes_back_as_bytes(client: Any, secret: str, strict: St
 
 def test_each_version_has_its_own_created_date(client: Any, secret: str, clock: Clock) -> None:
     """API, GetSecretValue, CreatedDate."""
-    clock.time += timedelta(hours=1)
+    clock.instant += timedelta(hours=1)
     put(client, 3)
-    assert client.get_secret_value(SecretId=secret)["CreatedDate"] == START + timedelta(hours=1)
-    assert client.get_secret_value(SecretId=secret, VersionStage=PREVIOUS)["CreatedDate"] == START
+    assert client.get_secret_value(SecretId=secret)["CreatedDate"] == NOW + timedelta(hours=1)
+    assert client.get_secret_value(SecretId=secret, VersionStage=PREVIOUS)["CreatedDate"] == NOW
 
 
 @pytest.mark.parametrize(
@@ -471,7 +461,7 @@ def test_a_secret_marked_for_deletion_refuses(client: Any, secret: str, use: Cal
 def test_a_secret_marked_for_deletion_is_described_and_restored(client: Any, secret: str) -> None:
     """API, DescribeSecret, DeletedDate; RestoreSecret; ListSecrets, IncludePlannedDeletion."""
     gone_at = client.delete_secret(SecretId=secret, RecoveryWindowInDays=7)["DeletionDate"]
-    assert gone_at == START + timedelta(days=7)
+    assert gone_at == NOW + timedelta(days=7)
     assert client.describe_secret(SecretId=secret)["DeletedDate"] == gone_at
     assert client.list_secrets()["SecretList"] == []
     assert [entry["Name"] for entry in client.list_secrets(IncludePlannedDeletion=True)["SecretList"]] == [secret]
@@ -482,8 +472,8 @@ def test_a_secret_marked_for_deletion_is_described_and_restored(client: Any, sec
 
 def test_a_secret_is_gone_when_its_recovery_window_is_over(client: Any, secret: str, clock: Clock) -> None:
     """API, DeleteSecret, RecoveryWindowInDays: 30 days by default."""
-    assert client.delete_secret(SecretId=secret)["DeletionDate"] == START + timedelta(days=30)
-    clock.time += timedelta(days=30)
+    assert client.delete_secret(SecretId=secret)["DeletionDate"] == NOW + timedelta(days=30)
+    clock.instant += timedelta(days=30)
     for call in (client.describe_secret, client.restore_secret, client.delete_secret):
         assert code_of(lambda call=call: call(SecretId=secret)) == "ResourceNotFoundException"  # type: ignore[misc]
     client.create_secret(Name=secret)
@@ -830,10 +820,10 @@ def test_a_call_takes_effect_whole(client: Any, secret: str, strict: StrictSecre
 
     def in_the_middle() -> datetime:
         """The time, asked for in the midst of the first put; the other thread gets its chance to squeeze in."""
-        strict.now = clock
+        strict.now = clock.now
         intruder.start()
         intruder.join(0.3)
-        return clock()
+        return clock.now()
 
     strict.now = in_the_middle
     put(client, 3, "in time")
@@ -961,7 +951,7 @@ def test_an_operation_that_is_not_modelled_says_so(client: Any, secret: str) -> 
 
 def test_a_version_keeps_its_value_out_of_its_repr() -> None:
     """Test means: pytest prints what differs."""
-    assert repr(Version("value-1", START)) == f"Version(created_at={START!r})"
+    assert repr(Version("value-1", NOW)) == f"Version(created_at={NOW!r})"
 
 
 # Parity

@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.fakes.one_bearer import EpochClock
 from tests.fakes.virtuous import (
     NAMED,
     Step,
@@ -101,16 +102,6 @@ def ask(virtuous: Virtuous, authorization: str) -> Heard:
     return send(virtuous, "GET", "/api/Organization/Current", Authorization=authorization)
 
 
-class Clock:
-    """A clock that moves only when told."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
 @pytest.fixture
 def virtuous() -> Iterator[Virtuous]:
     with Virtuous() as running:
@@ -146,12 +137,12 @@ def test_a_login_is_answered_as_virtuous_does(virtuous: Virtuous) -> None:
 
 
 def test_the_dates_of_an_answer_are_gmt_and_as_far_apart_as_the_token_lives() -> None:
-    clock = Clock()
+    clock = EpochClock()
     with Virtuous(token_life_seconds=3599, now=clock) as virtuous:
         heard = log_in(virtuous)
     issued, expires = (parsedate_to_datetime(heard.json()[key]) for key in (".issued", ".expires"))
     assert heard.json()[".issued"].endswith(" GMT")
-    assert issued.timestamp() == clock.seconds == parsedate_to_datetime(heard.headers["Date"]).timestamp()
+    assert issued.timestamp() == clock.now == parsedate_to_datetime(heard.headers["Date"]).timestamp()
     assert expires - issued == timedelta(seconds=3599)
     assert heard.json()["expires_in"] == 3599
 
@@ -206,10 +197,10 @@ def test_one_users_refresh_leaves_anothers_token_alone() -> None:
 
 
 def test_a_refresh_token_ends_after_its_life() -> None:
-    clock = Clock()
+    clock = EpochClock()
     with Virtuous(refresh_token_life_seconds=100, now=clock) as virtuous:
         token = virtuous.issue_pair()["refresh_token"]
-        clock.seconds += 100
+        clock.now += 100
         assert refresh(virtuous, token).json() == {"error": "invalid_grant"}
         assert virtuous.live_refresh_token is None
 
@@ -385,15 +376,15 @@ def test_a_denial_can_be_plain_text() -> None:
 
 
 def test_a_replaced_access_token_is_valid_to_its_own_end() -> None:
-    clock = Clock()
+    clock = EpochClock()
     with Virtuous(token_life_seconds=100, now=clock) as virtuous:
         old = virtuous.issue_pair()
-        clock.seconds += 60
+        clock.now += 60
         new = refresh(virtuous, old["refresh_token"]).json()
         assert virtuous.live_access_tokens == {old["access_token"], new["access_token"]}
-        clock.seconds += 39
+        clock.now += 39
         assert ask(virtuous, f"Bearer {old['access_token']}").status == 200
-        clock.seconds += 1
+        clock.now += 1
         assert ask(virtuous, f"Bearer {old['access_token']}").status == 401
         assert ask(virtuous, f"Bearer {new['access_token']}").status == 200
 

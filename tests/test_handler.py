@@ -1,4 +1,4 @@
-"""The door for Lambda: the real handler against the strict Secrets Manager and the stand-in for Virtuous."""
+"""The real handler against the strict Secrets Manager and the stand-in for Virtuous."""
 
 from __future__ import annotations
 
@@ -297,7 +297,7 @@ def test_nothing_is_read_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [name for name, value in vars(handler).items() if isinstance(value, handler.Application)]
 
 
-# What is told
+# What is reported
 
 
 def test_a_run_tells_who_called_and_each_outcome(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

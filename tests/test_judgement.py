@@ -167,9 +167,9 @@ def test_every_row_of_the_table_has_a_test() -> None:
 def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and_its_codes() -> None:
     page = (Path(__file__).parents[1] / "docs/decisions/answers.md").read_text()
     cells = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| [^|]", line)]
-    told = [(name, verdict, re.findall("`([a-z_]+)`", answer)) for name, answer, verdict, _ in cells[1:]]
+    rows = [(name, verdict, re.findall("`([a-z_]+)`", answer)) for name, answer, verdict, _ in cells[1:]]
 
-    assert told == [
+    assert rows == [
         (rule.name, re.sub("(?<!^)[A-Z]", r" \g<0>", rule.verdict.__name__).lower(), codes_on_the_page(rule))
         for rule in RULES
     ]

@@ -137,15 +137,15 @@ def test_a_leak_planted_in_any_channel_fails_the_test(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    told: dict[str, str] = {}
+    output: dict[str, str] = {}
     for case in ET.parse(tmp_path / "report.xml").iter("testcase"):
         verdicts = [f"{part.get('message')} {part.text}" for part in case if part.tag in ("failure", "error")]
-        told[case.get("name", "")] = told.get(case.get("name", ""), "") + "".join(verdicts)
-    assert len(told) == 19, run.stdout
-    unseen = {name for name, verdict in told.items() if "A secret became visible" not in verdict}
+        output[case.get("name", "")] = output.get(case.get("name", ""), "") + "".join(verdicts)
+    assert len(output) == 19, run.stdout
+    unseen = {name for name, verdict in output.items() if "A secret became visible" not in verdict}
     assert unseen == {"test_nothing", "test_a_comparison_of_secrets_that_fails"}, run.stdout
-    assert "SecretText(***) == SecretText(***)" in told["test_a_comparison_of_secrets_that_fails"]
-    assert told["test_nothing"] == ""
+    assert "SecretText(***) == SecretText(***)" in output["test_a_comparison_of_secrets_that_fails"]
+    assert output["test_nothing"] == ""
 
 
 @pytest.mark.parametrize(

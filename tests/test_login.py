@@ -134,7 +134,7 @@ def test_a_login_waits_for_a_refresh_and_follows_what_comes_of_it(
     [
         pytest.param(timedelta(minutes=-1), timedelta(), id="a dead holder, at once"),
         pytest.param(timedelta(minutes=5), timedelta(minutes=5), id="a holder that dies meanwhile"),
-        pytest.param(timedelta(hours=1), PATIENCE, id="a live one when patience is over"),
+        pytest.param(timedelta(hours=1), PATIENCE, id="a live one after the longest wait"),
     ],
 )
 def test_a_login_takes_the_result_slot_of_a_refresh_that_does_not_end(

@@ -284,7 +284,7 @@ def test_a_connection_in_trouble_gets_its_own_look_in_a_report(harness: LeakHarn
         deployment.virtuous.script(step.refused(), step.refused())
         deployment.invoke({})
 
-        told = deployment.invoke({"report": True})["connections"]
+        reported = deployment.invoke({"report": True})["connections"]
 
-    assert [told[name].get("last_outcome") for name in ("acme", "default")] == ["refused", "refused"]
-    assert told["zebra"] == {"state": "no token pair was stored yet"}
+    assert [reported[name].get("last_outcome") for name in ("acme", "default")] == ["refused", "refused"]
+    assert reported["zebra"] == {"state": "no token pair was stored yet"}

@@ -33,8 +33,8 @@ def _measured(capsys: pytest.CaptureFixture[str], *results: Result, notices_not_
     put_metrics(metrics, results, notices_not_sent, NOW)
     metrics.flush_metrics()
     (line,) = capsys.readouterr().out.splitlines()
-    told: dict[str, Any] = json.loads(line)
-    return told
+    record: dict[str, Any] = json.loads(line)
+    return record
 
 
 # Log lines

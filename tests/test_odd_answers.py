@@ -19,4 +19,4 @@ def test_the_document_says_what_becomes_of_an_odd_answer(name: str) -> None:
 
 
 def test_no_answer_costs_us_a_refresh_token() -> None:
-    assert not [told for told in TOLD.values() if "**" in told]
+    assert not [text for text in TOLD.values() if "**" in text]

@@ -20,7 +20,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
-from tests.fakes.one_bearer import DAY, HOUR, START, Clock, OneBearer, join_renewals
+from tests.fakes.one_bearer import DAY, HOUR, START, EpochClock, OneBearer, join_renewals
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.leak_harness import LeakHarness
 from virtuous_token import (
@@ -48,12 +48,12 @@ ARN = "arn:aws:secretsmanager:eu-west-3:123456789012:secret:virtuous/default/bea
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> EpochClock:
+    return EpochClock()
 
 
 @pytest.fixture
-def source(clock: Clock, harness: LeakHarness) -> Iterator[OneBearer]:
+def source(clock: EpochClock, harness: LeakHarness) -> Iterator[OneBearer]:
     source = OneBearer(clock)
     for generation in range(1, 4):
         harness.secret(f"access-{generation}")
@@ -64,7 +64,7 @@ def source(clock: Clock, harness: LeakHarness) -> Iterator[OneBearer]:
 
 
 @pytest.fixture
-def reader(source: OneBearer, clock: Clock) -> TokenReader:
+def reader(source: OneBearer, clock: EpochClock) -> TokenReader:
     return TokenReader(NAME, client=source, clock=clock)
 
 
@@ -99,7 +99,7 @@ class TestInMemory:
         reader.token()
         assert source.asked == [(NAME, "AWSCURRENT")]
 
-    def test_readers_of_two_secrets_never_mix(self, clock: Clock) -> None:
+    def test_readers_of_two_secrets_never_mix(self, clock: EpochClock) -> None:
         one, other = OneBearer(clock), OneBearer(clock)
         other.rotate()
         readers = TokenReader("one", client=one, clock=clock), TokenReader("other", client=other, clock=clock)
@@ -259,7 +259,7 @@ class TestRenewal:
         life_seconds: float | None,
         read_after: float,
         fresh_seconds: float,
-        clock: Clock,
+        clock: EpochClock,
         chance: Callable[[float], None],
     ) -> None:
         chance(drawn)
@@ -301,7 +301,7 @@ class TestRenewal:
             pytest.param(HOUR, 2 * 60, id="whose token is refreshed at one moment"),
         ],
     )
-    def test_many_readers_are_spread(self, life_seconds: float, least_apart: float, clock: Clock) -> None:
+    def test_many_readers_are_spread(self, life_seconds: float, least_apart: float, clock: EpochClock) -> None:
         source = OneBearer(clock, life_seconds)
         readers = [TokenReader(NAME, client=source, clock=clock) for _ in range(200)]
         for reader in readers:
@@ -371,7 +371,7 @@ class TestFailures:
         assert reader.token() == "access-1"
         assert reader._failure is None
 
-    def test_a_token_without_an_end_is_served_for_a_day_on_failed_reads(self, clock: Clock) -> None:
+    def test_a_token_without_an_end_is_served_for_a_day_on_failed_reads(self, clock: EpochClock) -> None:
         source = OneBearer(clock, None)
         reader = TokenReader(NAME, client=source, clock=clock)
         reader.token()
@@ -405,7 +405,9 @@ class TestFailures:
             f"the token could not be read again: secret '{NAME}': the bearer secret has no access_token"
         ]
 
-    def test_after_one_the_reader_makes_another_client(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_after_one_the_reader_makes_another_client(
+        self, clock: EpochClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         source = OneBearer(clock)
         connections = []
 
@@ -674,7 +676,7 @@ class TestSettings:
             TokenReader(**settings)
 
     def test_the_environment_names_the_secret(
-        self, source: OneBearer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, source: OneBearer, clock: EpochClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         reader = TokenReader(client=source, clock=clock)
         monkeypatch.setenv("VIRTUOUS_BEARER_SECRET", " from-the-environment\n")
@@ -689,7 +691,7 @@ class TestSettings:
             TokenReader(client=source).token()
 
     def test_bearer_token_is_the_environments_from_one_reader(
-        self, source: OneBearer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+        self, source: OneBearer, clock: EpochClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reader_module, "_reader_of_the_process", TokenReader(client=source, clock=clock))
         monkeypatch.setenv("VIRTUOUS_BEARER_SECRET", NAME)
@@ -866,6 +868,6 @@ class TestNothingLeaks:
 
 
 def test_the_instant_of_the_fake_is_the_clocks() -> None:
-    source = OneBearer(Clock())
+    source = OneBearer(EpochClock())
     expires_at = json.loads(source.value or "")["expires_at"]
     assert datetime.fromisoformat(expires_at) == datetime.fromtimestamp(START + 15 * DAY, UTC)

@@ -22,7 +22,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.fakes.one_bearer import DAY, HOUR, START, Clock, OneBearer, join_renewals
+from tests.fakes.one_bearer import DAY, HOUR, START, EpochClock, OneBearer, join_renewals
 from tests.leak_harness import LeakHarness
 from virtuous_token import NotConfigured, TokenReader, Unreachable, async_bearer_token, bearer_token
 from virtuous_token import reader as reader_module
@@ -33,7 +33,7 @@ ARN = "arn:aws:secretsmanager:eu-west-3:123456789012:secret:virtuous/default/bea
 
 @pytest.fixture
 def source(harness: LeakHarness) -> Iterator[OneBearer]:
-    source = OneBearer(Clock())
+    source = OneBearer(EpochClock())
     for generation in range(1, 5):
         harness.secret(f"access-{generation}")
     source.gate = threading.Event()

@@ -23,7 +23,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.fakes.loopback import serving
-from tests.fakes.one_bearer import Clock, OneBearer
+from tests.fakes.one_bearer import EpochClock, OneBearer
 from tests.fakes.secrets_manager import StrictSecretsManager
 from virtuous_token import (
     NoSuchSecret,
@@ -365,7 +365,7 @@ class Refusing(OneBearer):
     """A client that refuses, and describes the secret as it is set."""
 
     def __init__(self, code: str, described: Any = None, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(Clock())
+        super().__init__(EpochClock())
         self.failure = ClientError(
             {"Error": {"Code": code, "Message": "s3cret"}, "ResponseMetadata": {"HTTPHeaders": headers or {}}},  # type: ignore[typeddict-item]
             "GetSecretValue",
@@ -475,7 +475,7 @@ TOKENS = [
 def test_a_token_in_the_place_of_the_name_is_neither_quoted_nor_sent_to_aws(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = OneBearer(Clock())
+    source = OneBearer(EpochClock())
     monkeypatch.setenv("VIRTUOUS_BEARER_SECRET", token)
     for reader in (TokenReader(client=source), TokenReader(token, client=source)):
         with pytest.raises(NotConfigured, match="not the token") as raised:

@@ -47,7 +47,7 @@ ORGANIZATION = Proved("77", "Helping Hands", is_enabled=True)
 
 
 @dataclass
-class Virtuous:
+class ScriptedEndpoint:
     """Gives the scripted answers in turn, then refuses; strictly rotating where nothing is scripted."""
 
     world: Scene
@@ -86,13 +86,13 @@ def granted(number: int, at: datetime, **changes: Any) -> Granted:
 
 
 class Scene:
-    """A stack with one connection, and a clock that moves when it is told to."""
+    """A stack with one connection, and a clock that moves when a test moves it."""
 
     def __init__(self) -> None:
         self.now = NOW
         self.strict = StrictSecretsManager(lambda: self.now)
         self.client = self.strict.client()
-        self.virtuous = Virtuous(self)
+        self.virtuous = ScriptedEndpoint(self)
         self.policy = Policy("https://api.virtuoussoftware.com")
         for name in NAMES[:2]:
             self.client.create_secret(Name=name)
@@ -1034,11 +1034,7 @@ def test_a_refused_token_is_published_once_the_one_that_readers_have_is_over(due
     assert due.strict.labels(NAMES.bearer)[CURRENT] == published
     if removed:  # as Secrets Manager removes a version without a label that is older than a day
         due.client.get_secret_value(SecretId=NAMES.pair, VersionId=published)
-        secret = due.strict.secret(NAMES.pair)
-        kept = {version: value for version, value in secret.versions.items() if version != published}
-        due.strict._secrets[NAMES.pair] = replace(
-            secret, versions=kept, labels={**secret.labels, PREVIOUS: due.strict.labels(NAMES.pair)[CURRENT]}
-        )
+        due.strict.remove_version(NAMES.pair, published)
     due.now += timedelta(days=16)
     result = due.run()
     assert result.outcome == "unproven"
@@ -1280,7 +1276,7 @@ def test_a_secret_that_cannot_be_written_is_known_before_anything_is_spent(
     spoil(due)
     result = due.run()
     assert result.outcome == outcome
-    assert any(told in result.reason for told in (NAMES.pair, NAMES.bearer, "the pair secret has about 100 versions"))
+    assert any(hint in result.reason for hint in (NAMES.pair, NAMES.bearer, "the pair secret has about 100 versions"))
     assert due.virtuous.sent == []
 
 

@@ -44,9 +44,9 @@ def described(account: Account, harness: LeakHarness) -> Callable[[], dict[str, 
     """The report, which is JSON and holds no token."""
 
     def describe() -> dict[str, object]:
-        told = harness.watch(describe_connection("default", account.store(), POLICY, NOW))
-        assert json.loads(json.dumps(told)) == told
-        return told
+        shown = harness.watch(describe_connection("default", account.store(), POLICY, NOW))
+        assert json.loads(json.dumps(shown)) == shown
+        return shown
 
     return describe
 
@@ -101,10 +101,10 @@ def test_an_api_key_has_no_refresh_token_and_no_end(
 ) -> None:
     account.put_pair(TokenPair(SecretText("access-1")))
 
-    told = described()
+    shown = described()
 
     absent = ("refresh_token", "issued_at", "expires_at", "next_refresh_at", "refresh_token_issued_at")
-    assert {key: told[key] for key in absent} == dict.fromkeys(absent)
+    assert {key: shown[key] for key in absent} == dict.fromkeys(absent)
 
 
 def test_a_connection_that_nobody_logged_in_to(described: Callable[[], dict[str, object]]) -> None:
@@ -116,10 +116,10 @@ def test_a_bearer_that_was_never_published_is_out_of_step(
 ) -> None:
     account.put_pair(a_pair())
 
-    told = described()
+    shown = described()
 
-    assert told["bearer_in_step"] is False
-    assert "readers_work_until" not in told
+    assert shown["bearer_in_step"] is False
+    assert "readers_work_until" not in shown
 
 
 def test_a_bearer_of_an_earlier_pair_is_out_of_step(
@@ -128,11 +128,11 @@ def test_a_bearer_of_an_earlier_pair_is_out_of_step(
     account.publish(account.put_pair(a_pair(1)), a_pair(1))
     account.put_pair(a_pair(2, NOW + timedelta(days=2)))
 
-    told = described()
+    shown = described()
 
-    assert told["bearer_in_step"] is False
+    assert shown["bearer_in_step"] is False
     # The end of the token that readers have, not of the newest.
-    assert (told["readers_work_until"], told["expires_at"]) == ("2026-12-10T12:00:00Z", "2026-12-12T12:00:00Z")
+    assert (shown["readers_work_until"], shown["expires_at"]) == ("2026-12-10T12:00:00Z", "2026-12-12T12:00:00Z")
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_where_the_bearer_is_of_a_version_nobody_knows_how_long_readers_work(
     account.publish(publish(account), a_pair(1))
     account.put_pair(a_pair(2))
 
-    told = described()
+    shown = described()
 
-    assert (told["bearer_in_step"], told["readers_work_until"]) == (False, None)
+    assert (shown["bearer_in_step"], shown["readers_work_until"]) == (False, None)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_the_state_of_the_journal(
     current = account.put_pair(a_pair())
     account.put(PAIR_SECRET, entry(current).to_json(), LABEL, claim_id(current))
 
-    told = described()
+    shown = described()
 
-    assert {key: told[key] for key in told if key in {"journal", "last_outcome", "last_outcome_at"}} == expected
+    assert {key: shown[key] for key in shown if key in {"journal", "last_outcome", "last_outcome_at"}} == expected
 
 
 def test_the_intent_that_made_the_current_pair_is_done(
@@ -234,7 +234,7 @@ def test_a_pair_that_is_kept_beside_the_current_one_is_no_journal(
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "expected"),
     [
         pytest.param("access-1", "not a JSON object", id="plain text"),
         pytest.param("{}", "no access_token", id="an empty object"),
@@ -242,14 +242,14 @@ def test_a_pair_that_is_kept_beside_the_current_one_is_no_journal(
     ],
 )
 def test_a_pair_that_cannot_be_read_is_told_without_its_value(
-    account: Account, described: Callable[[], dict[str, object]], value: str, told: str
+    account: Account, described: Callable[[], dict[str, object]], value: str, expected: str
 ) -> None:
     account.put(PAIR_SECRET, value)
 
     report = described()
 
     assert list(report) == ["error", "is_unreadable"]
-    assert told in str(report["error"])
+    assert expected in str(report["error"])
 
 
 @pytest.mark.parametrize("operation", ["DescribeSecret", "GetSecretValue"])

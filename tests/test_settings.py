@@ -67,16 +67,16 @@ def test_one_error_lists_everything_that_is_wrong() -> None:
         "WRITES_PER_SECOND": "51",
     }
 
-    told = _rejected(wrong)
+    message = _rejected(wrong)
 
-    assert all(name in told for name in wrong)
+    assert all(name in message for name in wrong)
 
 
 def test_what_is_right_is_not_complained_about() -> None:
-    told = _rejected({"SECRET_PREFIX": "virtuous", "REFRESH_AT_PERCENT": "half"})
+    message = _rejected({"SECRET_PREFIX": "virtuous", "REFRESH_AT_PERCENT": "half"})
 
-    assert "REFRESH_AT_PERCENT" in told
-    assert not any(name in told for name in ("SECRET_PREFIX", "VIRTUOUS_BASE_URL", "KMS_KEY_ARN"))
+    assert "REFRESH_AT_PERCENT" in message
+    assert not any(name in message for name in ("SECRET_PREFIX", "VIRTUOUS_BASE_URL", "KMS_KEY_ARN"))
 
 
 @pytest.mark.parametrize("prefix", ["v", "virtuous", "crm/virtuous", "A.b_c+d=e@f-g", "9lives"])
@@ -159,10 +159,10 @@ def test_a_base_url_that_tokens_may_be_sent_to(url: str, kept: str) -> None:
     ],
 )
 def test_any_other_base_url_is_rejected(url: str) -> None:
-    told = _rejected({"VIRTUOUS_BASE_URL": url})
+    message = _rejected({"VIRTUOUS_BASE_URL": url})
 
-    assert "VIRTUOUS_BASE_URL" in told
-    assert "secret" not in told
+    assert "VIRTUOUS_BASE_URL" in message
+    assert "secret" not in message
 
 
 @pytest.mark.parametrize(
@@ -215,11 +215,11 @@ def test_the_interval_of_a_plain_rate(expression: str, interval: timedelta | Non
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_named_and_not_quoted(name: str, proxy: str) -> None:
-    told = _rejected({name: proxy})
+    message = _rejected({name: proxy})
 
-    assert told.startswith("HTTPS_PROXY must be an http:// or https:// address")
-    assert "hunter2pass" not in told
-    assert "proxy.test" not in told
+    assert message.startswith("HTTPS_PROXY must be an http:// or https:// address")
+    assert "hunter2pass" not in message
+    assert "proxy.test" not in message
 
 
 @pytest.mark.parametrize(

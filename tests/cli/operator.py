@@ -26,7 +26,7 @@ TAGS = [
 
 
 @dataclass(slots=True)
-class Ended:
+class CommandResult:
     """How a command ended."""
 
     status: int
@@ -67,17 +67,17 @@ class Operator:
     stacks: list[str] = field(default_factory=lambda: ["virtuous"])
     aws_answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def runs(self, *arguments: str, piped: str | bytes = "") -> Ended:
+    def runs(self, *arguments: str, piped: str | bytes = "") -> CommandResult:
         """With *piped* as standard input, which is no terminal."""
         data = piped if isinstance(piped, bytes) else piped.encode()
         with patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(data))):
             return self._runs(arguments)
 
-    def runs_at_a_terminal(self, *arguments: str, person: Scripted) -> Ended:
+    def runs_at_a_terminal(self, *arguments: str, person: Scripted) -> CommandResult:
         with patch.object(main, "open_answers", lambda: person):
             return self._runs(arguments)
 
-    def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> Ended:
+    def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> CommandResult:
         """With the right e-mail and password from standard input."""
         virtuous = self.deployment.virtuous
         piped = f"{virtuous.user}\n{virtuous.password}\n{code}"
@@ -87,11 +87,11 @@ class Operator:
         """Somebody who knows e-mail and password."""
         return Scripted([self.deployment.virtuous.user, self.deployment.virtuous.password, *more], agrees)
 
-    def _runs(self, arguments: tuple[str, ...]) -> Ended:
+    def _runs(self, arguments: tuple[str, ...]) -> CommandResult:
         self.capsys.readouterr()
         with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda *_: self.deployment.session):
             status = main.main(arguments)
-        return Ended(status, *self.capsys.readouterr())
+        return CommandResult(status, *self.capsys.readouterr())
 
     def answer_what_everybody_may_ask(self) -> None:
         """Which functions carry our tag, and whose credentials these are."""

@@ -268,7 +268,7 @@ def test_an_existing_pair_is_adopted(operator: Operator) -> None:
     [
         pytest.param("--api-key", "v_abc\n", "refuses this API key (HTTP 401)", id="an unknown API key"),
         pytest.param("--api-key", "v_a b\n", "That is no API key", id="an API key with a blank in it"),
-        pytest.param("--refresh-token", "gone\nrefresh-1\n", "refuses this access token", id="a pair that is over"),
+        pytest.param("--refresh-token", "gone\nrefresh-1\n", "refuses this access token", id="an expired pair"),
     ],
 )
 def test_what_virtuous_does_not_take_is_not_stored(operator: Operator, flag: str, piped: str, says: str) -> None:

@@ -97,11 +97,11 @@ def mend(service: Any, provisioners: Any) -> None:
             if not record or record["DeletedDate"]:
                 return otherwise(asked)  # MiniStack refuses these as AWS does
             try:
-                changed, told = decide(secret_in(record), asked, datetime.now(UTC))
+                changed, response = decide(secret_in(record), asked, datetime.now(UTC))
             except AwsError as refusal:
                 return service.error_response_json(refusal.code, refusal.message, 400)
             keep(changed, record)
-            return service.json_response({"ARN": record["ARN"], "Name": record["Name"], **told})
+            return service.json_response({"ARN": record["ARN"], "Name": record["Name"], **response})
 
         return handle
 

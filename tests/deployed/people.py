@@ -19,13 +19,13 @@ from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 from virtuous_token_cli.main import main
 
-__all__ = ["Ended", "Person", "person_with"]
+__all__ = ["CommandResult", "Person", "person_with"]
 
 SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class CommandResult:
     """How a command ended. At a terminal both outputs are in ``out``, as they were shown."""
 
     status: int
@@ -45,7 +45,7 @@ class Person:
     world: World
     credentials: Mapping[str, str] = field(repr=False)
 
-    def runs(self, *arguments: str, piped: str = "", **environment: str) -> Ended:
+    def runs(self, *arguments: str, piped: str = "", **environment: str) -> CommandResult:
         """With *piped* as standard input. What is shown is kept among the world's logs."""
         ended = subprocess.run(
             [*COMMAND, *arguments],
@@ -56,9 +56,9 @@ class Person:
             timeout=SECONDS,
             check=False,
         )
-        return self._kept(arguments, Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode()))
+        return self._kept(arguments, CommandResult(ended.returncode, ended.stdout.decode(), ended.stderr.decode()))
 
-    def runs_here(self, *arguments: str, piped: str = "") -> Ended:
+    def runs_here(self, *arguments: str, piped: str = "") -> CommandResult:
         """The same in this process, which saves its start where a test runs many."""
         out, err = io.StringIO(), io.StringIO()
         with (
@@ -68,9 +68,9 @@ class Person:
             contextlib.redirect_stderr(err),
         ):
             status = main(arguments)
-        return self._kept(arguments, Ended(status, out.getvalue(), err.getvalue()))
+        return self._kept(arguments, CommandResult(status, out.getvalue(), err.getvalue()))
 
-    def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = (), columns: int = 80) -> Ended:
+    def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = (), columns: int = 80) -> CommandResult:
         """At a terminal: types each answer when what precedes it is shown."""
         status, shown = typed_at_a_terminal(
             [*COMMAND, *arguments],
@@ -79,13 +79,13 @@ class Person:
             directory=self.world.directory,
             columns=columns,
         )
-        return self._kept(arguments, Ended(status, shown))
+        return self._kept(arguments, CommandResult(status, shown))
 
     def environment(self, **more: str) -> dict[str, str]:
         sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
         return self.world.environment | dict(self.credentials) | {"PYTHONPATH": sources} | more
 
-    def _kept(self, arguments: Sequence[str], ended: Ended) -> Ended:
+    def _kept(self, arguments: Sequence[str], ended: CommandResult) -> CommandResult:
         name = "-".join(argument.strip("-").replace("/", "_") for argument in arguments)[:60]
         (self.world.directory / f"person-{name}-{uuid4().hex[:8]}.log").write_text(ended.out + ended.err)
         return ended

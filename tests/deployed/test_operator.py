@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.deployed.people import Ended, Person, person_with
+from tests.deployed.people import CommandResult, Person, person_with
 from tests.deployed.world import STACK, World
 from virtuous_token import TokenReader
 
@@ -168,7 +168,7 @@ def test_every_action_of_the_login_policy_is_needed(deployed_world: World, stack
     def works(person: Person, number: int) -> bool:
         name = ("--prefix", "people", "--connection", f"policy-{number}")
 
-        def steps() -> Iterator[Ended]:
+        def steps() -> Iterator[CommandResult]:
             yield person.runs_here("login", *name, "--remember", "--yes", piped=given)
             yield person.runs_here("remove", *name, "--yes")
             yield person.runs_here("login", *name, "--remember", "--yes", piped=given)

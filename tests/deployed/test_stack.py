@@ -199,9 +199,9 @@ def test_who_needs_a_person_is_told_by_name_to_a_topic(deployed_world: World) ->
         (received,) = deployed_world.client("sqs").receive_message(QueueUrl=queue).get("Messages", [None])
         return received and json.loads(received["Body"])["Message"]
 
-    told = deployed_world.wait("the message", message, 30)
-    assert "Virtuous connection acme (Example Relief): Login Required." in told
-    assert "Run: virtuous-token --prefix third login --connection acme" in told
+    received = deployed_world.wait("the message", message, 30)
+    assert "Virtuous connection acme (Example Relief): Login Required." in received
+    assert "Run: virtuous-token --prefix third login --connection acme" in received
     assert message() is None
 
 
@@ -303,13 +303,13 @@ def test_a_reader_gets_the_refreshed_token_and_virtuous_accepts_it(
 
 def test_no_log_holds_a_secret(deployed_world: World, scheduled_refresh: Run) -> None:
     logs = deployed_world.client("logs").get_paginator("filter_log_events")
-    told = "".join(
+    logs = "".join(
         event["message"]
         for function in (STACK, READER_STACK)
         for page in logs.paginate(logGroupName=f"/aws/lambda/{function}")
         for event in page["events"]
     )
-    told += "".join(log.read_text(errors="replace") for log in deployed_world.directory.glob("*.log"))
+    logs += "".join(log.read_text(errors="replace") for log in deployed_world.directory.glob("*.log"))
 
-    assert "connection checked" in told
-    assert not [secret for secret in deployed_world.virtuous.secrets() if secret in told]
+    assert "connection checked" in logs
+    assert not [secret for secret in deployed_world.virtuous.secrets() if secret in logs]

@@ -66,7 +66,7 @@ class Run:
 
 @dataclass(slots=True)
 class World:
-    """A running world. *environment* is what a command needs to find it; *say* is told each step as it begins."""
+    """A running world. *environment* is what a command needs to find it; *say* gets each step as it begins."""
 
     directory: Path
     virtuous: Virtuous
@@ -119,7 +119,7 @@ class World:
         command = [sys.executable, "-m", "virtuous_token_cli", "--prefix", "virtuous", *arguments]
         sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
         name = "-".join(("virtuous-token", *(argument.lstrip("-") for argument in arguments)))
-        return self.run(name, command, told=piped, environment=self.environment | {"PYTHONPATH": sources})
+        return self.run(name, command, piped=piped, environment=self.environment | {"PYTHONPATH": sources})
 
     def make_secrets(self, prefix: str, connection: str) -> None:
         """Makes the connection's two secrets, without a value, where they are missing."""
@@ -218,9 +218,7 @@ class World:
 
     def refreshes_accepted(self) -> int:
         """How many refresh grants the stand-in has made."""
-        with self.virtuous._lock:
-            events = list(self.virtuous.events)
-        return sum(event.call == "refresh_token" and event.outcome == "granted" for event in events)
+        return sum(event.call == "refresh_token" and event.outcome == "granted" for event in list(self.virtuous.events))
 
     def runs(self) -> list[Run]:
         """Every invocation of the refresher so far, from its log."""
@@ -258,16 +256,16 @@ class World:
         """The path of a command beside this interpreter."""
         return str(Path(sys.executable).parent / name)
 
-    def run(self, name: str, command: list[str], *, told: str = "", environment: dict[str, str] | None = None) -> str:
+    def run(self, name: str, command: list[str], *, piped: str = "", environment: dict[str, str] | None = None) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
 
-        Both of its outputs go to a log of that name. What it is *told* goes to its standard input alone.
+        Both of its outputs go to a log of that name. *piped* goes to its standard input alone.
         """
         log = self.directory / f"{name}.log"
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with process_group(command, cwd=self.directory, env=environment or self.environment, **pipes) as process:
             try:
-                output, errors = process.communicate(told.encode(), SECONDS_FOR_A_COMMAND)
+                output, errors = process.communicate(piped.encode(), SECONDS_FOR_A_COMMAND)
             except subprocess.TimeoutExpired:
                 raise StepFailed(f"{name} took more than {SECONDS_FOR_A_COMMAND:.0f} seconds") from None
         log.write_bytes(output + errors)

@@ -13,7 +13,7 @@ HOUR = 3600.0
 DAY = 24 * HOUR
 
 
-class Clock:
+class EpochClock:
     """Seconds since 1970, as a test sets them."""
 
     def __init__(self, now: float = START) -> None:
@@ -31,7 +31,7 @@ class OneBearer:
     answer. ``arrived`` is set by each read that begins.
     """
 
-    def __init__(self, clock: Clock, life_seconds: float | None = 15 * DAY) -> None:
+    def __init__(self, clock: EpochClock, life_seconds: float | None = 15 * DAY) -> None:
         self.clock = clock
         self.life_seconds = life_seconds
         self.reads = 0

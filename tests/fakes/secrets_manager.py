@@ -334,6 +334,14 @@ class StrictSecretsManager:
         name = self._name_of(secret_id)
         self._secrets[name] = replace(self._secrets[name], primary_region=primary_region)
 
+    def remove_version(self, secret_id: str, version_id: str) -> None:
+        """As the service does with a version without a label, a day later."""
+        name = self._name_of(secret_id)
+        secret = self._secrets[name]
+        versions = {version: value for version, value in secret.versions.items() if version != version_id}
+        labels = {label: version for label, version in secret.labels.items() if version != version_id}
+        self._secrets[name] = replace(secret, versions=versions, labels=labels)
+
     def settle(self) -> None:
         """Every reader has caught up: no earlier state can be seen any more."""
         self._earlier.clear()
@@ -570,7 +578,7 @@ class StrictSecretsManager:
         return self._if_kept(self._secrets.get(name))
 
     def _if_kept(self, secret: Secret | None) -> Secret | None:
-        """The secret, unless its recovery window is over."""
+        """The secret, unless its recovery window has ended."""
         return None if secret is None or (secret.gone_at is not None and secret.gone_at <= self.now()) else secret
 
     def _newest(self, secret_id: str) -> Secret:

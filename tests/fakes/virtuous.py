@@ -453,6 +453,11 @@ class Virtuous:
             return next((token for token in reversed(self._refresh) if self._live(self._refresh, token)), None)
 
     @property
+    def live_refresh_tokens(self) -> frozenset[str]:
+        with self._lock:
+            return frozenset(token for token in self._refresh if self._live(self._refresh, token))
+
+    @property
     def live_access_tokens(self) -> frozenset[str]:
         with self._lock:
             return frozenset(token for token in self._access if self._live(self._access, token))
