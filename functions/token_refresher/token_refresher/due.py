@@ -19,7 +19,7 @@ SPREAD = 0.05
 
 
 def due_at(pair: TokenPair, connection: str, percent: int) -> datetime | None:
-    """When *pair* is to be refreshed: once *percent* of its access token's life is over, or up to 5 % of it earlier.
+    """When *pair* is to be refreshed: once *percent* of its access token's life has passed, or up to 5 % of it earlier.
 
     How much earlier depends on the connection's name alone, so that many connections made on one day do not fall due
     together. Whole seconds, as it is stored. None for a pair without a refresh token. A pair that does not say when it

@@ -31,7 +31,7 @@ __all__ = ["store_login"]
 
 # Seconds between two looks while a refresh holds the claim.
 BETWEEN_LOOKS = 2.0
-# How often a place is looked for once patience is over; more than stale reads and other logins can take away.
+# How often a place is looked for after the longest wait; more than stale reads and other logins can take away.
 LAST_LOOKS = 10
 
 

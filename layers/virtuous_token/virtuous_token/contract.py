@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from .errors import UnreadableSecret
@@ -35,6 +36,9 @@ __all__ = [
 
 FORMAT_VERSION = 1
 CONNECTION_NAME = re.compile(r"[a-z0-9-]+")
+
+_PAIR, _BEARER = "the pair secret", "the bearer secret"
+_TOKEN_TYPE = "Bearer"
 
 # RFC 6749 appendix A.17. What version 1.0 stored is kept to the letter as long as it is that.
 _VISIBLE_OR_SPACE = re.compile(r"[ -~]+")
@@ -107,7 +111,7 @@ class TokenPair:
 
     access_token: SecretText
     refresh_token: SecretText | None = None
-    token_type: str = "Bearer"
+    token_type: str = _TOKEN_TYPE
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     refresh_token_issued_at: datetime | None = None
@@ -126,45 +130,16 @@ class TokenPair:
 
         White space and one pair of quotes round a token that a person pasted are taken off.
         """
-        what = "the pair secret"
-        stored = parse_object(text, what)
+        stored = parse_object(text, _PAIR)
         if "entry" in stored:
-            raise UnreadableSecret(f"{what} holds a journal entry where a token pair must be")
-        return cls(
-            access_token=_access_token(stored, what),
-            refresh_token=_refresh_token(stored, what),
-            token_type=_text(stored, "token_type") or "Bearer",
-            issued_at=_instant(stored, "issued_at"),
-            expires_at=_instant(stored, "expires_at"),
-            refresh_token_issued_at=_instant(stored, "refresh_token_issued_at"),
-            refresh_token_expires_at=_instant(stored, "refresh_token_expires_at"),
-            user_name=_text(stored, "user_name"),
-            organization_id=_text(stored, "organization_id"),
-            organization_name=_text(stored, "organization_name"),
-            replaces=_text(stored, "replaces"),
-            two_factor_enabled=_flag(stored, "two_factor_enabled"),
-            spent=parse_spent(stored),
-            extra={key: value for key, value in stored.items() if key not in _PAIR_KEYS},
-        )
+            raise UnreadableSecret(f"{_PAIR} holds a journal entry where a token pair must be")
+        known = {key: kind.read(stored, key) for key, kind in _PAIR_KEYS.items()}
+        extra = {key: value for key, value in stored.items() if key not in _PAIR_KEYS and key != "version"}
+        return cls(**known, extra=extra)
 
     def to_json(self) -> str:
         """The value to store. It holds both tokens in plain text."""
-        known = {
-            "version": FORMAT_VERSION,
-            "access_token": self.access_token.reveal(),
-            "token_type": self.token_type,
-            "issued_at": _formatted(self.issued_at),
-            "expires_at": _formatted(self.expires_at),
-            "refresh_token": self.refresh_token.reveal() if self.refresh_token else None,
-            "refresh_token_issued_at": _formatted(self.refresh_token_issued_at),
-            "refresh_token_expires_at": _formatted(self.refresh_token_expires_at),
-            "user_name": self.user_name,
-            "organization_id": self.organization_id,
-            "organization_name": self.organization_name,
-            "replaces": self.replaces,
-            "two_factor_enabled": self.two_factor_enabled,
-            "spent": list(self.spent) if self.spent is not None else None,
-        }
+        known = _written(self, _PAIR_KEYS)
         return _dump(known, self.extra)
 
 
@@ -173,7 +148,7 @@ class Bearer:
     """One version of the bearer secret. ``expires_at`` is None where nobody knows when the token ends (an API key)."""
 
     access_token: SecretText
-    token_type: str = "Bearer"
+    token_type: str = _TOKEN_TYPE
     issued_at: datetime | None = None
     expires_at: datetime | None = None
     next_refresh_at: datetime | None = None
@@ -183,52 +158,21 @@ class Bearer:
     @classmethod
     def parse(cls, text: str | None) -> Bearer:
         """Raises UnreadableSecret; also where *text* is a pair, since no reader may hold a refresh token."""
-        what = "the bearer secret"
-        stored = parse_object(text, what)
+        stored = parse_object(text, _BEARER)
         if stored.get("refresh_token") or "entry" in stored:
             raise UnreadableSecret(
-                f"{what} holds what belongs into the pair secret: read the secret whose name ends in /bearer"
+                f"{_BEARER} holds what belongs into the pair secret: read the secret whose name ends in /bearer"
             )
-        return cls(
-            access_token=_access_token(stored, what),
-            issued_at=_instant(stored, "issued_at"),
-            expires_at=_instant(stored, "expires_at"),
-            next_refresh_at=_instant(stored, "next_refresh_at"),
-            base_url=_text(stored, "base_url"),
-            organization_name=_text(stored, "organization_name"),
-        )
+        return cls(**{key: kind.read(stored, key) for key, kind in _BEARER_KEYS.items()})
 
     def to_json(self) -> str:
         """The value to store. It holds the access token in plain text."""
-        known = {
-            "version": FORMAT_VERSION,
-            "access_token": self.access_token.reveal(),
-            "token_type": self.token_type,
-            "issued_at": _formatted(self.issued_at),
-            "expires_at": _formatted(self.expires_at),
-            "next_refresh_at": _formatted(self.next_refresh_at),
-            "base_url": self.base_url,
-            "organization_name": self.organization_name,
-        }
-        return _dump(known, {})
+        return _dump(_written(self, _BEARER_KEYS), {})
 
 
-_PAIR_KEYS = {
-    "version",
-    "access_token",
-    "token_type",
-    "issued_at",
-    "expires_at",
-    "refresh_token",
-    "refresh_token_issued_at",
-    "refresh_token_expires_at",
-    "user_name",
-    "organization_id",
-    "organization_name",
-    "replaces",
-    "two_factor_enabled",
-    "spent",
-}
+def _written(value: TokenPair | Bearer, keys: Mapping[str, _Kind]) -> dict[str, Any]:
+    known = {key: kind.write(held) for key, kind in keys.items() if (held := getattr(value, key)) is not None}
+    return {"version": FORMAT_VERSION, **known}
 
 
 def _dump(known: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
@@ -236,24 +180,24 @@ def _dump(known: Mapping[str, Any], extra: Mapping[str, Any]) -> str:
     return json.dumps({**extra, **{key: value for key, value in known.items() if value is not None}})
 
 
-def _access_token(stored: Mapping[str, Any], what: str) -> SecretText:
-    value = stored.get("access_token")
+def _access_token(stored: Mapping[str, Any], key: str, what: str) -> SecretText:
+    value = stored.get(key)
     token = _unquoted(value) if isinstance(value, str) else ""
     if not token:
-        raise UnreadableSecret(f"{what} has no access_token")
+        raise UnreadableSecret(f"{what} has no {key}")
     if not can_be_header(token):
-        raise _unusable(what, "an access_token")
+        raise _unusable(what, f"an {key}")
     return SecretText(token)
 
 
-def _refresh_token(stored: Mapping[str, Any], what: str) -> SecretText | None:
-    value = stored.get("refresh_token")
+def _refresh_token(stored: Mapping[str, Any], key: str) -> SecretText | None:
+    value = stored.get(key)
     token = _unquoted(value) if isinstance(value, str) else ""
     if value is None or (isinstance(value, str) and not token):
         return None
     stored_by_version_1_0 = "version" in stored and "spent" not in stored
     if not (_VISIBLE_OR_SPACE.fullmatch(token) if stored_by_version_1_0 else can_be_header(token)):
-        raise _unusable(what, "a refresh_token")
+        raise _unusable(_PAIR, f"a {key}")
     return SecretText(token)
 
 
@@ -292,5 +236,38 @@ def _flag(stored: Mapping[str, Any], key: str) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _formatted(instant: datetime | None) -> str | None:
-    return format_instant(instant) if instant else None
+class _Kind(NamedTuple):
+    """How a key is read from a stored object, and how its value is written. What is None is not written."""
+
+    read: Callable[[Mapping[str, Any], str], Any]
+    write: Callable[[Any], Any] = lambda value: value
+
+
+_TEXT = _Kind(_text)
+_INSTANT = _Kind(_instant, format_instant)
+
+# The keys that are stored beside ``version``, in the order in which they are written.
+_PAIR_KEYS = {
+    "access_token": _Kind(partial(_access_token, what=_PAIR), SecretText.reveal),
+    "token_type": _Kind(lambda stored, key: _text(stored, key) or _TOKEN_TYPE),
+    "issued_at": _INSTANT,
+    "expires_at": _INSTANT,
+    "refresh_token": _Kind(_refresh_token, lambda token: token.reveal() or None),
+    "refresh_token_issued_at": _INSTANT,
+    "refresh_token_expires_at": _INSTANT,
+    "user_name": _TEXT,
+    "organization_id": _TEXT,
+    "organization_name": _TEXT,
+    "replaces": _TEXT,
+    "two_factor_enabled": _Kind(_flag),
+    "spent": _Kind(lambda stored, _: parse_spent(stored), list),
+}
+_BEARER_KEYS = {
+    "access_token": _Kind(partial(_access_token, what=_BEARER), SecretText.reveal),
+    "token_type": _Kind(lambda *_: _TOKEN_TYPE),
+    "issued_at": _INSTANT,
+    "expires_at": _INSTANT,
+    "next_refresh_at": _INSTANT,
+    "base_url": _TEXT,
+    "organization_name": _TEXT,
+}

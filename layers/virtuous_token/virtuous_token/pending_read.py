@@ -17,7 +17,7 @@ from .held_token import HeldToken
 __all__ = ["Failure", "PendingRead"]
 
 
-# While the token in hand works there is no hurry: a quarter of an hour, then the maximum age, so that an outage costs
+# While the held token works the pauses are long: a quarter of an hour, then the maximum age, so that an outage costs
 # few calls. While callers go without a token the pauses are 1, 2, 4 seconds and so on, up to a minute.
 FIRST_PAUSE_SECONDS = 900.0
 FIRST_PAUSE_WITHOUT_A_TOKEN_SECONDS = 1.0
