@@ -62,7 +62,7 @@ deployed: environments ## the tests of the deployed stack
 	$(BIN)/pytest -rs -m deployed
 
 audit: $(RELEASE) ## known vulnerabilities of what is shipped; needs the network
-	.venv-release/bin/pip-audit --requirement functions/token_refresher/requirements.txt --require-hashes --disable-pip
+	.venv-release/bin/pip-audit --requirement functions/token_refresher/requirements.txt --require-hashes --disable-pip --strict
 
 dist: $(DEVELOPMENT) $(RELEASE) ## what a release ships, in dist/: application, layer, wheels, bill of materials
 	@BIN=$(BIN) RELEASE_BIN=.venv-release/bin scripts/make-dist
@@ -145,7 +145,7 @@ $(CHECKS): requirements/checks.txt
 	@echo "Install what checks policies and templates in .venv-checks (once)"
 	@rm -rf .venv-checks
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-checks
-	@.venv-checks/bin/python $(PIP_INSTALL) --requirement requirements/checks.txt
+	@.venv-checks/bin/python $(PIP_INSTALL) --no-compile --requirement requirements/checks.txt
 	@touch $@
 
 $(RELEASE): requirements/release.txt
