@@ -127,6 +127,36 @@ def mend(service: Any, provisioners: Any) -> None:
     provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]["create"] = secret_of_a_stack
 
 
+# What a stack names itself: the property that names it, MiniStack's module and its record of them. A secret's name
+# stays taken while it is marked for deletion. (A parameter's name is refused by MiniStack itself.)
+NAMED = {
+    "AWS::SecretsManager::Secret": ("Name", "secretsmanager", "_secrets"),
+    "AWS::Logs::LogGroup": ("LogGroupName", "cloudwatch_logs", "_log_groups"),
+    "AWS::Lambda::Function": ("FunctionName", "lambda_svc", "_functions"),
+    "AWS::CloudWatch::Alarm": ("AlarmName", "cloudwatch", "_alarms"),
+    "AWS::CloudWatch::Dashboard": ("DashboardName", "cloudwatch", "_dashboards"),
+}
+
+
+def refuse_names_that_are_taken(provisioners: Any) -> None:
+    """A stack cannot make what is there under the same name, as in AWS; MiniStack replaces it, value and all."""
+
+    def refusing(kind: str, create: Callable[..., object]) -> Callable[..., object]:
+        key, module, records = NAMED[kind]
+
+        def create_where_free(logical_id: str, properties: Record, *others: Any, **named: Any) -> object:
+            taken = getattr(importlib.import_module(f"ministack.services.{module}"), records)
+            if properties.get(key) in taken:
+                raise ValueError(f"Resource of type '{kind}' with identifier '{properties[key]}' already exists.")
+            return create(logical_id, properties, *others, **named)
+
+        return create_where_free
+
+    for kind in NAMED:
+        handlers = provisioners._RESOURCE_HANDLERS[kind]
+        handlers["create"] = refusing(kind, handlers["create"])
+
+
 def name_the_simulated_principal(actions: Any) -> None:
     """iam:SimulatePrincipalPolicy is allowed for the principal that it names, as in AWS; MiniStack asks for ``*``."""
     resource_of = actions.extract_resource_arn
@@ -184,6 +214,7 @@ def main() -> None:
     provisioners = importlib.import_module("ministack.services.cloudformation.provisioners")
     mend(importlib.import_module("ministack.services.secretsmanager"), provisioners)
     keep_alarms_on_expressions(provisioners)
+    refuse_names_that_are_taken(provisioners)
     actions = importlib.import_module("ministack.core.iam_actions")
     name_the_simulated_principal(actions)
     tell_the_source_of_events(actions)

@@ -128,14 +128,22 @@ class World:
             with contextlib.suppress(manager.exceptions.ResourceExistsException):
                 manager.create_secret(Name=f"{prefix}/{connection}/{kind}")
 
-    def _build(self, name: str, template: Path) -> None:
+    def build_version_before(self) -> None:
+        """Builds the stack as version 1.0 described it: its template, around the function of now."""
+        self._build("before", REPOSITORY / "tests" / "golden" / "template-1.0.yaml", REPOSITORY)
+
+    def deploy_version_before(self, stack: str, **parameters: str) -> None:
+        """Deploys what ``build_version_before`` built."""
+        self._deploy("before", stack, PythonRuntime=RUNTIME, VirtuousBaseUrl=self.virtuous.base_url, **parameters)
+
+    def _build(self, name: str, template: Path, base: Path | None = None) -> None:
         self.say(f"sam build ({name})")
         self._sam(
             "build",
             name,
             template_file=template,
             build_dir=self._built(name).parent,
-            base_dir=template.parent,
+            base_dir=base or template.parent,
             parameter_overrides=[f"PythonRuntime={RUNTIME}"],
         )
 
