@@ -113,11 +113,13 @@ class _Patient:
             "schedule", f"{schedule['ScheduleExpression']}, {schedule['State'].lower()}", is_enabled, "sam deploy"
         )
         last = self._last_scheduled_run()
+        is_new = self.now - schedule["CreationDate"] < timedelta(days=1)
+        missing = "none yet, the schedule is new" if is_new else "the schedule has not run it for a day"
         yield Line(
             "last run",
-            f"{days_and_hours(self.now - last)} ago" if last else "the schedule has not run it for a day",
-            last is not None,
-            f"wait for the first one after a deployment; else aws logs tail /aws/lambda/{name} --since 2d",
+            f"{days_and_hours(self.now - last)} ago" if last else missing,
+            last is not None or is_new,
+            f"aws logs tail /aws/lambda/{name} --since 2d",
         )
 
     def _last_scheduled_run(self) -> datetime | None:

@@ -24,10 +24,16 @@ NOW = datetime.now(UTC)
 CONFIRMED = {"SubscriptionArn": f"{TOPIC}:1", "Endpoint": "us@example.org"}
 ALARM = {"AlarmName": f"{NAME}-errors", "StateValue": "OK", "AlarmActions": [TOPIC]}
 
+SCHEDULE = {
+    "State": "ENABLED",
+    "ScheduleExpression": "rate(6 hours)",
+    "CreationDate": NOW - timedelta(days=9),
+}
+
 # What a deployment in good order answers.
 HEALTHY: dict[str, Mapping[str, Any]] = {
     "cloudformation.DescribeStacks": {"Stacks": [{"StackStatus": "UPDATE_COMPLETE"}]},
-    "scheduler.GetSchedule": {"State": "ENABLED", "ScheduleExpression": "rate(6 hours)"},
+    "scheduler.GetSchedule": SCHEDULE,
     "cloudwatch-logs.FilterLogEvents": {"events": [{"timestamp": (NOW - timedelta(hours=2)).timestamp() * 1000}]},
     "lambda.GetFunctionConfiguration": {"Role": "arn:aws:iam::000000000000:role/it", "Layers": [{"Arn": LAYER}]},
     "iam.SimulatePrincipalPolicy": {"EvaluationResults": []},
@@ -72,6 +78,14 @@ def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> N
     ]
 
 
+def test_a_schedule_that_is_new_need_not_have_fired(healthy: Operator) -> None:
+    healthy.let_aws_answer("scheduler.GetSchedule", {**SCHEDULE, "CreationDate": NOW - timedelta(hours=1)})
+    healthy.let_aws_answer("cloudwatch-logs.FilterLogEvents", {"events": []})
+    ended = healthy.runs("check")
+    assert "fine   last run: none yet, the schedule is new" in ended.out
+    assert ended.status == 0
+
+
 @pytest.mark.parametrize(
     ("operation", "answer", "said", "run"),
     [
@@ -84,7 +98,7 @@ def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> N
         ),
         pytest.param(
             "scheduler.GetSchedule",
-            {"State": "DISABLED", "ScheduleExpression": "rate(6 hours)"},
+            {**SCHEDULE, "State": "DISABLED"},
             "schedule: rate(6 hours), disabled",
             "sam deploy",
             id="the schedule switched off",
