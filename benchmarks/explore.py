@@ -26,7 +26,7 @@ ALL_BOUNDS = {**WIDE, **BOUNDS}
 class Chunk(NamedTuple):
     """What one piece of the campaign saw. ``seen`` counts states, or steps of random schedules."""
 
-    told: str
+    description: str
     seen: int
     found: tuple[Finding, ...]
     seconds: float
@@ -51,8 +51,8 @@ def _explore(name: str) -> Chunk:
     began = time.process_time()
     explored = explore(ALL_BOUNDS[name](), at_most=AT_MOST)
     extent = "all" if explored.is_complete else "the first"
-    told = f"{name}: {extent} {explored.states} states, {explored.ends} ends, {explored.quiet} left alone"
-    return Chunk(told, explored.states, tuple(explored.findings.values()), time.process_time() - began)
+    description = f"{name}: {extent} {explored.states} states, {explored.ends} ends, {explored.quiet} left alone"
+    return Chunk(description, explored.states, tuple(explored.findings.values()), time.process_time() - began)
 
 
 def _play(end: int, start: int) -> Chunk:
@@ -66,12 +66,12 @@ def _play(end: int, start: int) -> Chunk:
         if what and kind_of(what) not in found:
             short = shortened(first, kind_of(what), made)
             found[kind_of(what)] = Finding(f"seed {seed}: {short.what}", short.schedule)
-    told = f"seeds {seeds[0]} to {seeds[-1]}: {steps} steps"
-    return Chunk(told, steps, tuple(found.values()), time.process_time() - began)
+    description = f"seeds {seeds[0]} to {seeds[-1]}: {steps} steps"
+    return Chunk(description, steps, tuple(found.values()), time.process_time() - began)
 
 
 def _shown(chunk: Chunk) -> Chunk:
-    print(f"{chunk.told}, {chunk.seconds:.0f} s", flush=True)
+    print(f"{chunk.description}, {chunk.seconds:.0f} s", flush=True)
     for finding in chunk.found:
         print(f"  {finding.what}", *finding.schedule, sep="\n    ", flush=True)
     return chunk

@@ -30,7 +30,7 @@ JOURNAL, CANDIDATES = "tests/test_journal.py", "tests/test_candidates.py"
 class Mutation(NamedTuple):
     """In *file*, the text *old* (it must be there exactly once) becomes *new*; one of *tests* must fail."""
 
-    told: str
+    description: str
     file: str | Path
     old: str
     new: str
@@ -216,7 +216,7 @@ MUTATIONS = [
         "            if False:",
     ),
     Mutation(
-        "a refusal is told of a pair that was replaced",
+        "a refusal is reported of a pair that was replaced",
         "refresh.py",
         "            if versions.under(CURRENT) != self.version:",
         "            if False:",
@@ -380,13 +380,15 @@ MUTATIONS = [
 
 def main(argv: Sequence[str]) -> int:
     """Prints one line for each mutation: the first test that caught it."""
-    chosen = [mutation for mutation in MUTATIONS if not argv or any(word in mutation.told for word in argv)]
+    chosen = [mutation for mutation in MUTATIONS if not argv or any(word in mutation.description for word in argv)]
     survived = 0
     with ThreadPoolExecutor(2) as pool:
         for mutation, (verdict, seconds) in zip(chosen, pool.map(_try, chosen), strict=True):
             survived += verdict is None
-            told = f"caught    {mutation.told}: {verdict}" if verdict else f"SURVIVED  {mutation.told}"
-            print(f"{told} ({seconds:.0f} s)", flush=True)
+            description = (
+                f"caught    {mutation.description}: {verdict}" if verdict else f"SURVIVED  {mutation.description}"
+            )
+            print(f"{description} ({seconds:.0f} s)", flush=True)
     print(f"{len(chosen) - survived} caught, {survived} survived")
     return int(survived > 0)
 
@@ -403,7 +405,7 @@ def _path(root: Path, mutation: Mutation) -> Path:
 def _try(mutation: Mutation) -> tuple[str | None, float]:
     """The first test that fails with *mutation*, None if all pass; and how long it took."""
     if matches(mutation) != 1:
-        raise SystemExit(f"{mutation.told}: the text to change is there {matches(mutation)} times, not once")
+        raise SystemExit(f"{mutation.description}: the text to change is there {matches(mutation)} times, not once")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "repository")

@@ -7,6 +7,6 @@ import pytest
 from tests.mutations import MUTATIONS, Mutation, matches
 
 
-@pytest.mark.parametrize("mutation", [pytest.param(mutation, id=mutation.told) for mutation in MUTATIONS])
+@pytest.mark.parametrize("mutation", [pytest.param(mutation, id=mutation.description) for mutation in MUTATIONS])
 def test_the_text_that_a_mutation_changes_is_there_once(mutation: Mutation) -> None:
     assert matches(mutation) == 1

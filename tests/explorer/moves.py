@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.explorer import properties
 from tests.explorer.people import HANDS
-from tests.explorer.processes import NAMES, Ended, History, Kind, Raised, Step
+from tests.explorer.processes import NAMES, History, Kind, ProcessEnd, Raised, Step
 from tests.explorer.world import Late, Process, State, Verdict, a_pair, pair_in
 from token_refresher.answers import Denied, Granted, Later, NothingSent, Refused, Unclear, Unknown
 
@@ -21,7 +21,7 @@ WRITES = ("PutSecretValue", "UpdateSecretVersionStage", "CreateSecret")
 class Move(NamedTuple):
     """``sort`` is what a random schedule weighs: start, step, mishap, hand, late or time."""
 
-    told: str
+    description: str
     sort: str
     make: Callable[[], State]
 
@@ -100,7 +100,7 @@ def replied(state: State, i: int, value: Any) -> State:
 def _settled(state: State, i: int) -> State:
     """Nobody sees what a process does between two calls: waiting and proving are done at once, and so is ending."""
     step = state.next_step(i)
-    if isinstance(step, Ended):
+    if isinstance(step, ProcessEnd):
         ended = state.process(i, status="ended", ended=step, ended_at=state.now, history=None, looked=None)
         if step.pair_at_risk and state.processes[i].granted:
             ended = ended._replace(lost=state.lost | {state.processes[i].granted})
@@ -314,7 +314,7 @@ def _read_stale(state: State, i: int, step: Step, view: Any) -> State:
     return replied(state, i, value)
 
 
-def run_through(state: State, kind: Kind) -> tuple[State, Ended]:
+def run_through(state: State, kind: Kind) -> tuple[State, ProcessEnd]:
     """One more process, from its start to its end, while nothing else happens."""
     i = len(state.processes)
     state = state._replace(processes=(*state.processes, Process(kind)))

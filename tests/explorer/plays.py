@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.explorer.moves import TICK, WEEK, killed, moves, started, undisturbed, went_on
 from tests.explorer.people import HANDS
-from tests.explorer.processes import NAMES, Ended, Step
+from tests.explorer.processes import NAMES, ProcessEnd, Step
 from tests.explorer.world import State, entry_in, pair_in
 
 
@@ -58,8 +58,12 @@ class Play:
         return self
 
     def meets(self, i: int, what: str) -> Play:
-        """The mishap of process *i*'s next call that is told with these words."""
-        found = [move for move in moves(self.state) if move.told.startswith(f"{self._name(i)}:") and what in move.told]
+        """The mishap of process *i*'s next call whose description holds these words."""
+        found = [
+            move
+            for move in moves(self.state)
+            if move.description.startswith(f"{self._name(i)}:") and what in move.description
+        ]
         self.state = found[0].make()
         return self
 
@@ -77,7 +81,7 @@ class Play:
         self.state = self.state.later(WEEK * weeks)
         return self
 
-    def ended(self, i: int) -> Ended:
+    def ended(self, i: int) -> ProcessEnd:
         ended = self.state.processes[i].ended
         assert ended is not None
         return ended

@@ -64,7 +64,7 @@ class Step(NamedTuple):
         return " ".join(word for word in words if word)
 
 
-class Ended(NamedTuple):
+class ProcessEnd(NamedTuple):
     """What a process came to: an outcome word, ``stored`` or ``gave up`` for a login, ``raised`` for a defect."""
 
     word: str
@@ -92,7 +92,7 @@ class History:
         self.name, self.kind, self.value, self.at, self.before = name, kind, value, at, before
         self.length: int = before.length + 1 if before else 1
         self._after: dict[tuple[object, datetime], History] = {}
-        self._next: Step | Ended | None = None
+        self._next: Step | ProcessEnd | None = None
 
     def answered(self, value: Any, at: datetime) -> History:
         key = (identity(value), at)
@@ -108,16 +108,16 @@ class History:
             one = one.before  # type: ignore[assignment]
         return found[::-1]
 
-    def next(self) -> Step | Ended:
+    def next(self) -> Step | ProcessEnd:
         """The real code's next call, or how it ended."""
         if self._next is None:
             self._next = _run(_Outside(self.replies()))
         return self._next
 
-    def through(self, answer: Callable[[Step], History]) -> Ended:
+    def through(self, answer: Callable[[Step], History]) -> ProcessEnd:
         """Goes on to the end, with *answer* saying the history after each step."""
         ended = _run(_Outside(self.replies(), answer))
-        assert isinstance(ended, Ended)
+        assert isinstance(ended, ProcessEnd)
         return ended
 
 
@@ -178,7 +178,7 @@ class _Outside:
         self.ask("pause", seconds=seconds)
 
 
-def _run(outside: _Outside) -> Step | Ended:
+def _run(outside: _Outside) -> Step | ProcessEnd:
     begun = outside.replies[0]
     store = SecretStore(outside, NAMES)  # type: ignore[arg-type]
     services = Services(outside, outside.now, outside.pause)
@@ -186,7 +186,7 @@ def _run(outside: _Outside) -> Step | Ended:
         try:
             if begun.kind.job == "login":
                 store_login(store, services, TokenPair.parse(begun.value), give_up_at=outside.now() + PATIENCE)
-                return Ended("stored")
+                return ProcessEnd("stored")
             policy = Policy("https://api.virtuoussoftware.com")
             deadline = outside.now() + INVOCATION
             force = begun.kind.job == "forced"
@@ -194,10 +194,10 @@ def _run(outside: _Outside) -> Step | Ended:
         except _NextStep as stop:
             return stop.step
         except RefreshError as error:
-            return Ended("gave up", str(error)) if begun.kind.job == "login" else Ended("raised", repr(error))
+            return ProcessEnd("gave up", str(error)) if begun.kind.job == "login" else ProcessEnd("raised", repr(error))
         except Exception as error:  # noqa: BLE001 (a defect is what is looked for)
-            return Ended("raised", repr(error))
-    return Ended(str(result.outcome), result.reason, result.pair_at_risk)
+            return ProcessEnd("raised", repr(error))
+    return ProcessEnd(str(result.outcome), result.reason, result.pair_at_risk)
 
 
 @contextmanager

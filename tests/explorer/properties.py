@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from tests.explorer.processes import NAMES, Ended
+from tests.explorer.processes import NAMES, ProcessEnd
 from tests.explorer.provider import number_of
 from tests.explorer.world import CURRENT, State, entry_in, pair_in
 from tests.fakes.secrets_manager import Secret, Version
@@ -114,9 +114,9 @@ def _rank(state: State, version: str) -> int:
 # Words
 
 
-def untrue(state: State, i: int, ended: Ended) -> str:
+def untrue(state: State, i: int, ended: ProcessEnd) -> str:
     """What is not true of how process *i* ends in this state."""
-    told = {
+    checks = {
         "raised": lambda: f"it raises {ended.reason}",
         "refreshed": lambda: _untrue_success(state, i),
         "recovered": lambda: _untrue_success(state, i),
@@ -126,13 +126,13 @@ def untrue(state: State, i: int, ended: Ended) -> str:
         "misconfigured": lambda: _untrue_misconfigured(state, i, ended.reason),
         "stored": lambda: _untrue_stored(state, i),
     }
-    what = told.get(ended.word, lambda: "")()
+    what = checks.get(ended.word, lambda: "")()
     if not what and _lost_in_silence(state, i, ended):
-        what = "a granted pair was not saved, and nobody is told"
+        what = "a granted pair was not saved, and nobody learns of it"
     return f"{ended.word}: {what}" if what else ""
 
 
-def _lost_in_silence(state: State, i: int, ended: Ended) -> bool:
+def _lost_in_silence(state: State, i: int, ended: ProcessEnd) -> bool:
     granted = state.processes[i].granted
     return bool(granted) and granted not in state.lost and not state.saved(granted) and not ended.pair_at_risk
 

@@ -125,7 +125,7 @@ def _ill(state: State, live: bool, word: str) -> str:
     if pair is not None and pair.refresh_token is None:
         return "" if word.startswith(("fresh", "login_required")) else "no end"
     if pair is None or pair.refresh_token is None:
-        return "" if word.startswith(("misconfigured", "login_required")) else "no pair, and nobody is told"
+        return "" if word.startswith(("misconfigured", "login_required")) else "no pair, and nobody learns of it"
     token = pair.refresh_token.reveal()
     if token not in properties.live_tokens(state):
         quiet = ("fresh", "unproven") if state.provider.forbids else ("fresh",)
@@ -133,7 +133,7 @@ def _ill(state: State, live: bool, word: str) -> str:
             return ""  # it is not due, and nobody can know
         if live or NAMES.login in state.secrets:
             return "what is stored would help and is not in use"
-        return "" if word.startswith("login_required") else "no live token, and nobody is told"
+        return "" if word.startswith("login_required") else "no live token, and nobody learns of it"
     if any(properties.live_claims(state)):
         return "a claim is alive"
     if state.provider.forbids:
@@ -201,7 +201,7 @@ def explore(first: State, *, at_most: int = 10_000_000, findings: int = 1) -> Ex
             if kind_of(what) not in explored.findings:
                 explored.findings[kind_of(what)] = shortened(first, kind_of(what), _steps(path))
             continue
-        ahead = [(move.make, (path, move.told)) for move in moves(state)]
+        ahead = [(move.make, (path, move.description)) for move in moves(state)]
         explored.ends += not ahead
         todo += ahead
     explored.quiet = len(check)
@@ -212,8 +212,8 @@ def explore(first: State, *, at_most: int = 10_000_000, findings: int = 1) -> Ex
 def _steps(path: Any) -> tuple[str, ...]:
     steps = []
     while path:
-        path, told = path
-        steps.append(told)
+        path, description = path
+        steps.append(description)
     return tuple(reversed(steps))
 
 
@@ -227,11 +227,11 @@ def kind_of(what: str) -> str:
 def replayed(first: State, schedule: Iterable[str]) -> tuple[State, tuple[str, ...]]:
     """The state after *schedule*, without the steps that are not possible; and the steps that were."""
     state, made = first, []
-    for told in schedule:
-        move = next((move for move in moves(state) if move.told == told), None)
+    for description in schedule:
+        move = next((move for move in moves(state) if move.description == description), None)
         if move is not None:
             state = move.make()
-            made.append(told)
+            made.append(description)
     return state, tuple(made)
 
 
@@ -325,14 +325,14 @@ def random_schedule(seed: int, *, at_most: int = 200) -> tuple[State, tuple[str,
             by_sort.setdefault(move.sort, []).append(move)
         sorts = list(by_sort)
         ahead = by_sort.get("step", [])
-        mine = [move for move in ahead if steps and move.told.split(":")[0] == steps[-1].split(":")[0]]
+        mine = [move for move in ahead if steps and move.description.split(":")[0] == steps[-1].split(":")[0]]
         if mine and rng.random() < stays:
             move = mine[0]
         else:
             sort = rng.choices(sorts, [weigh[sort] for sort in sorts])[0] if any(weigh[s] for s in sorts) else sorts[0]
             move = rng.choice(by_sort[sort])
         state = move.make()
-        steps.append(move.told)
+        steps.append(move.description)
         if state.wrong:
             return first, tuple(steps), state.wrong
         if rng.random() < LOOKED_AT and (what := unwell(state)):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from tests.explorer.processes import INVOCATION, NAMES, Ended, History, Kind, Raised, Step, identity
+from tests.explorer.processes import INVOCATION, NAMES, History, Kind, ProcessEnd, Raised, Step, identity
 from tests.explorer.provider import Provider
 from tests.fakes.secrets_manager import AwsError, Secret, StrictSecretsManager
 from virtuous_token.contract import TokenPair
@@ -47,7 +47,7 @@ class Process(NamedTuple):
     history: History | None = None
     status: str = "not started"  # running, frozen, killed, ended
     held: Any = None  # the reply that a frozen process gets when it goes on
-    ended: Ended | None = None
+    ended: ProcessEnd | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     granted: int = 0
@@ -200,7 +200,7 @@ class State(NamedTuple):
         pairs = (pair_in(version.value) for version in self.pair_secret.versions.values())
         return any(pair and pair.access_token.reveal() == wanted for pair in pairs)
 
-    def next_step(self, i: int) -> Step | Ended:
+    def next_step(self, i: int) -> Step | ProcessEnd:
         history = self.processes[i].history
         assert history is not None
         return history.next()
