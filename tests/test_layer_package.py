@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -31,12 +30,11 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, since setuptools leaves its traces beside the source."""
+    """Built beside the source, which stays as it was."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    shutil.copytree(LAYER, source, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
-    build = "from setuptools import build_meta; build_meta.build_wheel('..')"
-    run(sys.executable, "-c", build, cwd=source)
+    before = sorted(LAYER.iterdir())
+    run(sys.executable, "-c", f"from hatchling import build; build.build_wheel({str(folder)!r})", cwd=LAYER)
+    assert sorted(LAYER.iterdir()) == before, "what lies there is packed into the layer"
     (built,) = folder.glob("*.whl")
     return built
 
