@@ -89,10 +89,10 @@ mutants: $(DEVELOPMENT) ## take one safeguard after the other out and see a test
 	$(BIN)/python -m tests.mutations
 
 prove: $(DEVELOPMENT) ## show on your AWS account what only a real one can (asks first; cents; cleans up); ARGS="--profile NAME"
-	@$(BIN)/python -m proof $(ARGS) run
+	@$(BIN)/python -m proof run $(ARGS)
 
 prove-clean: $(DEVELOPMENT) ## remove what a killed "make prove" left in your AWS account; ARGS as above
-	@$(BIN)/python -m proof $(ARGS) clean
+	@$(BIN)/python -m proof clean $(ARGS)
 
 local: environments ## the demo's world, left running to play with
 	@$(BIN)/python -m tests.deployed.local_world start

@@ -101,16 +101,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m proof", description="Shows on a real AWS account what only one can."
     )
-    parser.add_argument("--profile", help="the AWS profile (default: as the AWS CLI chooses)")
-    parser.add_argument("--region", help="the AWS Region (default: as the AWS CLI chooses)")
+    account = argparse.ArgumentParser(add_help=False)
+    account.add_argument("--profile", help="the AWS profile (default: as the AWS CLI chooses)")
+    account.add_argument("--region", help="the AWS Region (default: as the AWS CLI chooses)")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="deploy, observe, report, remove")
+    run = commands.add_parser("run", parents=[account], help="deploy, observe, report, remove")
     run.add_argument("--yes", action="store_true", help="do not ask before anything is made")
     run.add_argument("--directory", type=Path, help="where logs and report go")
     run.add_argument("--only", choices=["facts", "story"], help="the facts of Secrets Manager, or the product's story")
     run.add_argument("--until", choices=list(SUBJECTS), metavar="SUBJECT", help="end the story with this observation")
     run.add_argument("--virtuous", action="store_true", help="also ask the live Virtuous, with a login of yours")
-    commands.add_parser("clean", help="remove what killed runs left")
+    commands.add_parser("clean", parents=[account], help="remove what killed runs left")
     return parser
 
 
