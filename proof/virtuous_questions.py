@@ -55,7 +55,7 @@ def ask_virtuous(username: str, password: str) -> Iterator[Observation]:
         raise NotAsExpected(f"expected: tokens for the login; seen: {login}")
     yield observe("Virtuous: a refresh token used twice", partial(_used_twice, http, login))
     yield observe("Virtuous: what a dead token is answered", partial(_dead_token, http))
-    yield observe("Virtuous: whether the 365 days start again", partial(_life_told, login))
+    yield observe("Virtuous: whether the 365 days start again", partial(_life_of_refresh_tokens, login))
 
 
 def _used_twice(http: urllib3.PoolManager, login: _Answered) -> Seen:
@@ -77,11 +77,11 @@ def _dead_token(http: urllib3.PoolManager) -> Seen:
     return Seen(f"a refresh token that never existed was answered {answered}")
 
 
-def _life_told(login: _Answered) -> Seen:
-    told = [key for key in login.keys if "refresh" in key.lower() and key != "refresh_token"]
-    if not told:
+def _life_of_refresh_tokens(login: _Answered) -> Seen:
+    keys = [key for key in login.keys if "refresh" in key.lower() and key != "refresh_token"]
+    if not keys:
         raise NotAsExpected("expected: a key that says when the refresh token ends; seen: " + ", ".join(login.keys))
-    return Seen(f"the answer has the keys {', '.join(told)}")
+    return Seen(f"the answer has the keys {', '.join(keys)}")
 
 
 def _post(http: urllib3.PoolManager, **fields: str) -> _Answered:
