@@ -55,21 +55,32 @@ def test_calls_are_spaced_evenly_and_the_first_waits_for_nobody() -> None:
 
     kept.wait()
     assert seconds.now == 0
-    for _ in range(100):
+    for _ in range(101):
         kept.wait()
 
-    assert round(seconds.now, 6) == 2
+    assert round(seconds.now, 6) == 2  # one call more than the pace in all
 
 
-def test_a_pause_is_not_made_up_for() -> None:
+def test_a_pause_is_made_up_for_by_one_call_and_no_more() -> None:
     kept, seconds = _pace(50)
     kept.wait()
     seconds.now += 100
 
-    for _ in range(51):
+    for _ in range(52):
         kept.wait()
 
     assert round(seconds.now, 6) == 101
+
+
+def test_callers_that_come_now_a_little_late_and_now_a_little_early_keep_the_whole_pace() -> None:
+    kept, seconds = _pace(50)
+
+    for _ in range(50):
+        for late in (0.03, 0.01):
+            kept.wait()
+            seconds.now += late
+
+    assert round(seconds.now, 3) == 2
 
 
 def test_where_others_use_the_rate_too_the_pace_falls_to_what_passes_and_comes_back() -> None:

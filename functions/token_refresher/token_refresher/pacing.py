@@ -58,11 +58,16 @@ class Pace:
         self._entry = threading.Lock()
 
     def wait(self) -> None:
-        """Returns when the next call may be made; in the order in which callers came."""
+        """Returns when the next call may be made; in the order in which callers came.
+
+        Whoever comes late by less than a call's distance, as threads do that woke up late, costs those behind nothing:
+        in any second one call more than the pace can be made, and no more.
+        """
         with self._lock:
             now = self._clock()
+            distance = 1 / self._per_second(now)
             at = max(now, self._next_at)
-            self._next_at = at + 1 / self._per_second(now)
+            self._next_at = max(self._next_at, now - distance) + distance
         if at > now:
             self._sleep(at - now)
 
