@@ -186,6 +186,12 @@ MUTATIONS = [
         "",
     ),
     Mutation(
+        "a first login outside the chain is no candidate",
+        "candidates.py",
+        "            (CredentialKind.FIRST, FIRST_PAIR_ID if is_outside else None),\n",
+        "",
+    ),
+    Mutation(
         "a doubt uses a token up",
         "candidates.py",
         "    if not attempt.result.is_verdict:\n        return True",

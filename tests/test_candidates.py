@@ -11,7 +11,7 @@ from token_refresher.candidates import may_be_sent
 from token_refresher.journal import Attempt, AttemptResult, CredentialKind
 
 CURRENT, PASSWORD = CredentialKind.CURRENT, CredentialKind.PASSWORD
-OTHERS = [CredentialKind.SUPERSEDED, CredentialKind.NEWEST, CredentialKind.PREVIOUS]
+OTHERS = [CredentialKind.SUPERSEDED, CredentialKind.NEWEST, CredentialKind.PREVIOUS, CredentialKind.FIRST]
 REFUSED, CODE_NEEDED = AttemptResult.REFUSED, AttemptResult.CODE_NEEDED
 A_SECOND, A_DAY = timedelta(seconds=1), timedelta(days=1)
 

@@ -96,6 +96,11 @@ def two_first_logins(looks: int) -> Play:
     return play.until(1, "saves").ends(0).ends(1)
 
 
+def first_login_in_the_moment_of_a_first_paste() -> Play:
+    play = Play(first_state((LOGIN, RUN), stored=False, published=False)).until(0, "saves").person("pastes no pair")
+    return play.ends(0).person("pastes a dead refresh token").person("pastes a dead pair")
+
+
 CASES = {
     "an edit with the same tokens, then a run that reads the labels": lambda: edited_during_a_refresh(1),
     "the same, the run reads a value as well": lambda: edited_during_a_refresh(2),
@@ -137,6 +142,7 @@ CASES = {
     "a login a day ahead dies after its first look": lambda: login_a_day_ahead_interrupted("looks", 1),
     "two first logins": lambda: two_first_logins(0),
     "two first logins, both looked": lambda: two_first_logins(1),
+    "a first login in the moment of a first paste": first_login_in_the_moment_of_a_first_paste,
 }
 
 

@@ -169,7 +169,7 @@ def performed(state: State, i: int, step: Step) -> tuple[State, Any]:
     if step.operation == "refresh":
         return _posted(state.broke(properties.wrongly_posted(state, i, arguments["token"])), i, step)
     after, value = state.called(step.operation, arguments)
-    after = _noted(state, after, step, value)
+    after = _noted(state, after, step, value, i)
     process = after.processes[i]
     if process.refused and step.operation == "PutSecretValue" and not isinstance(value, Raised):
         written = (*after.verdicts, Verdict(process.refused, state.now))
@@ -177,7 +177,8 @@ def performed(state: State, i: int, step: Step) -> tuple[State, Any]:
     if step.secret == NAMES.bearer and step.operation in WRITES:
         made = arguments.get("ClientRequestToken", arguments.get("MoveToVersionId"))
         after = after.process(i, published=made)
-    return after.process(i, looked=_look(state, i, step)) if process.looked is not after.pair_secret else after, value
+    after = after.process(i, looked=_look(state, i, step)) if process.looked is not after.pair_secret else after
+    return after.seen_by(i, step.secret) if _shows_labels(step) else after, value
 
 
 def _posted(state: State, i: int, step: Step) -> tuple[State, Any]:
@@ -198,19 +199,24 @@ def _posted(state: State, i: int, step: Step) -> tuple[State, Any]:
 
 def _look(state: State, i: int, step: Step) -> Any:
     """The pair secret as the process sees its labels now."""
-    is_look = step.secret == NAMES.pair and step.operation not in WRITES and "VersionId" not in step.arguments
+    is_look = step.secret == NAMES.pair and step.operation not in WRITES and _shows_labels(step)
     return state.pair_secret if is_look else state.processes[i].looked
 
 
-def _noted(before: State, after: State, step: Step | Late, value: Any) -> State:
-    """What a call of a process means for the properties."""
+def _shows_labels(step: Step) -> bool:
+    """A write shows the labels that it moves; a version that is read by its id says nothing of what is current."""
+    return "VersionId" not in step.arguments
+
+
+def _noted(before: State, after: State, step: Step | Late, value: Any, i: int) -> State:
+    """What a call of process *i* means for the properties."""
     if after.secrets is before.secrets:
         return after
     if step.operation == "PutSecretValue" and step.arguments["SecretId"] == NAMES.pair:
         if pair_in(step.arguments["SecretString"]) is not None and not isinstance(value, Raised):
             after = after._replace(chain_newest=step.arguments["ClientRequestToken"])
         after = after.broke(properties.claimed_twice(after))
-    return after.broke(properties.readers_went_back(before, after))
+    return after.broke(properties.readers_went_back(before, after, i))
 
 
 def landed(state: State, n: int) -> State:
@@ -222,7 +228,7 @@ def landed(state: State, n: int) -> State:
         lost = state.lost | {provider.newest} if isinstance(answer, Granted) else state.lost
         return state._replace(provider=provider, lost=lost)
     after, value = state.called(late.operation, late.arguments)
-    return _noted(state, after, late, value)
+    return _noted(state, after, late, value, late.process)
 
 
 def _misled(state: State, i: int, budget: str) -> State:

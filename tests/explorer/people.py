@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from tests.explorer.processes import NAMES
-from tests.explorer.world import CURRENT, PREVIOUS, REFRESHING, SUPERSEDED, State, a_pair
+from tests.explorer.provider import number_of
+from tests.explorer.world import CURRENT, PREVIOUS, REFRESHING, SUPERSEDED, State, a_pair, pair_in
 
 EIGHT_DAYS = timedelta(days=8)  # a pair that is as old as this is due
 
@@ -58,7 +59,7 @@ def _pastes_no_pair(state: State) -> State:
 
 def _pastes_the_first_pair(state: State) -> State | None:
     """Out of somebody's notes."""
-    return _put(state, a_pair(1, state.now - EIGHT_DAYS).to_json()) if state.provider.newest else None
+    return _put(state, a_pair(1, state.now - EIGHT_DAYS).to_json()) if state.saved(1) else None
 
 
 def _pastes_an_access_token(state: State) -> State:
@@ -106,6 +107,16 @@ def _rolls_back(state: State) -> State | None:
 
 def _removes(label: str) -> Callable[[State], State | None]:
     return lambda state: _moved(state, label, None)
+
+
+def _removes_superseded(state: State) -> State | None:
+    """And with it the knowledge of that pair, unless a run has read it meanwhile."""
+    version = state.pair_secret.labels.get(SUPERSEDED)
+    pair = pair_in(state.pair_secret.versions[version].value) if version else None
+    after = _moved(state, SUPERSEDED, None)
+    if after is None or pair is None:
+        return after
+    return after._replace(forgotten=after.forgotten | {number_of(pair.access_token.reveal())})
 
 
 def _moves_refreshing_to(label: str) -> Callable[[State], State | None]:
@@ -160,7 +171,7 @@ HANDS: Mapping[str, Callable[[State], State | None]] = {
     "rolls AWSCURRENT back": _rolls_back,
     "moves AWSCURRENT to REFRESHING": _makes_the_entry_current,
     "removes REFRESHING": _removes(REFRESHING),
-    "removes SUPERSEDED": _removes(SUPERSEDED),
+    "removes SUPERSEDED": _removes_superseded,
     "moves REFRESHING to AWSCURRENT": _moves_refreshing_to(CURRENT),
     "moves REFRESHING to AWSPREVIOUS": _moves_refreshing_to(PREVIOUS),
     "moves REFRESHING back": _moves_refreshing_back,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -29,10 +29,15 @@ def stored_tokens(secret: Secret, *more: str) -> dict[str, str]:
 def live_tokens(state: State, secret: Secret | None = None) -> list[str]:
     """The live refresh tokens that a refresher has to find: labelled ones, and that of the pair it saved last.
 
-    Not one that only a lost answer gave out once more: nobody can know.
+    Not one that only a lost answer gave out, nor one that was spent before it was given out once more: nobody can know.
     """
     tokens = stored_tokens(secret or state.pair_secret, state.chain_newest)
-    revived = {use.granted for use in state.provider.uses if use.number in state.lost and use.granted != use.token}
+    uses = state.provider.uses
+    revived = {
+        use.granted
+        for n, use in enumerate(uses)
+        if use.granted != use.token and (use.number in state.lost or use.granted in [one.token for one in uses[:n]])
+    }
     return [token for token in tokens if state.provider.is_live(token, state.now) and token not in revived]
 
 
@@ -49,7 +54,7 @@ def wrongly_posted(state: State, i: int, token: str | None) -> str:
     if not others:
         return ""
     granted = [use.number for use in state.provider.uses_up(token)]
-    if any(number not in state.lost and state.saved(number) for number in granted):
+    if any(number not in state.lost | state.forgotten and state.saved(number) for number in granted):
         return "a spent token is sent while a live one is stored"
     lately = [verdict.token for verdict in state.verdicts if state.now - verdict.at < NEARLY_A_DAY]
     if me.kind.job != "forced" and token in lately:
@@ -87,8 +92,11 @@ def is_dead(entry: Mapping[str, Any], version: Version, now: datetime) -> bool:
     return now > (version.created_at + timedelta(seconds=seconds) if seconds is not None else dead_after)
 
 
-def readers_went_back(before: State, after: State) -> str:
-    """Whoever publishes must not give readers an older token, nor one that Virtuous refused it."""
+def readers_went_back(before: State, after: State, i: int) -> str:
+    """Whoever publishes must not give readers an older token, as far as it can know: two secrets can't be seen at once.
+
+    So it went back only if the token was the older one at each instant since process *i* saw the pair's labels.
+    """
     if NAMES.bearer not in after.secrets or NAMES.bearer not in before.secrets:
         return ""
     was, new = before.bearer_secret.labels.get(CURRENT), after.bearer_secret.labels.get(CURRENT)
@@ -98,17 +106,20 @@ def readers_went_back(before: State, after: State) -> str:
         return "what is published is no version of the pair"
     if was is None:
         return ""
-    is_older = _access_number(after, new) < _access_number(before, was)
-    return "readers go back to an older token" if is_older and _rank(after, new) < _rank(after, was) else ""
+    if _access_number(after, new) >= _access_number(before, was):
+        return ""
+    reigns = [moment.reigns for moment in before.processes[i].pairs] or [before.reigns]
+    is_older = all(_rank(reigned, new) < _rank(reigned, was) for reigned in reigns)
+    return "readers go back to an older token" if is_older else ""
 
 
 def _access_number(state: State, version: str) -> int:
     return number_of(str(pair_in(state.bearer_secret.versions[version].value).access_token.reveal()))  # type: ignore[union-attr]
 
 
-def _rank(state: State, version: str) -> int:
+def _rank(reigns: Sequence[str], version: str) -> int:
     """When a version came under AWSCURRENT for the last time, in the order of all that did; -1: never."""
-    return max((n for n, reigned in enumerate(state.reigns) if reigned == version), default=-1)
+    return max((n for n, reigned in enumerate(reigns) if reigned == version), default=-1)
 
 
 # Words
@@ -138,14 +149,20 @@ def _lost_in_silence(state: State, i: int, ended: ProcessEnd) -> bool:
 
 
 def _untrue_success(state: State, i: int) -> str:
-    """Readers have the token that this process brought, or a newer one."""
-    me, version = state.processes[i], state.bearer_secret.labels.get(CURRENT)
+    """Readers had the token that this process brought, or a newer one, at an instant since it saw what they have."""
+    bearers = state.processes[i].bearers or (state.bearer_secret,)
+    found = [_not_published(state, i, bearer) for bearer in bearers]
+    return "" if "" in found else found[-1]
+
+
+def _not_published(state: State, i: int, bearer: Secret) -> str:
+    me, version = state.processes[i], bearer.labels.get(CURRENT)
     if version is None:
         return "readers have nothing"
     ours = next(iter(_versions_of(state, me.granted)), None) if me.granted else me.published
     if ours is None:
         return "" if me.misled or version == state.pair_secret.labels.get(CURRENT) else "nothing was published"
-    if _rank(state, version) >= _rank(state, ours):
+    if _rank(state.reigns, version) >= _rank(state.reigns, ours):
         return ""
     pair = pair_in(state.pair_secret.versions[ours].value)
     is_newer = pair is not None and _access_number(state, version) >= number_of(pair.access_token.reveal())
@@ -174,9 +191,10 @@ def _untrue_superseded(state: State, i: int, reason: str) -> str:
     me = state.processes[i]
     if me.misled or not me.granted:
         return ""
-    labels = state.pair_secret.labels
     ours = _versions_of(state, me.granted)
-    is_named = any(label in reason and version in ours for label, version in labels.items())
+    moments = me.pairs or (state.moment,)
+    labels = [label for moment in moments for label, version in moment.secret.labels.items() if version in ours]
+    is_named = any(label in reason for label in labels)
     return "" if is_named or any(version in reason for version in ours) else f"ours is not where it says: {reason}"
 
 

@@ -16,7 +16,9 @@ from tests.explorer.provider import KINDS, Provider
 from tests.explorer.world import CURRENT, REFRESHING, START, Budget, Interned, Process, State, a_pair, pair_in
 from tests.fakes.secrets_manager import StrictSecretsManager
 
-QUIET = (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70))  # the longest backoff is an hour
+# Between quiet runs. The longest backoff is an hour; a stored password is tried once a day.
+QUIET = (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70))
+QUIET_WITH_PASSWORD = (timedelta(hours=25), *QUIET[:2])
 MANY_VERSIONS = 85
 ANYWHERE = 0.5
 LOOKED_AT = 0.02  # of the states of a random schedule, and its last
@@ -103,7 +105,7 @@ def unwell(state: State) -> str:
     if len(begun.pair_secret.versions) > MANY_VERSIONS:
         begun = begun.later(timedelta(hours=25))  # Secrets Manager removes none before
     after, words = begun, []
-    for wait in QUIET:
+    for wait in QUIET_WITH_PASSWORD if NAMES.login in state.secrets else QUIET:
         after, ended = run_through(after.later(wait), RUN)
         words.append(ended.word if not ended.reason else f"{ended.word} ({ended.reason})")
     if what := after.wrong or _ill(after, bool(properties.live_tokens(begun)), words[-1]):

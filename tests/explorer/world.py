@@ -36,11 +36,20 @@ class Budget(NamedTuple):
     switches: int = 1_000_000
 
 
+class Moment(NamedTuple):
+    """The pair secret at one instant, and the versions that its AWSCURRENT had come to until then."""
+
+    secret: Secret
+    reigns: tuple[str, ...]
+
+
 class Process(NamedTuple):
     """``granted`` is the number of the pair that the provider gave it, ``brought`` of one that a person typed a
     password for; ``misled``: it met a stale read or a fault.
 
     ``looked`` is the pair secret as this process last saw its labels, ``published`` what it made current for readers.
+    ``pairs`` and ``bearers`` are what the secrets were since this process last saw them: what changed afterwards it can't
+    know.
     """
 
     kind: Kind
@@ -56,6 +65,8 @@ class Process(NamedTuple):
     misled: bool = False
     looked: Secret | None = None
     published: str | None = None
+    pairs: tuple[Moment, ...] = ()
+    bearers: tuple[Secret, ...] = ()
 
     @property
     def in_progress(self) -> bool:
@@ -111,7 +122,8 @@ class State(NamedTuple):
     """``reigns``: the versions that AWSCURRENT of the pair secret came to, oldest first.
 
     ``chain_newest``: the last pair that a process saved. ``lost``: numbers of pairs whose answer was lost, or whose
-    holder died with it. ``wrong`` is the first property that broke, empty while none did.
+    holder died with it. ``forgotten``: numbers of pairs whose label a person removed. ``wrong`` is the first property
+    that broke, empty while none did.
     """
 
     interned: Interned
@@ -131,6 +143,7 @@ class State(NamedTuple):
     deleted_at: datetime | None = None
     verdicts: tuple[Verdict, ...] = ()
     lost: frozenset[int] = frozenset()
+    forgotten: frozenset[int] = frozenset()
     wrong: str = ""
 
     @property
@@ -157,7 +170,8 @@ class State(NamedTuple):
     def stored_key(self) -> object:
         """Equal for two states in which a process that begins now finds the same."""
         secrets = tuple(id(secret) for secret in self.secrets.values())
-        return secrets, self.provider, self.now, self.reigns, self.verdicts, self.lost, self.wrong
+        known = self.verdicts, self.lost, self.forgotten
+        return secrets, self.provider, self.now, self.reigns, known, self.wrong
 
     def called(self, operation: str, params: Mapping[str, Any], *, view: Secret | None = None) -> tuple[State, Any]:
         """The state after a call to Secrets Manager and its answer, as botocore gives it. *view*: a stale read's."""
@@ -178,7 +192,27 @@ class State(NamedTuple):
         current = after.pair_secret.labels.get(CURRENT)
         if current is not None and current != self.pair_secret.labels.get(CURRENT):
             after = after._replace(reigns=(*self.reigns, current))
-        return after
+        return after._replace(processes=tuple(after._witnessed(process) for process in after.processes))
+
+    @property
+    def moment(self) -> Moment:
+        return Moment(self.pair_secret, self.reigns)
+
+    def _witnessed(self, process: Process) -> Process:
+        if not process.in_progress:
+            return process
+        pairs, bearers = process.pairs, process.bearers
+        if not pairs or pairs[-1].secret is not self.pair_secret:
+            pairs = (*pairs, self.moment)
+        if NAMES.bearer in self.secrets and (not bearers or bearers[-1] is not self.bearer_secret):
+            bearers = (*bearers, self.bearer_secret)
+        return process._replace(pairs=pairs, bearers=bearers)
+
+    def seen_by(self, i: int, secret: str) -> State:
+        """Process *i* has just seen what a secret is now."""
+        if secret == NAMES.pair:
+            return self.process(i, pairs=(self.moment,))
+        return self.process(i, bearers=(self.bearer_secret,)) if secret == NAMES.bearer in self.secrets else self
 
     def later(self, wait: timedelta) -> State:
         now = self.now + wait

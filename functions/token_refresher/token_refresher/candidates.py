@@ -21,6 +21,7 @@ from .answers import Answer
 from .claim import Head
 from .due import LONG_AGO
 from .journal import (
+    FIRST_PAIR_ID,
     LABEL,
     ONE_TRY_A_DAY,
     SUPERSEDED,
@@ -90,11 +91,14 @@ class StoredPairs:
         None that is known to be another user's or organisation's.
         """
         passed_over = set(spent)
+        # A first login in the same moment as a person's first paste stands outside the chain, which began at the paste.
+        is_outside = FIRST_PAIR_ID not in ancestors(self.head.end, self.versions)
         for kind, version in (
             (CredentialKind.CURRENT, self.current),
             (CredentialKind.SUPERSEDED, self.versions.under(SUPERSEDED)),
             (CredentialKind.NEWEST, self.head.history.newest),
             (CredentialKind.PREVIOUS, self.versions.under(PREVIOUS)),
+            (CredentialKind.FIRST, FIRST_PAIR_ID if is_outside else None),
         ):
             pair = self._pair(version)
             if pair is None or (token := pair.refresh_token) is None or _is_of_somebody_else(pair, self.pair):

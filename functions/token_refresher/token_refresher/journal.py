@@ -74,6 +74,7 @@ class CredentialKind(StrEnum):
     SUPERSEDED = "superseded_refresh_token"
     NEWEST = "newest_refresh_token"
     PREVIOUS = "previous_refresh_token"
+    FIRST = "first_refresh_token"
     PASSWORD = "password"
     OTHER = "login"  # one that this version does not know, and the claim that version 1.0 made for a person's login
 
