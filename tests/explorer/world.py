@@ -111,7 +111,8 @@ class Interned:
         self._starts: dict[object, History] = {}
 
     def secret(self, secret: Secret) -> Secret:
-        key = (secret.name, tuple(secret.versions.items()), tuple(sorted(secret.labels.items())), secret.gone_at)
+        labels = tuple(sorted(secret.labels.items()))
+        key = (secret.name, tuple(secret.versions.items()), labels, secret.gone_at, secret.changed_at)
         return self._secrets.setdefault(key, secret)
 
     def start(self, name: str, kind: Kind, value: str, at: datetime) -> History:
