@@ -89,6 +89,12 @@ MUTATIONS = [
         "return claim_id(end.version_id)",
     ),
     Mutation(
+        "a login forgets what was refused",
+        "login.py",
+        "entry.history.used_up() if entry",
+        "entry.history.spent if entry",
+    ),
+    Mutation(
         "two first logins do not meet",
         "login.py",
         "        return FIRST_PAIR_ID",
@@ -138,7 +144,7 @@ MUTATIONS = [
     Mutation(
         "a refused token is forgotten after a grant",
         "renewal.py",
-        "spent = merged(refused, intent.history.spent or ())",
+        "spent = intent.history.used_up(but=intent.credential) or ()",
         "spent = intent.history.spent or ()",
     ),
     Mutation(

@@ -96,6 +96,12 @@ def two_first_logins(looks: int) -> Play:
     return play.until(1, "saves").ends(0).ends(1)
 
 
+def dead_pair_refused_then_a_login_then_a_rollback() -> Play:
+    play = Play(first_state((RUN, LOGIN, RUN), refreshes=1)).person("pastes a dead pair")
+    play.until(0, "records").until(0, "claims").ends(1)
+    return play.person("rolls AWSCURRENT back").ends(2)
+
+
 def first_login_in_the_moment_of_a_first_paste() -> Play:
     play = Play(first_state((LOGIN, RUN), stored=False, published=False)).until(0, "saves").person("pastes no pair")
     return play.ends(0).person("pastes a dead refresh token").person("pastes a dead pair")
@@ -142,6 +148,7 @@ CASES = {
     "a login a day ahead dies after its first look": lambda: login_a_day_ahead_interrupted("looks", 1),
     "two first logins": lambda: two_first_logins(0),
     "two first logins, both looked": lambda: two_first_logins(1),
+    "a dead pair is refused, then a login, then a rollback": dead_pair_refused_then_a_login_then_a_rollback,
     "a first login in the moment of a first paste": first_login_in_the_moment_of_a_first_paste,
 }
 

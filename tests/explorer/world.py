@@ -48,8 +48,8 @@ class Process(NamedTuple):
     password for; ``misled``: it met a stale read or a fault.
 
     ``looked`` is the pair secret as this process last saw its labels, ``published`` what it made current for readers.
-    ``pairs`` and ``bearers`` are what the secrets were since this process last saw them: what changed afterwards it can't
-    know.
+    ``pairs`` and ``bearers`` are what the secrets were since this process last saw them: it can't know of what changed
+    afterwards.
     """
 
     kind: Kind

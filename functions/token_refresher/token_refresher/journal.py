@@ -123,6 +123,13 @@ class History:
     spent: tuple[str, ...] | None = None
     newest: str | None = None
 
+    def used_up(self, *, but: str | None = None) -> tuple[str, ...] | None:
+        """``spent`` and, from here on, the tokens that the provider refused, *but* the one that it took after all."""
+        if self.spent is None:
+            return None
+        refused = (key for key, attempt in self.attempts.items() if attempt.result.is_verdict)
+        return merged((key for key in refused if key not in (but, CredentialKind.PASSWORD)), self.spent)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "attempts": {

@@ -53,7 +53,7 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
         is_held = isinstance(entry, Intent) and end and not entry.is_dead(end.created_at, services.now())
         if patience_is_over or not (is_held or is_unread):
             version_id = _next_id(end, entry)
-            spent = entry.history.spent if entry else _parsed(text).spent if end else ()
+            spent = entry.history.used_up() if entry else _parsed(text).spent if end else ()
             extra = {**_parsed(displaced).extra, **pair.extra}
             stored = replace(pair, spent=unless_granted_again(spent, pair.refresh_token), extra=extra)
             write = partial(store.write_pair, version_id, stored.to_json(), CURRENT, LABEL)

@@ -27,9 +27,7 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
     for, is not spent. One that it refused counts as spent from here on.
     """
     is_login = intent.kind is CredentialKind.PASSWORD
-    others = (key for key in intent.history.attempts if key not in (intent.credential, CredentialKind.PASSWORD))
-    refused = [key for key in others if intent.history.attempts[key].result.is_verdict]
-    spent = merged(refused, intent.history.spent or ())
+    spent = intent.history.used_up(but=intent.credential) or ()
     renewed = replace(
         pair,
         replaces=None if is_login else intent.replaces,
