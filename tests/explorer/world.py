@@ -96,11 +96,11 @@ class Verdict(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A request that takes effect some time, or never: of a process, or of a person if that is None."""
+    """A request of a process that takes effect some time, or never."""
 
     operation: str
     arguments: Mapping[str, Any]
-    process: int | None
+    process: int
 
 
 class Interned:
