@@ -1064,3 +1064,50 @@ def test_moto_answers_the_same_where_it_follows_aws(client: Any, motos: Any, sce
     """Two independent readings of the API Reference agree."""
     ours, theirs = _outcome(client, scenario), _outcome(motos, scenario)
     assert json.loads(json.dumps(ours)) == json.loads(json.dumps(theirs))
+
+
+# Resource policies are kept; what they allow is for tests of the deployed stack to see.
+
+
+def a_policy(effect: str, principal: object, **more: object) -> str:
+    statement = {"Effect": effect, "Principal": principal, "Action": "*", "Resource": "*", **more}
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
+
+
+def test_a_resource_policy_is_kept_until_it_is_deleted() -> None:
+    client = StrictSecretsManager().client()
+    client.create_secret(Name="some")
+    policy = a_policy("Deny", "*")
+
+    assert "ResourcePolicy" not in client.get_resource_policy(SecretId="some")
+    client.put_resource_policy(SecretId="some", ResourcePolicy=policy, BlockPublicPolicy=True)
+    assert client.get_resource_policy(SecretId="some")["ResourcePolicy"] == policy
+    client.delete_resource_policy(SecretId="some")
+    assert "ResourcePolicy" not in client.get_resource_policy(SecretId="some")
+    client.delete_secret(SecretId="some")
+    with pytest.raises(client.exceptions.InvalidRequestException):
+        client.get_resource_policy(SecretId="some")
+
+
+@pytest.mark.parametrize(
+    ("policy", "refusal"),
+    [
+        pytest.param(a_policy("Allow", "*"), "PublicPolicyException", id="everybody"),
+        pytest.param(a_policy("Allow", {"AWS": "*"}), "PublicPolicyException", id="everybody, spelt out"),
+        pytest.param(a_policy("Deny", "*"), None, id="a refusal lets nobody in"),
+        pytest.param(a_policy("Allow", {"AWS": "111122223333"}), None, id="one account"),
+        pytest.param(a_policy("Allow", "*", Condition={"StringEquals": {}}), None, id="under a condition"),
+        pytest.param("no policy", "MalformedPolicyDocumentException", id="no policy"),
+    ],
+)
+def test_a_policy_for_everybody_can_be_blocked(policy: str, refusal: str | None) -> None:
+    client = StrictSecretsManager().client()
+    client.create_secret(Name="some")
+
+    try:
+        client.put_resource_policy(SecretId="some", ResourcePolicy=policy, BlockPublicPolicy=True)
+        ended = None
+    except client.exceptions.ClientError as refused:
+        ended = refused.response["Error"]["Code"]
+
+    assert ended == refusal

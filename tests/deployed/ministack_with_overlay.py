@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from tests.deployed.overlay_iam import enforce_permissions
 from tests.fakes.secrets_manager import (
     AwsError,
     Secret,
@@ -94,13 +95,14 @@ def mend(service: Any, provisioners: Any) -> None:
     ) -> Callable[[Asked], object]:
         def handle(asked: Asked) -> object:
             _, record = service._resolve(asked.get("SecretId"))
-            if not record or record["DeletedDate"]:
+            if not record or record["DeletedDate"] or service._is_replica(record):
                 return otherwise(asked)  # MiniStack refuses these as AWS does
             try:
                 changed, response = decide(secret_in(record), asked, datetime.now(UTC))
             except AwsError as refusal:
                 return service.error_response_json(refusal.code, refusal.message, 400)
             keep(changed, record)
+            service._sync_replicas(record)
             return service.json_response({"ARN": record["ARN"], "Name": record["Name"], **response})
 
         return handle
@@ -218,6 +220,7 @@ def main() -> None:
     actions = importlib.import_module("ministack.core.iam_actions")
     name_the_simulated_principal(actions)
     tell_the_source_of_events(actions)
+    enforce_permissions(provisioners)
     importlib.import_module("ministack.app").main()
 
 

@@ -4,12 +4,13 @@
 `AwsError`, lost or unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
 
 A secret is an immutable value, so every earlier state can be shown to stale reads, and come back to, at no cost.
-Not modelled: rotation, resource policies, tags after creation, request rates, LastAccessedDate.
+Not modelled: rotation, what a resource policy allows, request rates, LastAccessedDate.
 """
 
 import base64
 import binascii
 import hashlib
+import json
 import re
 import threading
 from collections import Counter
@@ -76,6 +77,7 @@ class Secret:
     tags: tuple[tuple[str, str], ...] = ()
     gone_at: datetime | None = None  # the end of the recovery window, once marked for deletion
     primary_region: str = ""  # set on a replica
+    policy: str = ""
 
     def labels_of(self, version_id: str) -> list[str]:
         return [label for label, holder in self.labels.items() if holder == version_id]
@@ -221,6 +223,19 @@ def labels_in(params: Params) -> list[str] | None:
     return labels
 
 
+def lets_anybody_in(policy: str) -> bool:
+    """Whether BlockPublicPolicy refuses it (PutResourcePolicy): as far as this is sure, an Allow for all and always."""
+    try:
+        found = json.loads(policy)["Statement"]
+    except (ValueError, KeyError, TypeError):
+        raise AwsError("MalformedPolicyDocumentException", "this is no policy") from None
+    everybody = ("*", {"AWS": "*"})
+    return any(
+        allowed["Effect"] == "Allow" and allowed["Principal"] in everybody and "Condition" not in allowed
+        for allowed in ([found] if isinstance(found, dict) else found)
+    )
+
+
 def _check_length(name: str, length: int, at_most: int, *, at_least: int = 1) -> None:
     if not at_least <= length <= at_most:
         raise AwsError("ValidationException", f"the length of '{name}' is {length}, not {at_least} to {at_most}")
@@ -268,10 +283,13 @@ class StrictSecretsManager:
             "BatchGetSecretValue": self._batch_get_secret_value,
             "CreateSecret": self._create_secret,
             "DeleteSecret": self._delete_secret,
+            "DeleteResourcePolicy": self._delete_resource_policy,
             "DescribeSecret": self._describe_secret,
+            "GetResourcePolicy": self._get_resource_policy,
             "GetSecretValue": self._get_secret_value,
             "ListSecretVersionIds": self._list_secret_version_ids,
             "ListSecrets": self._list_secrets,
+            "PutResourcePolicy": self._put_resource_policy,
             "PutSecretValue": self._put_secret_value,
             "RestoreSecret": self._restore_secret,
             "TagResource": self._tag_resource,
@@ -502,6 +520,24 @@ class StrictSecretsManager:
         kept = tuple(tag for tag in secret.tags if tag[0] not in params["TagKeys"])
         self._write(secret.name, replace(secret, tags=kept))
         return {}
+
+    def _put_resource_policy(self, params: Params) -> Answer:
+        secret = self._writable(params["SecretId"])
+        if params.get("BlockPublicPolicy", False) and lets_anybody_in(params["ResourcePolicy"]):
+            raise AwsError("PublicPolicyException", "the policy lets anybody in")
+        self._write(secret.name, replace(secret, policy=params["ResourcePolicy"]))
+        return _identity(secret)
+
+    def _get_resource_policy(self, params: Params) -> Answer:
+        secret = self._newest(params["SecretId"])
+        if secret.gone_at is not None:
+            raise _marked_for_deletion()
+        return _identity(secret) | ({"ResourcePolicy": secret.policy} if secret.policy else {})
+
+    def _delete_resource_policy(self, params: Params) -> Answer:
+        secret = self._writable(params["SecretId"])
+        self._write(secret.name, replace(secret, policy=""))
+        return _identity(secret)
 
     def _get_secret_value(self, params: Params) -> Answer:
         secret = self._seen("GetSecretValue", params["SecretId"])
