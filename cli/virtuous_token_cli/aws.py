@@ -75,6 +75,11 @@ class Aws:
             return str(self.client("sts").get_caller_identity()["Account"])
         return "unknown (the credentials do not work)"
 
+    @cached_property
+    def caller(self) -> str:
+        """The ARN of whoever the credentials belong to, as STS tells it. Everybody may ask for it."""
+        return str(self.client("sts").get_caller_identity()["Arn"])
+
     def described(self) -> str:
         """Where the command asked, for the text of an error."""
         profile = f", profile {self.profile}" if self.profile else ""

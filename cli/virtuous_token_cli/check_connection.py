@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from virtuous_token.contract import SecretNames
 
 from .aws import code_of
+from .protection import lets_in, who_may_read
 from .stack import Connection, Stack
 from .words import finding_of
 
@@ -46,6 +47,8 @@ def connection_lines(
     if connection.has_pair:
         problems += _room(client, name, names.pair, now)
     yield from problems
+    if not any(names.pair in problem.said for problem in problems):
+        yield _readers_of_the_pair(stack, client, name, names.pair)
     if found := finding_of(connection, now):
         if connection.exists or not problems:
             is_ours = found.run.startswith("virtuous-token check")  # which is what runs here
@@ -82,6 +85,21 @@ def _secret_problem(client: Any, connection: str, name: str, key: str | None) ->
         False,
         f"aws secretsmanager update-secret --secret-id {name} --kms-key-id {key or AWS_OWN_KEY}; then "
         f"virtuous-token refresh --connection {connection}",
+    )
+
+
+def _readers_of_the_pair(stack: Stack, client: Any, connection: str, name: str) -> Line:
+    principals = who_may_read(client.get_resource_policy(SecretId=name).get("ResourcePolicy"))
+    if principals is None:
+        return Line(connection, "whoever's own policy allows it may read its pair; login --protect narrows that")
+    if lets_in(principals, stack.role()):
+        return Line(connection, f"its pair is for these alone: {', '.join(principals)}")
+    return Line(
+        connection,
+        f"{name} is for {', '.join(principals)} alone, and the function's role is not among them",
+        False,
+        f"aws secretsmanager delete-resource-policy --secret-id {name}; then virtuous-token login --protect ARN "
+        f"--connection {connection}",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -15,6 +15,7 @@ from virtuous_token.contract import SecretNames, format_instant
 from virtuous_token.secret_text import SecretText
 
 from .aws import code_of
+from .protection import policy_with, who_may_read
 from .stack import PREFIX_TAG
 
 __all__ = ["ConnectionSecrets", "SecretState"]
@@ -91,6 +92,20 @@ class ConnectionSecrets:
         """Stores *value* as the login secret."""
         if not self._make(self.names.login, SecretString=value.reveal()):
             self.client.put_secret_value(SecretId=self.names.login, SecretString=value.reveal())
+
+    def who_may_read(self, name: str) -> list[str] | None:
+        """Those for whom alone the secret is; None where it is not protected."""
+        return who_may_read(self._policy(name))
+
+    def protect(self, name: str, principals: Sequence[str]) -> None:
+        """From here on the secret is for *principals* alone. What else its policy says stays."""
+        self.client.put_resource_policy(
+            SecretId=name, ResourcePolicy=policy_with(self._policy(name), principals), BlockPublicPolicy=True
+        )
+
+    def _policy(self, name: str) -> str | None:
+        text: str | None = self.client.get_resource_policy(SecretId=name).get("ResourcePolicy")
+        return text
 
     def remove(self, recovery_days: int) -> Iterator[tuple[str, datetime]]:
         """Marks what is there for deletion; each secret's name and when AWS deletes it for good.

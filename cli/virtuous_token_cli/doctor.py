@@ -137,7 +137,7 @@ class _Patient:
         return datetime.fromtimestamp(max(instants) / 1000, UTC) if instants else None
 
     def role_lines(self) -> Iterator[Line]:
-        role = self._configuration()["Role"]
+        role = self.stack.role()
         partition, account = role.split(":")[1], role.split(":")[4]
         denied = []
         for kind, actions in FUNCTION_NEEDS.items():

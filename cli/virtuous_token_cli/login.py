@@ -24,6 +24,7 @@ from .connection_secrets import ConnectionSecrets, SecretState
 from .endpoint import open_endpoint
 from .failures import CommandFailed
 from .obtain import Password, Tokens, second_factor
+from .protection import lets_in, pattern_for, pattern_of_caller
 from .stack import Connection, Report, Stack
 from .words import GOOD_OUTCOMES, sentence_of
 
@@ -35,11 +36,12 @@ PATIENCE = timedelta(minutes=7)
 
 @dataclass(frozen=True, slots=True)
 class LoginOptions:
-    """What the person asked for. ``yes`` answers every question with yes."""
+    """What the person asked for. ``yes`` answers every question with yes; ``protect`` names who keeps access."""
 
     kind: str  # "password", "api-key" or "refresh-token"
     remember: bool
     yes: bool
+    protect: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class Login:
             settings.get("kms_key_arn"),
             self.stack.own_tags,
         )
+        principals = self._who_keeps_access(secrets)
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
         services = Services(open_endpoint(settings["base_url"], _now), _now, time.sleep)
         tokens = Tokens(self.options.kind, self.connection, services, self.answers, self.console)
@@ -75,15 +78,38 @@ class Login:
         self._ask_before_replacing(before, pair, marked)
         if self.options.remember:
             self._ask_before_remembering(pair)
-        self._store(report, secrets, marked, services, pair)
+        self._store(report, secrets, marked, services, pair, principals)
         if self.options.remember and password is not None:
             secrets.keep_login(_login_value(pair, password))
             self.console.print(f"Stored e-mail and password as {secrets.names.login}.")
         elif secrets.state(secrets.names.login) is SecretState.PRESENT:
             self.console.print(f"{secrets.names.login} stays as it is; --remember stores another password.")
+        self._protect_login(secrets)
         self._publish()
 
     # Asking before anything changes
+
+    def _who_keeps_access(self, secrets: ConnectionSecrets) -> list[str]:
+        """Those for whom alone the pair shall be; empty where nothing is to change. Raises CommandFailed where the
+        caller is not among them, or is shut out already."""
+        pair = secrets.names.pair
+        now = secrets.who_may_read(pair) if secrets.state(pair) is SecretState.PRESENT else None
+        if now is not None and not lets_in(now, caller := self.stack.aws.caller):
+            raise CommandFailed(
+                f"{pair} is for {', '.join(now)} alone, and you are {caller}.",
+                "log in to AWS as one of them",
+                f"or as an administrator first: aws secretsmanager delete-resource-policy --secret-id {pair}",
+            )
+        if not self.options.protect:
+            return []
+        principals = [pattern_for(self.stack.role()), *self.options.protect]
+        if not lets_in(principals, caller := self.stack.aws.caller):
+            raise CommandFailed(
+                f"You would lock yourself out: {pair} would be for {', '.join(principals)} alone, and you are "
+                f"{caller}.",
+                f"the same again with --protect '{pattern_of_caller(caller)}' as well",
+            )
+        return principals
 
     def _show(self, pair: TokenPair, proof: Proved) -> None:
         organization = proof.organization_name or "an organisation that does not tell its name"
@@ -128,7 +154,13 @@ class Login:
     # Changing things
 
     def _store(
-        self, report: Report, secrets: ConnectionSecrets, marked: list[str], services: Services, pair: TokenPair
+        self,
+        report: Report,
+        secrets: ConnectionSecrets,
+        marked: list[str],
+        services: Services,
+        pair: TokenPair,
+        principals: list[str],
     ) -> None:
         for name in marked:
             secrets.restore(name)
@@ -137,6 +169,8 @@ class Login:
             self._ask_about_another_organisation(self.stack.report([self.connection]).connections[0], pair)
         for name in secrets.make_missing():
             self.changed(f"{name} was made.")
+        if principals:  # before there is a token in it
+            self._protect(secrets, secrets.names.pair, principals)
         with self.console.status("Storing the tokens"):
             store = SecretStore(secrets.client, secrets.names)
             try:
@@ -144,6 +178,20 @@ class Login:
             except RefreshError as error:
                 raise CommandFailed(f"The tokens could not be stored: {error}.", "the same command again") from None
         self.changed(f"The tokens are stored in {secrets.names.pair}.")
+
+    def _protect(self, secrets: ConnectionSecrets, name: str, principals: list[str]) -> None:
+        secrets.protect(name, principals)
+        self.changed(f"{name} is for {', '.join(principals)} alone.")
+        self.console.print(f"{name} is for these alone: {', '.join(principals)}.", markup=False, soft_wrap=True)
+
+    def _protect_login(self, secrets: ConnectionSecrets) -> None:
+        """The password can do all that the pair can: so it is for the same people."""
+        names = secrets.names
+        if secrets.state(names.login) is not SecretState.PRESENT:
+            return
+        principals = secrets.who_may_read(names.pair)
+        if principals and secrets.who_may_read(names.login) != principals:
+            self._protect(secrets, names.login, principals)
 
     def _publish(self) -> None:
         """Has the function publish; whatever leaves readers without the current token is a failure."""

@@ -34,6 +34,7 @@ from .aws import Aws, explained, open_aws
 from .doctor import checked
 from .failures import CommandFailed
 from .login import Login, LoginOptions
+from .protection import is_principal
 from .remove import remove_connection, restore_connection
 from .show import one_connection, table_of
 from .stack import Connection, Report, Stack, find_stack
@@ -92,6 +93,17 @@ class ConnectionName(click.ParamType):
         return value
 
 
+class Principal(click.ParamType):
+    """The ARN of a role or user, perhaps a pattern."""
+
+    name = "arn"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_principal(value):
+            self.fail(f"{value} is not the ARN of an IAM role or user, arn:aws:iam::ACCOUNT:role/NAME", param, ctx)
+        return value
+
+
 def where(command: Command) -> Command:
     """The options that every command takes, before or after its name."""
 
@@ -132,19 +144,29 @@ def cli() -> None:
 @click.option("--api-key", "kind", flag_value="api-key", help="Store an API key of Virtuous; it is asked for.")
 @click.option("--refresh-token", "kind", flag_value="refresh-token", help="Adopt an existing pair; it is asked for.")
 @click.option("--remember", is_flag=True, help="Store e-mail and password too, for unattended recovery.")
+@click.option(
+    "--protect",
+    multiple=True,
+    type=Principal(),
+    metavar="ARN",
+    help="Let nobody but the function and this role or user (* and ? in it) read the pair; may be repeated.",
+)
 @yes_option
 @where
 @click.pass_obj
-def login(asked: Asked, connection: str, kind: str | None, remember: bool, yes: bool) -> None:
+def login(asked: Asked, connection: str, kind: str | None, remember: bool, protect: tuple[str, ...], yes: bool) -> None:
     """Log in to Virtuous, or log in again, and let readers have the token.
 
     Asks for e-mail, password and one-time code: at a terminal, or a line each from standard input. Nothing changes
     before it has shown whose token it is.
+
+    --protect puts a resource policy on the pair, and on the password if one is stored. It stays until --protect names
+    others, or until somebody takes it off: aws secretsmanager delete-resource-policy.
     """
     if remember and kind:
         raise click.UsageError("--remember stores a password, and there is none with --api-key or --refresh-token.")
     answers = open_answers()
-    options = LoginOptions(kind or "password", remember, yes)
+    options = LoginOptions(kind or "password", remember, yes, protect)
     Login(asked.stack(), connection, options, answers, asked.talk, asked.changed.append).run()
 
 

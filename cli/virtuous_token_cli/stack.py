@@ -91,6 +91,10 @@ class Stack:
     def function(self) -> str:
         return f"{self.prefix}-token-refresher"
 
+    def role(self) -> str:
+        """The ARN of the function's role."""
+        return str(self.aws.client("lambda").get_function_configuration(FunctionName=self.function)["Role"])
+
     def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
         """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
         pages = list(self._pages({"report": True, **({"connections": list(names)} if names else {}), **options}))

@@ -17,6 +17,8 @@ from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
 from virtuous_token_cli import aws, main, obtain
 
+CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
+ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
 TAGS = [
     {"Key": "virtuous-token:prefix", "Value": "virtuous"},
     {"Key": "cost-centre", "Value": "fundraising"},
@@ -109,7 +111,8 @@ class Operator:
 
         events: Any = self.deployment.session.events
         answered(events, "resource-groups-tagging-api.GetResources", functions)
-        self.let_aws_answer("sts.GetCallerIdentity", {"Account": "000000000000"})
+        self.let_aws_answer("lambda.GetFunctionConfiguration", {"Role": ROLE})
+        self.let_aws_answer("sts.GetCallerIdentity", {"Account": "000000000000", "Arn": CALLER})
 
     def let_aws_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
         """From here on; the last one given for an operation counts."""

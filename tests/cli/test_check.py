@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.cli.operator import Operator
+from tests.cli.operator import ROLE, Operator
 from tests.fakes import virtuous as step
 from token_refresher import __version__
 from token_refresher.ports import REMOVED_TAG
@@ -35,7 +35,7 @@ HEALTHY: dict[str, Mapping[str, Any]] = {
     "cloudformation.DescribeStacks": {"Stacks": [{"StackStatus": "UPDATE_COMPLETE"}]},
     "scheduler.GetSchedule": SCHEDULE,
     "cloudwatch-logs.FilterLogEvents": {"events": [{"timestamp": (NOW - timedelta(hours=2)).timestamp() * 1000}]},
-    "lambda.GetFunctionConfiguration": {"Role": "arn:aws:iam::000000000000:role/it", "Layers": [{"Arn": LAYER}]},
+    "lambda.GetFunctionConfiguration": {"Role": ROLE, "Layers": [{"Arn": LAYER}]},
     "iam.SimulatePrincipalPolicy": {"EvaluationResults": []},
     "cloudwatch.DescribeAlarms": {"MetricAlarms": [ALARM]},
     "sns.ListSubscriptionsByTopic": {"Subscriptions": [CONFIRMED]},
@@ -73,6 +73,8 @@ def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> N
         "fine   layer: readers are given version 4, which the function uses as well",
         f"fine   Virtuous: {healthy.deployment.virtuous.base_url} answers from here",
         "fine   clock: agrees with AWS's",
+        "fine   default: whoever's own policy allows it may read its pair; login ",
+        "--protect narrows that",
         "fine   default: Example Relief: token proved, readers are in step",
         "All is well.",
     ]

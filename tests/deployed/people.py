@@ -14,12 +14,17 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-from tests.deployed.local_aws import REPOSITORY
+import boto3
+from botocore.config import Config
+
+from tests.deployed.local_aws import REGION, REPOSITORY
 from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 from virtuous_token_cli.main import main
 
-__all__ = ["CommandResult", "Person", "person_with"]
+__all__ = ["ACCOUNT", "CommandResult", "Person", "client_of", "person_with"]
+
+ACCOUNT = "000000000000"
 
 SECONDS = 90.0
 
@@ -81,6 +86,20 @@ class Person:
         )
         return self._kept(arguments, CommandResult(status, shown))
 
+    def client(self, service: str, region: str = REGION) -> Any:
+        """A boto3 client with these rights."""
+        session = boto3.Session(
+            self.credentials["AWS_ACCESS_KEY_ID"],
+            self.credentials["AWS_SECRET_ACCESS_KEY"],
+            self.credentials["AWS_SESSION_TOKEN"],
+        )
+        return client_of(session, self.world, service, region)
+
+    @property
+    def arn(self) -> str:
+        """As STS tells it."""
+        return str(self.client("sts").get_caller_identity()["Arn"])
+
     def environment(self, **more: str) -> dict[str, str]:
         sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
         return self.world.environment | dict(self.credentials) | {"PYTHONPATH": sources} | more
@@ -91,19 +110,34 @@ class Person:
         return ended
 
 
-def person_with(world: World, *policy_arns: str, document: Mapping[str, Any] | None = None) -> Person:
+def client_of(session: boto3.Session, world: World, service: str, region: str = REGION) -> Any:
+    """A client of the local AWS with the credentials of *session*, and its events."""
+    make: Any = session.client
+    config = Config(retries={"total_max_attempts": 1}, proxies={})
+    return make(service, region_name=region, endpoint_url=world.environment["AWS_ENDPOINT_URL"], config=config)
+
+
+def person_with(
+    world: World,
+    *policy_arns: str,
+    document: Mapping[str, Any] | None = None,
+    account: str = ACCOUNT,
+    name: str | None = None,
+) -> Person:
     """Somebody who has taken a role that carries these policies and, inline, *document*."""
-    iam, name = world.client("iam"), f"person-{uuid4().hex[:12]}"
+    # The local AWS takes an access key of twelve digits for the administrator's of that account.
+    environment = world.environment if account == ACCOUNT else world.environment | {"AWS_ACCESS_KEY_ID": account}
+    iam, name = world.client("iam", environment), name or f"person-{uuid4().hex[:12]}"
     trust = {
         "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": "000000000000"}, "Action": "sts:AssumeRole"}],
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": account}, "Action": "sts:AssumeRole"}],
     }
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     for arn in policy_arns:
         iam.attach_role_policy(RoleName=name, PolicyArn=arn)
     if document:
         iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=json.dumps(document))
-    credentials = world.client("sts").assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
+    credentials = world.client("sts", environment).assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
     return Person(
         world,
         {

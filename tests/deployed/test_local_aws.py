@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.deployed.local_aws import REPOSITORY
+from tests.deployed.people import person_with
 from tests.deployed.world import World
 
 pytestmark = pytest.mark.deployed
@@ -151,6 +153,40 @@ def test_a_role_without_permission_is_denied(manager: Any, empty_world: World) -
         nobody.client("secretsmanager").list_secrets()
 
     assert refusal.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(
+    ("named", "is_let_in"),
+    [
+        pytest.param("arn:aws:iam::000000000000:role/{role}", True, id="by the role"),
+        pytest.param("arn:aws:sts::000000000000:assumed-role/{role}/*", False, id="not by its sessions"),
+    ],
+)
+def test_a_policy_knows_who_has_taken_a_role(
+    manager: Any, secret: str, empty_world: World, named: str, is_let_in: bool
+) -> None:
+    put(manager, secret, "one")
+    allowed = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
+    person = person_with(empty_world, document={"Version": "2012-10-17", "Statement": [allowed]})
+    who = {"aws:PrincipalArn": named.format(role=person.arn.split("/")[1])}
+    statement = {**allowed, "Effect": "Deny", "Principal": "*", "Condition": {"ArnNotLike": who}}
+    manager.put_resource_policy(
+        SecretId=secret, ResourcePolicy=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    )
+    refusal = contextlib.nullcontext() if is_let_in else pytest.raises(ClientError, match="AccessDenied")
+
+    with refusal:
+        person.client("secretsmanager").get_secret_value(SecretId=secret)
+
+
+def test_a_policy_that_lets_anybody_in_is_blocked_for_who_asks(manager: Any, secret: str) -> None:
+    anybody = {"Effect": "Allow", "Principal": "*", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+
+    with pytest.raises(manager.exceptions.PublicPolicyException):
+        manager.put_resource_policy(SecretId=secret, ResourcePolicy=policy, BlockPublicPolicy=True)
+    assert "ResourcePolicy" not in manager.get_resource_policy(SecretId=secret)
+    manager.put_resource_policy(SecretId=secret, ResourcePolicy=policy)
 
 
 def test_it_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:

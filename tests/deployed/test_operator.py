@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.deployed.people import CommandResult, Person, person_with
+from tests.deployed.people import Person, person_with
 from tests.deployed.world import STACK, World
 from virtuous_token import TokenReader
+from virtuous_token_cli.protection import pattern_of_caller
 
 pytestmark = pytest.mark.deployed
 
@@ -117,69 +117,45 @@ def policy_document(world: World, output: str, stack: str = STACK) -> Any:
     return json.loads(document) if isinstance(document, str) else document
 
 
-def each_without_one_action(document: Any) -> Iterator[tuple[str, Any]]:
-    """The policy without one action of one statement, for each in turn."""
-    for index, statement in enumerate(document["Statement"]):
-        actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        for action in actions:
-            less = copy.deepcopy(document)
-            less["Statement"][index]["Action"] = [other for other in actions if other != action]
-            if len(actions) == 1:
-                del less["Statement"][index]
-            yield f"{statement['Sid']}: {action}", less
+def test_a_protected_pair_is_for_the_function_and_who_is_named_alone(
+    keeper: Person, operator: Person, deployed_world: World
+) -> None:
+    """Whatever the policies of others allow. An administrator can take the policy off, and that is all."""
+    name, given = ("--connection", "kept"), e_mail_and_password(deployed_world)
+    pair, bearer = "virtuous/kept/tokens", "virtuous/kept/bearer"
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    administrator = person_with(deployed_world, document=everything).client("secretsmanager")
+    another = person_with(deployed_world, deployed_world.outputs()["LoginPolicyArn"])
 
+    def is_refused(operation: str, **asked: str) -> bool:
+        try:
+            getattr(administrator, operation)(**asked)
+        except ClientError as refused:
+            return refused.response["Error"]["Code"] == "AccessDeniedException"
+        return False
 
-def missed(world: World, document: Any, works: Callable[[Person, int], bool]) -> set[str]:
-    """The actions of a policy without which everything works all the same."""
-    assert works(person_with(world, document=document), 0), "with the whole policy it must work"
-    lesser = enumerate(each_without_one_action(document), start=1)
-    return {action for number, (action, less) in lesser if works(person_with(world, document=less), number)}
+    before = keeper.runs_here("login", *name, piped=given)
+    was_refused = is_refused("get_secret_value", SecretId=pair)
+    protected = keeper.runs_here("login", *name, "--protect", pattern_of_caller(keeper.arn), piped=given)
+    refreshed = operator.runs_here("refresh", *name)
+    checked = operator.runs_here("check", *name)
+    shut_out = another.runs_here("login", *name, piped=given)
+    again = keeper.runs_here("login", *name, piped=given)
 
-
-@pytest.fixture(scope="module")
-def stack_with_everything(deployed_world: World) -> Iterator[str]:
-    """A stack whose policies have every statement: with a topic and a key of its own."""
-    topic = deployed_world.client("sns").create_topic(Name="on-call")["TopicArn"]
-    key = deployed_world.client("kms").create_key()["KeyMetadata"]["Arn"]
-    stack = deployed_world.deploy_another(
-        "people", AlarmTopicArn=topic, KmsKeyArn=key, VirtuousBaseUrl=deployed_world.virtuous.base_url
-    )
-    yield stack
-    deployed_world.delete(stack)
-
-
-def test_every_action_of_the_operators_policy_is_needed(deployed_world: World, stack_with_everything: str) -> None:
-    def works(person: Person, _: int) -> bool:
-        ended = person.runs_here("check", "--prefix", "people")
-        return ended.err == "" and "could not be looked at" not in ended.out
-
-    made = Person(deployed_world, {}).runs("login", "--prefix", "people", piped=e_mail_and_password(deployed_world))
-    assert made.status == 0, made.said
-    document = policy_document(deployed_world, "OperatorPolicyArn", stack_with_everything)
-    # With --prefix the stack is found without its tag; only its name is not known then, so that nothing asks for it.
-    assert missed(deployed_world, document, works) == {"FindTheStack: tag:GetResources"}
-    less = dict(each_without_one_action(document))["FindTheStack: tag:GetResources"]
-    assert person_with(deployed_world, document=less).runs("check").status == 1
-
-
-def test_every_action_of_the_login_policy_is_needed(deployed_world: World, stack_with_everything: str) -> None:
-    given, administrator = e_mail_and_password(deployed_world), Person(deployed_world, {})
-
-    def works(person: Person, number: int) -> bool:
-        name = ("--prefix", "people", "--connection", f"policy-{number}")
-
-        def steps() -> Iterator[CommandResult]:
-            yield person.runs_here("login", *name, "--remember", "--yes", piped=given)
-            yield person.runs_here("remove", *name, "--yes")
-            yield person.runs_here("login", *name, "--remember", "--yes", piped=given)
-
-        done = all(ended.status == 0 for ended in steps())
-        administrator.runs_here("remove", *name, "--yes")
-        return done
-
-    document = policy_document(deployed_world, "LoginPolicyArn", stack_with_everything)
-    not_enforced_here = {"UseKey: kms:Decrypt", "UseKey: kms:GenerateDataKey"}  # by the local Secrets Manager
-    assert missed(deployed_world, document, works) - not_enforced_here == {"FindTheStack: tag:GetResources"}
+    assert (before.status, was_refused) == (0, False)
+    assert (protected.status, again.status) == (0, 0), protected.said + again.said
+    assert refreshed.out.startswith("kept: refreshed."), refreshed.said
+    assert "kept: its pair is for these alone: arn:aws:iam::" in " ".join(checked.said.split())
+    assert shut_out.status == 1
+    assert f"{pair} is for" in shut_out.said
+    assert not is_refused("get_secret_value", SecretId=bearer)
+    assert is_refused("get_secret_value", SecretId=pair)
+    assert is_refused("put_secret_value", SecretId=pair, SecretString="{}")
+    assert is_refused("update_secret", SecretId=pair, SecretString="{}")
+    assert is_refused("update_secret_version_stage", SecretId=pair, VersionStage="AWSCURRENT")
+    assert is_refused("put_resource_policy", SecretId=pair, ResourcePolicy=json.dumps(everything))
+    assert not is_refused("delete_resource_policy", SecretId=pair)
+    assert not is_refused("get_secret_value", SecretId=pair)
 
 
 def test_from_nothing_to_a_first_call_and_again_after_a_deletion(deployed_world: World) -> None:
