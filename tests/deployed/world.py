@@ -72,6 +72,7 @@ class World:
     virtuous: Virtuous
     environment: dict[str, str] = field(repr=False)
     say: Callable[[str], object]
+    clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
     # Making it
 
@@ -172,15 +173,20 @@ class World:
     # Looking at it
 
     def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
-        """A boto3 client of the local AWS's administrator, or of whose *environment* is given."""
+        """A boto3 client of the local AWS's administrator, or of whose *environment* is given; always the same one."""
         environment = environment or self.environment
+        known = service, environment["AWS_ACCESS_KEY_ID"]
+        if known in self.clients:
+            return self.clients[known]
         session = boto3.Session(
             aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
             region_name=environment["AWS_REGION"],
         )
         config = Config(retries={"total_max_attempts": 1}, proxies={})
-        return session.client(service, endpoint_url=self.environment["AWS_ENDPOINT_URL"], config=config)  # type: ignore[call-overload]
+        make: Any = session.client
+        self.clients[known] = make(service, endpoint_url=self.environment["AWS_ENDPOINT_URL"], config=config)
+        return self.clients[known]
 
     def outputs(self, stack: str = STACK) -> dict[str, str]:
         """What the stack says of itself, by the outputs' names."""
