@@ -3,8 +3,11 @@
 Both programs run in processes of their own, one after the other and over again, so that whatever else the machine does
 meets both alike. Counted is processor time, which waiting for a busy machine does not add to, and of every pair the
 ratio. The handler's imports its module, reads the settings and makes the client; the other imports boto3 and makes a
-Secrets Manager client. The goal is a ratio of 1.10, which powertools and some forty small classes of
-values exceed; what fails is a ratio that grows beyond 1.25, or more than a quarter of the function's memory.
+Secrets Manager client. The goal is a ratio of 1.10; what fails is 1.15, and more than 128 MB.
+
+Python 3.11 reaches 1.10: 15 ms are powertools, whose package imports all of its core, and 50 ms ours, half of them
+classes of values. boto3 starts a quarter faster on Python 3.13 and these do not, and there the few objects that we add
+make the collector run once more (20 ms): 1.20, and what fails is 1.25.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ from typing import NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAIRS = 21
-GOAL, LIMIT = 1.10, 1.25
-MEGABYTES = 128  # of the 512 that template.yaml gives the function
+GOAL = 1.10
+LIMIT = 1.15 if sys.version_info < (3, 12) else 1.25
+MEGABYTES = 128  # of the 1,024 that template.yaml gives the function
 
-BOTO3 = "import boto3; boto3.client('secretsmanager')"
-HANDLER = "from token_refresher import handler; handler.application()"
+# A process of Lambda is ready then and killed one day: what an interpreter tidies up at its end is no part of a start.
+READY = "import os; os._exit(0)"
+BOTO3 = f"import boto3; boto3.client('secretsmanager'); {READY}"
+HANDLER = f"from token_refresher import handler; handler.application(); {READY}"
 
 
 def main() -> int:

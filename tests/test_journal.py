@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -184,7 +183,7 @@ def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
 
 
 def test_an_instant_is_stored_in_whole_seconds_rounded_down() -> None:
-    stored = parse_entry(replace(INTENT, dead_after=NOW + timedelta(seconds=1.9)).to_json())
+    stored = parse_entry(INTENT._replace(dead_after=NOW + timedelta(seconds=1.9)).to_json())
 
     assert isinstance(stored, Intent)
     assert stored.dead_after == NOW + timedelta(seconds=1)
@@ -212,7 +211,7 @@ def test_an_entry_without_its_history_counts_as_the_first_attempt() -> None:
     stored = json.loads(OUTCOME.to_json())
     del stored["attempts"], stored["failures"]
 
-    assert parse_entry(json.dumps(stored)) == replace(OUTCOME, history=History())
+    assert parse_entry(json.dumps(stored)) == OUTCOME._replace(history=History())
 
 
 def _changed(entry: Entry, /, **changes: Any) -> str:
@@ -364,7 +363,7 @@ def test_fingerprints_are_merged_newest_first_and_twenty_are_kept() -> None:
 
 def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration() -> None:
     """What the holder's own clock said does not matter."""
-    intent = replace(INTENT, holds_for=timedelta(minutes=6), started_at=NOW + timedelta(days=1))
+    intent = INTENT._replace(holds_for=timedelta(minutes=6), started_at=NOW + timedelta(days=1))
 
     assert not intent.is_dead(NOW, NOW + timedelta(minutes=6))
     assert intent.is_dead(NOW, NOW + timedelta(minutes=6, seconds=1))
@@ -387,7 +386,7 @@ def test_a_verdict_stands_until_another_takes_its_place(before: AttemptResult | 
     """A refused credential does not become a promising one because the next try met a throttled server."""
     others = {"0a0a0a0a": Attempt(NOW, AttemptResult.REFUSED)}
     history = History(others | ({"1b1b1b1b": Attempt(NOW, before)} if before else {}))
-    again = replace(INTENT, credential="1b1b1b1b", started_at=NOW + timedelta(days=1), history=history)
+    again = INTENT._replace(credential="1b1b1b1b", started_at=NOW + timedelta(days=1), history=history)
 
     ended = again.ends(result, NOW + timedelta(days=1, seconds=30))
 
@@ -399,7 +398,7 @@ def test_a_verdict_stands_until_another_takes_its_place(before: AttemptResult | 
 def test_the_newest_twenty_attempts_are_remembered() -> None:
     attempts = {f"{number:08x}": Attempt(NOW, AttemptResult.REFUSED) for number in range(20)}
 
-    ended = replace(INTENT, credential="new", history=History(attempts)).ends(AttemptResult.UNKNOWN, NOW)
+    ended = INTENT._replace(credential="new", history=History(attempts)).ends(AttemptResult.UNKNOWN, NOW)
 
     assert list(ended.history.attempts) == [*list(attempts)[1:], "new"]
 

@@ -82,7 +82,7 @@ class ScriptedEndpoint:
 
 def granted(number: int, at: datetime, **changes: Any) -> Granted:
     new = Granted(SecretText(f"access-{number}"), SecretText(f"refresh-{number}"), at, at + timedelta(days=15))
-    return replace(new, **changes)
+    return new._replace(**changes)
 
 
 class Scene:
@@ -347,7 +347,7 @@ def test_a_life_that_nobody_knows_is_stored_as_unknown_and_falls_due_soon(due: S
 
 
 def test_a_clock_that_is_off_and_a_life_too_short_for_the_schedule_are_reported(due: Scene) -> None:
-    due.policy = replace(due.policy, schedule_interval=timedelta(hours=6))
+    due.policy = due.policy._replace(schedule_interval=timedelta(hours=6))
     short = {"expires_at": NOW + timedelta(hours=1), "clock_skew": timedelta(minutes=10)}
     due.virtuous.answers = [granted(2, NOW, **short)]
     notes = "; ".join(due.run().notes)
@@ -818,7 +818,7 @@ def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
 
     assert fresh() is None
     due.run()
-    assert fresh() == replace(due.run(), notes=())
+    assert fresh() == due.run()._replace(notes=())
     due.store_pair(pair(3, age=timedelta(0)).to_json())
     assert fresh() is None
 

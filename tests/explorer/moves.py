@@ -190,7 +190,7 @@ def _posted(state: State, i: int, step: Step) -> tuple[State, Any]:
     else:
         provider, answer = state.provider.refresh(step.arguments["token"], state.now)
         if isinstance(answer, Granted):
-            answer = replace(answer, issued_at=local_now, expires_at=local_now + timedelta(days=15))
+            answer = answer._replace(issued_at=local_now, expires_at=local_now + timedelta(days=15))
     after = state._replace(provider=provider)
     if isinstance(answer, Refused) and step.operation == "refresh":
         after = after.process(i, refused=step.arguments["token"])

@@ -6,8 +6,9 @@ the grant itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from virtuous_token.secret_text import SecretText
 
@@ -29,7 +30,13 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class _Reasoned:
+    """What an answer has that grants and proves nothing. Those of two types are never equal."""
+
+    reason: str
+
+
+class Granted(NamedTuple):
     """HTTP 200 with at least one usable token. What the answer lacked or spoilt is None, and named in ``oddities``."""
 
     access_token: SecretText | None
@@ -42,29 +49,28 @@ class Granted:
     clock_skew: timedelta | None = None  # the Date header minus our clock; None where there is no usable header
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(_Reasoned):
     """The credentials were judged and refused: a person is needed. ``reason`` is a word of ours or an RFC 6749 code."""
 
-    reason: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CodeNeeded:
+class CodeNeeded(_Reasoned):
     """HTTP 202: a one-time code was sent to the user's phone. Never to be asked for again unasked."""
 
-    reason: str = "one-time code needed"
+    __slots__ = ()
+
+    def __init__(self, reason: str = "one-time code needed") -> None:
+        super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Misconfigured:
+class Misconfigured(_Reasoned):
     """The request itself is wrong (address, grant type, client): the credentials were not judged."""
 
-    reason: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(NamedTuple):
     """The server said that it did not serve the request: throttled or in trouble. Nothing was spent."""
 
     reason: str
@@ -72,46 +78,41 @@ class Later:
     throttled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NothingSent:
+class NothingSent(_Reasoned):
     """The request never left: DNS, connection refused, TLS, connect timeout. Nothing was spent."""
 
-    reason: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(_Reasoned):
     """The request left and no clear answer came back: the refresh token may be spent."""
 
-    reason: str
+    __slots__ = ()
 
 
 NotGranted = Refused | CodeNeeded | Misconfigured | Later | NothingSent | Unknown
 Answer = Granted | NotGranted
 
 
-@dataclass(frozen=True, slots=True)
-class Proved:
+class Proved(NamedTuple):
     """HTTP 200 from ``/api/Organization/Current``."""
 
     organization_id: str | None = None
     organization_name: str | None = None
     is_enabled: bool | None = None
-    oddities: tuple[str, ...] = field(default=())
+    oddities: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Denied:
+class Denied(_Reasoned):
     """HTTP 401 or 403: Virtuous refuses the access token."""
 
-    reason: str
+    __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Unclear:
+class Unclear(_Reasoned):
     """No clear answer: it says nothing of the token."""
 
-    reason: str
+    __slots__ = ()
 
 
 Proof = Proved | Denied | Unclear

@@ -63,7 +63,7 @@ def may_be_sent(kind: CredentialKind, attempt: Attempt | None, now: datetime, *,
     return kind is CredentialKind.CURRENT and attempt.result is AttemptResult.REFUSED and a_day_later
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class StoredPairs:
     """The pairs that labels and journal name, and what they know of spent tokens. A version is read once, when needed.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
 from virtuous_token.contract import TokenPair
@@ -61,8 +61,7 @@ _KINDS_OF_REFRESH_TOKENS = frozenset(CredentialKind) - {CredentialKind.PASSWORD}
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The journal's head: its newest entry is ``end``, and nobody holds a claim.
 
     ``outcome`` is the newest attempt that brought no pair, None where the head is a pair. ``history`` is what the head
@@ -93,8 +92,7 @@ class Head:
         return cls(version_id, replace(outcome.history, attempts=attempts), outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(NamedTuple):
     """The journal of one pair secret, for a holder that may be ended at *deadline*."""
 
     store: Store
@@ -169,8 +167,7 @@ class Journal:
         return claim
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The exclusive right to replace ``intent.replaces``, until the holder is dead."""
 
     journal: Journal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from threading import Lock
 from typing import Any, Protocol
@@ -26,11 +25,11 @@ class _Client(Protocol):
     def put_events(self, *, Entries: list[dict[str, str]]) -> Any: ...  # noqa: N803 (boto3's name)
 
 
-@dataclass
 class EventBus:
     """The Bus of ``notices.py``. Its client is made when the first notice is sent, since most runs send none."""
 
-    _making: Lock = field(default_factory=Lock, repr=False)
+    def __init__(self) -> None:
+        self._making = Lock()
 
     @cached_property
     def _client(self) -> _Client:

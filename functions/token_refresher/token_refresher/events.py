@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from virtuous_token.contract import CONNECTION_NAME
 
@@ -20,8 +19,7 @@ class InvalidEvent(ValueError):
     """The event asks for nothing that the function knows; the text says what it accepts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What an event asks for. ``connections`` is None for all that exist.
 
     ``prove`` is part of a report, and so are ``after``, the name that it begins behind, and ``limit``, the most

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from virtuous_token.contract import FORMAT_VERSION, format_instant, parse_instant, parse_object, parse_spent
@@ -101,8 +101,7 @@ class AttemptResult(StrEnum):
         return self in (AttemptResult.UNKNOWN, AttemptResult.HOLDER_DIED)
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The last time that a credential was sent, and how it ended."""
 
     at: datetime
@@ -142,8 +141,7 @@ class History:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """``holder`` is about to send a credential on behalf of version ``replaces``.
 
     The holder is dead ``holds_for`` after Secrets Manager made this version, so that clocks need not agree; version 1.0
@@ -158,7 +156,7 @@ class Intent:
     dead_after: datetime
     holds_for: timedelta | None = None
     credential: str | None = None
-    history: History = field(default_factory=History)
+    history: History = History()
 
     def is_dead(self, created_at: datetime, now: datetime) -> bool:
         return now > (created_at + self.holds_for if self.holds_for is not None else self.dead_after)
@@ -192,15 +190,14 @@ class Intent:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """Why an attempt on behalf of version ``replaces`` brought no pair. The next may be made at ``retry_at``."""
 
     replaces: str
     result: AttemptResult
     at: datetime
     retry_at: datetime | None = None
-    history: History = field(default_factory=History)
+    history: History = History()
 
     def to_json(self) -> str:
         return _dump(

@@ -55,12 +55,16 @@ _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing."""
+    """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing.
+
+    ``others`` are what the body may be if the headers that divide the answer are wrong.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     complete: bool = True
+    others: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class Rule(NamedTuple):

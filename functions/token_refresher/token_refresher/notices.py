@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from virtuous_token.contract import SecretNames, format_instant
@@ -83,8 +82,7 @@ class Memory(Protocol):
         """None if the version holds another value than *value*."""
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """One event. ``detail`` is JSON and holds no secret. ``period``: within it a standing notice is sent once."""
 
     kind: Kind

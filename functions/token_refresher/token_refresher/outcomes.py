@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 __all__ = ["OutcomeWord", "Policy", "Result", "RunEnds", "TimeLimits"]
 
@@ -37,8 +37,7 @@ class RunEnds(Exception):
         self.throttled_until = throttled_until
 
 
-@dataclass(frozen=True, slots=True)
-class TimeLimits:
+class TimeLimits(NamedTuple):
     """Time that must be left before something is begun.
 
     ``request``: the longest that one call to Virtuous takes (the endpoint adapter's own bound). ``save``: kept for
@@ -51,18 +50,16 @@ class TimeLimits:
     look: timedelta = timedelta(seconds=45)
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """What the deployment decided. ``schedule_interval`` is None where the schedule is not a plain rate."""
 
     base_url: str
     refresh_at_percent: int = 50
     schedule_interval: timedelta | None = None
-    limits: TimeLimits = field(default_factory=TimeLimits)
+    limits: TimeLimits = TimeLimits()
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What became of one connection. ``reason`` and ``notes`` are for a log and hold no secret.
 
     ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.

@@ -71,8 +71,7 @@ class CurrentPair:
     text: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """What a run sees of a connection before it does anything; it may be a moment old.
 
     ``bearer_labels`` (label to version id) must have been read before ``pair``: then what is published was saved
@@ -92,8 +91,7 @@ class StoredVersion(NamedTuple):
     labels: Collection[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(NamedTuple):
     """All versions of one secret, as one list shows them; it may be a moment old."""
 
     listed: tuple[StoredVersion, ...]
@@ -154,8 +152,7 @@ class TokenEndpoint(Protocol):
         """One GET that needs a valid access token."""
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(NamedTuple):
     """What the core uses besides secrets: the provider, the wall clock (aware, UTC) and a way to wait (seconds)."""
 
     endpoint: TokenEndpoint

@@ -22,7 +22,7 @@ LONGEST_STALENESS = timedelta(minutes=5)
 TRIES = 3
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Publisher:
     """Publishes one connection's access tokens. ``published``: the bearer's version under AWSCURRENT, as last seen.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from virtuous_token.contract import TokenPair
 from virtuous_token.errors import UnreadableSecret
@@ -116,7 +117,7 @@ _Verdict = tuple[OutcomeWord, str]
 _FRESH: _Verdict = (OutcomeWord.FRESH, "")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Run:
     """One run over one connection. ``newest`` is the newest pair that is saved and its version, as far as known."""
 
@@ -237,8 +238,7 @@ class _Run:
         return OutcomeWord.REFRESHED, reason
 
 
-@dataclass(frozen=True, slots=True)
-class _Exchange:
+class _Exchange(NamedTuple):
     """Sends one credential after the other for the pair in *version*, while each is refused and there is a next."""
 
     journal: Journal

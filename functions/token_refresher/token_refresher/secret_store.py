@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -74,8 +73,7 @@ def make_client() -> SecretsManagerClient:
     return boto3.client("secretsmanager", config=_CONFIG)
 
 
-@dataclass(frozen=True, slots=True)
-class SecretStore:
+class SecretStore(NamedTuple):
     """The Store of ``ports.py`` for one connection."""
 
     client: SecretsManagerClient

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from .address import Address, Proxy
 
@@ -23,8 +23,7 @@ class InvalidSettings(ValueError):
     """The environment is wrong; the text lists everything that is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What the deployment decided.
 
     ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from virtuous_token.contract import CONNECTION_NAME, SecretNames
 
@@ -30,8 +29,7 @@ READ_AT_ONCE = 20  # the most that BatchGetSecretValue takes
 READERS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
+class Survey(NamedTuple):
     """The connections under a prefix and, of each, the version that readers are given; as ListSecrets shows it.
 
     ``problems``: why batch reads failed. It costs calls and time and no more: each connection is looked at then.
@@ -40,7 +38,7 @@ class Survey:
     client: SecretsManagerClient
     prefix: str
     published: Mapping[str, str | None]
-    problems: set[str] = field(default_factory=set)
+    problems: set[str]
 
     @classmethod
     def of(cls, client: SecretsManagerClient, prefix: str) -> Survey:
@@ -64,7 +62,7 @@ class Survey:
                     published.setdefault(connection, None)
                     if kind == "bearer" and "DeletedDate" not in secret:
                         published[connection] = _current(secret)
-        return cls(client, prefix, published)
+        return cls(client, prefix, published, set())
 
     @property
     def names(self) -> list[str]:

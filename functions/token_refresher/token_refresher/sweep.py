@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from virtuous_token.contract import TokenPair, format_instant
 from virtuous_token.errors import UnreadableSecret
@@ -38,8 +37,7 @@ _DAY = timedelta(days=1)
 _LATE_AT_MOST = timedelta(minutes=15)
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A connection that must be looked at. ``since``: when it fell due, long ago where nobody knows.
 
     ``organization``: the id of its organisation at Virtuous, None where nobody knows.

@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from urllib3 import HTTPResponse
@@ -19,7 +18,7 @@ from urllib3.exceptions import HTTPError
 
 from .judgement import Response, read_object
 
-__all__ = ["LARGEST_ANSWER", "LARGEST_BODY", "Framed", "framed", "read_response"]
+__all__ = ["LARGEST_ANSWER", "LARGEST_BODY", "framed", "read_response"]
 
 # A good answer has about two kilobytes. The larger bound is for the bytes as they came, headers and all.
 LARGEST_BODY = 256 * 1024
@@ -40,19 +39,11 @@ _LENGTH = re.compile(r"\s*\+?[0-9]{1,18}\s*")
 _CHUNK_SIZE = re.compile(rb"\s*+([0-9a-fA-F]{1,16}+)[^\n]*+\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Framed:
-    """An answer as its own headers divide it. ``others`` are what its body may be if they are wrong."""
+def framed(raw: bytes, *, ended: bool) -> Response | None:
+    """The final answer in *raw* as its own headers divide it, None where none has begun.
 
-    status: int
-    headers: dict[str, str] = field(repr=False)  # lower-case names; the first of several counts
-    body: bytes = field(repr=False)
-    complete: bool
-    others: tuple[bytes, ...] = field(default=(), repr=False)
-
-
-def framed(raw: bytes, *, ended: bool) -> Framed | None:
-    """The final answer in *raw*, None where none has begun. *ended* says that the peer closed the connection."""
+    *ended* says that the peer closed the connection.
+    """
     start = 0
     while line := _STATUS_LINE.match(raw, start):
         status = int(line[1])
@@ -89,7 +80,7 @@ def _fields(head: bytes) -> list[tuple[str, str]]:
     ]
 
 
-def _divided(status: int, fields: list[tuple[str, str]], rest: bytes, other: bytes, *, ended: bool) -> Framed:
+def _divided(status: int, fields: list[tuple[str, str]], rest: bytes, other: bytes, *, ended: bool) -> Response:
     codings = " ".join(value.lower() for name, value in fields if name == "transfer-encoding")
     announced = ",".join(value for name, value in fields if name == "content-length").split(",")
     lengths = {int(value) for value in announced if _LENGTH.fullmatch(value)}
@@ -101,7 +92,8 @@ def _divided(status: int, fields: list[tuple[str, str]], rest: bytes, other: byt
         body, complete = rest[: min(lengths)], len(rest) >= min(lengths)
     else:
         body, complete = rest, ended
-    return Framed(status, dict(reversed(fields)), body, complete, (rest, other))
+    first_of_each = dict(reversed(fields))
+    return Response(status, first_of_each, body, complete, (rest, other))
 
 
 def _joined(data: bytes) -> tuple[bytes, bool]:

@@ -26,10 +26,10 @@ from .errors import (
     UntrustedURL,
     VirtuousTokenError,
 )
-from .reader import TokenReader, async_bearer_token, bearer_token
 
 TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes longer than the rest of the package
 if TYPE_CHECKING:
+    from .reader import TokenReader, async_bearer_token, bearer_token
     from .token_source import StaticToken, TokenSource
 
 __all__ = [
@@ -52,7 +52,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """What few programs need is imported when it is asked for."""
+    """What not every program needs is imported when it is asked for: the refresher writes and reads no bearer."""
+    if name in {"TokenReader", "async_bearer_token", "bearer_token"}:
+        from . import reader
+
+        return getattr(reader, name)
     if name in {"StaticToken", "TokenSource"}:
         from . import token_source
 
