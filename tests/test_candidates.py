@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from tests.support import NOW
-from token_refresher.candidates import may_be_sent
-from token_refresher.journal import Attempt, AttemptResult, CredentialKind
+from tests.support import NOW, Account, a_pair, a_version
+from token_refresher.candidates import StoredPairs, may_be_sent
+from token_refresher.claim import Head
+from token_refresher.journal import LABEL, SUPERSEDED, Attempt, AttemptResult, CredentialKind, History
+from token_refresher.ports import CURRENT as AWSCURRENT
+from token_refresher.ports import PREVIOUS, StoredVersion, StoreUnavailable, Versions
 
 CURRENT, PASSWORD = CredentialKind.CURRENT, CredentialKind.PASSWORD
 OTHERS = [CredentialKind.SUPERSEDED, CredentialKind.NEWEST, CredentialKind.PREVIOUS, CredentialKind.FIRST]
@@ -58,3 +61,14 @@ def test_an_operator_may_force_the_current_refresh_token_and_no_other(result: At
     assert _sent(CURRENT, result, A_SECOND, forced=True)
     for kind in (*OTHERS, PASSWORD):
         assert _sent(kind, result, A_SECOND, forced=True) is _sent(kind, result, A_SECOND)
+
+
+@pytest.mark.parametrize("label", [PREVIOUS, SUPERSEDED, LABEL])
+def test_nothing_is_sent_while_a_version_that_a_label_names_cannot_be_read(label: str) -> None:
+    """It may know as spent what would be sent."""
+    current, listed = a_version(), a_version()
+    versions = Versions((StoredVersion(listed, NOW, (label,)), StoredVersion(current, NOW, (AWSCURRENT,))))
+    stored = StoredPairs(Account().store(), versions, current, a_pair(), Head(current, History()))
+
+    with pytest.raises(StoreUnavailable, match="can't be read yet"):
+        stored.spent()

@@ -361,9 +361,11 @@ def test_fingerprints_are_merged_newest_first_and_twenty_are_kept() -> None:
 # What follows an intent, and when
 
 
-def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration() -> None:
-    """What the holder's own clock said does not matter."""
-    intent = INTENT._replace(holds_for=timedelta(minutes=6), started_at=NOW + timedelta(days=1))
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(days=1), -timedelta(days=1)])
+def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration(ahead: timedelta) -> None:
+    """Whatever its own clock said when it named an instant."""
+    holds_for = timedelta(minutes=6)
+    intent = INTENT_1_1._replace(started_at=NOW + ahead, dead_after=NOW + ahead + holds_for, holds_for=holds_for)
 
     assert not intent.is_dead(NOW, NOW + timedelta(minutes=6))
     assert intent.is_dead(NOW, NOW + timedelta(minutes=6, seconds=1))
