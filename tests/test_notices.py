@@ -96,7 +96,7 @@ ENDS_SOON = NOW + timedelta(days=29)
         ),
         *(
             pytest.param(a_result(outcome), [], id=str(outcome))
-            for outcome in set(OutcomeWord) - {"refreshed", "recovered", "login_required"}
+            for outcome in sorted(set(OutcomeWord) - {"refreshed", "recovered", "login_required"})
         ),
     ],
 )
