@@ -9,7 +9,15 @@ import pytest
 from tests.support import NOW, Account, a_pair, a_version
 from token_refresher.candidates import StoredPairs, may_be_sent
 from token_refresher.claim import Head
-from token_refresher.journal import LABEL, SUPERSEDED, Attempt, AttemptResult, CredentialKind, History
+from token_refresher.journal import (
+    FIRST_PAIR_ID,
+    LABEL,
+    SUPERSEDED,
+    Attempt,
+    AttemptResult,
+    CredentialKind,
+    History,
+)
 from token_refresher.ports import CURRENT as AWSCURRENT
 from token_refresher.ports import PREVIOUS, StoredVersion, StoreUnavailable, Versions
 
@@ -61,6 +69,22 @@ def test_an_operator_may_force_the_current_refresh_token_and_no_other(result: At
     assert _sent(CURRENT, result, A_SECOND, forced=True)
     for kind in (*OTHERS, PASSWORD):
         assert _sent(kind, result, A_SECOND, forced=True) is _sent(kind, result, A_SECOND)
+
+
+def test_refresh_tokens_are_tried_in_this_order() -> None:
+    """Each of them may be the only live one: what came between the chain's pairs was put there by a person."""
+    current, superseded, newest, previous = (a_version() for _ in range(4))
+    under = {current: (AWSCURRENT,), superseded: (SUPERSEDED,), newest: (), previous: (PREVIOUS,), FIRST_PAIR_ID: ()}
+    account = Account()
+    for generation, (version, labels) in enumerate(under.items()):
+        account.store().write_pair(version, a_pair(generation).to_json(), *labels or ("ANY",))
+    versions = Versions(tuple(StoredVersion(version, NOW, labels) for version, labels in under.items()))
+    head = Head(current, History(spent=(), newest=newest))
+    stored = StoredPairs(account.store(), versions, current, a_pair(0), head)
+
+    assert [(kind, token.reveal()) for kind, _, token in stored.refresh_tokens(())] == [
+        (kind, f"refresh-{generation}") for generation, kind in enumerate([CURRENT, *OTHERS])
+    ]
 
 
 @pytest.mark.parametrize("label", [PREVIOUS, SUPERSEDED, LABEL])
