@@ -472,6 +472,22 @@ def test_a_refusal_of_a_pair_that_was_replaced_meanwhile_alarms_nobody(due: Scen
     assert due.run().outcome == "recovered"
 
 
+def test_nor_does_a_list_from_before_it_was_replaced(due: Scene) -> None:
+    """What this run wrote is missing there, so it is read again."""
+
+    def replaced_in_flight() -> Answer:
+        due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(7, age=timedelta(0)).to_json())
+        return Refused("invalid_grant")
+
+    due.virtuous.answers = [replaced_in_flight]
+    writes_ago = iter([2])
+    due.strict.choose_view = lambda operation, name, count: (
+        next(writes_ago, 0) if operation == "ListSecretVersionIds" and name == NAMES.pair else 0
+    )
+    assert due.run().outcome == "superseded"
+    assert list(writes_ago) == []
+
+
 # Recovery
 
 
