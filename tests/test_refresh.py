@@ -499,6 +499,14 @@ def with_previous(scene: Scene) -> None:
     scene.virtuous.live = "nothing"
 
 
+def test_once_a_code_was_sent_to_a_phone_nothing_else_is_tried(scene: Scene) -> None:
+    with_previous(scene)
+    scene.store_login()
+    scene.virtuous.answers = [CodeNeeded()] * 10
+    assert set(scene.runs(50, timedelta(hours=1))) == {"login_required"}
+    assert scene.virtuous.sent == ["refresh-2"]
+
+
 def test_the_refresh_token_before_is_tried_once(scene: Scene) -> None:
     with_previous(scene)
     assert scene.run().outcome == "login_required"
