@@ -736,17 +736,23 @@ def test_a_save_whose_answer_is_lost_is_found_done(due: Scene) -> None:
 
 
 def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> None:
-    """Its slot is closed while the answer is in hand: the pair is kept beside it, and says what is spent."""
+    """Its slot is closed while the answer is in hand: the pair is kept beside it, and says what is spent.
+
+    REFRESHING stays on the chain's end, where a look at an idle connection finds it.
+    """
 
     def closed_meanwhile() -> Answer:
         due.now += timedelta(hours=1)
         due.virtuous.answers = [Unknown("read timeout")]
         due.run()
+        ends.append(due.strict.labels(NAMES.pair)[LABEL])
         due.virtuous.live = "refresh-2"
         return granted(2, due.now)
 
+    ends: list[str] = []
     due.virtuous.answers = [closed_meanwhile]
     result = due.run()
+    assert [due.strict.labels(NAMES.pair)[LABEL]] == ends
     assert (result.outcome, "SUPERSEDED" in result.reason) == ("superseded", True)
     assert TokenPair.parse(str(due.strict.value(NAMES.pair, SUPERSEDED))).refresh_token == SecretText("refresh-2")
     due.now += timedelta(hours=1)
