@@ -735,6 +735,17 @@ def test_a_save_whose_answer_is_lost_is_found_done(due: Scene) -> None:
     assert due.in_step
 
 
+def test_a_holder_that_was_frozen_beyond_its_deadline_tries_more_than_once_to_save(due: Scene) -> None:
+    def frozen_with_it_in_hand() -> Answer:
+        due.now += timedelta(minutes=6)
+        due.strict.fail("PutSecretValue", "InternalServiceError", times=2, secret=NAMES.pair)
+        return granted(2, due.now)
+
+    due.virtuous.answers = [frozen_with_it_in_hand]
+    assert not due.run().pair_at_risk
+    assert due.pair.refresh_token == SecretText("refresh-2")
+
+
 def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> None:
     """Its slot is closed while the answer is in hand: the pair is kept beside it, and says what is spent.
 
