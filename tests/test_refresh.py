@@ -712,6 +712,18 @@ def test_a_view_from_before_a_refresh_does_not_give_readers_the_old_token_back(
     assert due.virtuous.sent == ["refresh-1"]
 
 
+def test_a_pair_that_is_displaced_while_the_readers_label_moves_is_not_published(due: Scene) -> None:
+    def meanwhile(operation: str, params: object, secret: str) -> None:
+        if operation == "UpdateSecretVersionStage" and secret == NAMES.bearer:
+            due.strict.before = None
+            due.client.put_secret_value(SecretId=NAMES.bearer, SecretString='{"access_token": "by-hand"}')
+            due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(7, age=timedelta(0)).to_json())
+
+    due.strict.before = meanwhile
+    assert due.run().outcome == "superseded"
+    assert due.bearer.access_token == SecretText("by-hand")
+
+
 def test_a_stale_look_before_the_save_does_not_push_the_new_pair_aside(due: Scene) -> None:
     """The view shows another pair as current: one from before the pair that we claimed, not one from after it."""
     due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(6).to_json())
