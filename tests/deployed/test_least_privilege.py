@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ import boto3
 import pytest
 from aws_secretsmanager_caching import SecretCache  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError
+from botocore.httpsession import where
 
 from tests.deployed.local_aws import REGION
 from tests.deployed.people import ACCOUNT, CommandResult, Person, client_of, person_with
@@ -43,6 +45,7 @@ INVOKE, DEAD_LETTERS = (f"TokenRefresherSweepRole-TokenRefresherSweep{kind}Polic
 PEOPLE = {"AWS": ACCOUNT}
 REST = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{PREFIX}/*/"  # with which the names of secrets begin
 SECONDS = 60.0
+PROXY = "http://proxy.example.org:3128"
 
 
 def some(value: str | list[str]) -> list[str]:
@@ -72,11 +75,14 @@ def without(document: Document, *sids: str) -> Document:
 
 @dataclass(slots=True)
 class Whole:
-    """A stack with every statement: under a key of its own, in a VPC, with a topic of its own."""
+    """A stack with every statement: under a key of its own, in a VPC, with a topic of its own; and with a proxy and
+    roots, as an organisation prescribes them.
+    """
 
     world: World
     name: str
     key: str
+    roots: str
     virtuous: Virtuous
     policies: dict[str, Document]
 
@@ -111,6 +117,9 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(deployed_world: World) -> Iterator[Whole]:
     key = deployed_world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    roots = deployed_world.client("lambda").publish_layer_version(
+        LayerName="roots", Content={"ZipFile": zipped("ca-bundle.pem", Path(where()).read_text())}
+    )["LayerVersionArn"]
     with Virtuous() as virtuous:
         stack = deployed_world.deploy_another(
             PREFIX,
@@ -118,10 +127,20 @@ def whole(deployed_world: World) -> Iterator[Whole]:
             KmsKeyArn=key,
             VpcSubnetIds="subnet-0a1b2c3d",
             VpcSecurityGroupIds="sg-0a1b2c3d",
+            HttpsProxy=PROXY,
+            NoProxy="169.254.169.254",
+            CaBundleLayerArn=roots,
             VirtuousBaseUrl=virtuous.base_url,
         )
-        yield Whole(deployed_world, stack, key, virtuous, policies_in(deployed_world, stack))
+        yield Whole(deployed_world, stack, key, roots, virtuous, policies_in(deployed_world, stack))
         deployed_world.delete(stack)
+
+
+def zipped(name: str, content: str) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(name, content)
+    return archive.getvalue()
 
 
 def policies_in(world: World, stack: str) -> dict[str, Document]:
@@ -183,6 +202,15 @@ def test_the_policies_are_those_that_the_template_has(whole: Whole) -> None:
         "OperatorPolicy",
         "LoginPolicy",
     }
+
+
+def test_what_an_organisation_prescribes_arrives(whole: Whole) -> None:
+    """As far as the local AWS keeps it: it forgets subnets, security groups and boundaries."""
+    function = whole.world.client("lambda").get_function_configuration(FunctionName=FUNCTION)
+    assert whole.roots in [layer["Arn"] for layer in function["Layers"]]
+    variables = function["Environment"]["Variables"]
+    assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == (PROXY, "169.254.169.254")
+    assert variables["SSL_CERT_FILE"] == variables["AWS_CA_BUNDLE"] == "/opt/ca-bundle.pem"
 
 
 def some_statements(document: Document) -> list[Any]:
@@ -315,15 +343,13 @@ CODE = "def lambda_handler(event, context):\n    print(event['word'])\n    raise
 
 def make_function(whole: Whole, role: str, **options: Any) -> str:
     """A function that says the word it is given, to the log group of the stack's, and fails; its name."""
-    archive, name = io.BytesIO(), f"fails-{uuid4().hex[:12]}"
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("fails.py", CODE)
+    name = f"fails-{uuid4().hex[:12]}"
     whole.world.client("lambda").create_function(
         FunctionName=name,
         Runtime=RUNTIME,
         Handler="fails.lambda_handler",
         Role=role,
-        Code={"ZipFile": archive.getvalue()},
+        Code={"ZipFile": zipped("fails.py", CODE)},
         LoggingConfig={"LogGroup": f"/aws/lambda/{FUNCTION}"},
         **options,
     )
