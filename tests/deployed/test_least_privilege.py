@@ -15,7 +15,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +22,6 @@ import boto3
 import pytest
 from aws_secretsmanager_caching import SecretCache  # type: ignore[import-untyped]
 from botocore.exceptions import ClientError
-from botocore.httpsession import where
 
 from tests.deployed.local_aws import REGION
 from tests.deployed.people import ACCOUNT, CommandResult, Person, client_of, person_with
@@ -75,14 +73,13 @@ def without(document: Document, *sids: str) -> Document:
 
 @dataclass(slots=True)
 class Whole:
-    """A stack with every statement: under a key of its own, in a VPC, with a topic of its own; and with a proxy and
-    roots, as an organisation prescribes them.
+    """A stack with every statement: under a key of its own, in a VPC, with a topic of its own; and with a
+    proxy, as an organisation prescribes it.
     """
 
     world: World
     name: str
     key: str
-    roots: str
     virtuous: Virtuous
     policies: dict[str, Document]
 
@@ -117,9 +114,6 @@ class Whole:
 @pytest.fixture(scope="module")
 def whole(deployed_world: World) -> Iterator[Whole]:
     key = deployed_world.client("kms").create_key()["KeyMetadata"]["Arn"]
-    roots = deployed_world.client("lambda").publish_layer_version(
-        LayerName="roots", Content={"ZipFile": zipped("ca-bundle.pem", Path(where()).read_text())}
-    )["LayerVersionArn"]
     with Virtuous() as virtuous:
         stack = deployed_world.deploy_another(
             PREFIX,
@@ -129,10 +123,9 @@ def whole(deployed_world: World) -> Iterator[Whole]:
             VpcSecurityGroupIds="sg-0a1b2c3d",
             HttpsProxy=PROXY,
             NoProxy="169.254.169.254",
-            CaBundleLayerArn=roots,
             VirtuousBaseUrl=virtuous.base_url,
         )
-        yield Whole(deployed_world, stack, key, roots, virtuous, policies_in(deployed_world, stack))
+        yield Whole(deployed_world, stack, key, virtuous, policies_in(deployed_world, stack))
         deployed_world.delete(stack)
 
 
@@ -204,13 +197,11 @@ def test_the_policies_are_those_that_the_template_has(whole: Whole) -> None:
     }
 
 
-def test_what_an_organisation_prescribes_arrives(whole: Whole) -> None:
-    """As far as the local AWS keeps it: it forgets subnets, security groups and boundaries."""
+def test_the_proxy_that_an_organisation_prescribes_arrives(whole: Whole) -> None:
+    """What else it may prescribe the local AWS forgets: subnets, security groups, boundaries, and a layer's files."""
     function = whole.world.client("lambda").get_function_configuration(FunctionName=FUNCTION)
-    assert whole.roots in [layer["Arn"] for layer in function["Layers"]]
     variables = function["Environment"]["Variables"]
     assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == (PROXY, "169.254.169.254")
-    assert variables["SSL_CERT_FILE"] == variables["AWS_CA_BUNDLE"] == "/opt/ca-bundle.pem"
 
 
 def some_statements(document: Document) -> list[Any]:
