@@ -1,9 +1,10 @@
 """Core: which credential is sent next.
 
-Refresh tokens come first: that of AWSCURRENT, SUPERSEDED, the chain's newest pair, AWSPREVIOUS. One that is known to be
-spent is never sent, wherever a person put it back. One that the provider refused is not sent again, except that of
-AWSCURRENT once a day, in case the refusal was the provider's mistake. A doubt uses no token up. Then comes the
-password, once a day, where an operator stored one and the account has no second factor. Then a person must log in.
+Refresh tokens come first: that of AWSCURRENT, SUPERSEDED, the chain's newest pair, AWSPREVIOUS, a first login that
+stands outside the chain. One that is known to be spent is never sent, wherever a person put it back. One that the
+provider refused is not sent again, except that of AWSCURRENT once a day, in case the refusal was the provider's
+mistake. A doubt uses no token up. Then comes the password, once a day, where an operator stored one and the account has
+no second factor. Then a person must log in.
 """
 
 from __future__ import annotations
