@@ -92,7 +92,7 @@ def _readers_of_the_pair(stack: Stack, client: Any, connection: str, name: str) 
     principals = who_may_read(client.get_resource_policy(SecretId=name).get("ResourcePolicy"))
     if principals is None:
         return Line(connection, "whoever's own policy allows it may read its pair; login --protect narrows that")
-    if lets_in(principals, stack.role()):
+    if lets_in(principals, stack.role):
         return Line(connection, f"its pair is for these alone: {', '.join(principals)}")
     return Line(
         connection,

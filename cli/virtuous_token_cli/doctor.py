@@ -77,9 +77,6 @@ class _Patient:
     def _client(self, service: str) -> Any:
         return self.stack.aws.client(service)
 
-    def _configuration(self) -> Any:
-        return self._client("lambda").get_function_configuration(FunctionName=self.stack.function)
-
     def stack_lines(self) -> Iterator[Line]:
         if self.stack.name:
             (described,) = self._client("cloudformation").describe_stacks(StackName=self.stack.name)["Stacks"]
@@ -137,7 +134,7 @@ class _Patient:
         return datetime.fromtimestamp(max(instants) / 1000, UTC) if instants else None
 
     def role_lines(self) -> Iterator[Line]:
-        role = self.stack.role()
+        role = self.stack.role
         partition, account = role.split(":")[1], role.split(":")[4]
         denied = []
         for kind, actions in FUNCTION_NEEDS.items():
@@ -156,7 +153,7 @@ class _Patient:
         yield Line("role", said, not denied, "sam deploy, which restores the role's policy")
 
     def layer_lines(self) -> Iterator[Line]:
-        used = next((layer["Arn"] for layer in self._configuration().get("Layers", ())), "none")
+        used = next((layer["Arn"] for layer in self.stack.configuration.get("Layers", ())), "none")
         parameter = f"/{self.stack.prefix}/reader-layer-arn"
         offered = self._client("ssm").get_parameter(Name=parameter)["Parameter"]["Value"]
         is_fine = used == offered

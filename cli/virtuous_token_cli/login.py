@@ -102,7 +102,7 @@ class Login:
             )
         if not self.options.protect:
             return []
-        principals = [pattern_for(self.stack.role()), *self.options.protect]
+        principals = [pattern_for(self.stack.role), *self.options.protect]
         if not lets_in(principals, caller := self.stack.aws.caller):
             raise CommandFailed(
                 f"You would lock yourself out: {pair} would be for {', '.join(principals)} alone, and you are "

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from botocore.config import Config
@@ -69,7 +70,7 @@ class Report:
         return [Connection(name, facts) for name, facts in self.document["connections"].items()]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stack:
     """One deployment. *tags* are those of its function: the stack's, ours and AWS's own."""
 
@@ -91,9 +92,16 @@ class Stack:
     def function(self) -> str:
         return f"{self.prefix}-token-refresher"
 
+    @cached_property
+    def configuration(self) -> Mapping[str, Any]:
+        """The function's, as Lambda has it; asked for once, however many connections are looked at."""
+        answer: Mapping[str, Any] = self.aws.client("lambda").get_function_configuration(FunctionName=self.function)
+        return answer
+
+    @property
     def role(self) -> str:
         """The ARN of the function's role."""
-        return str(self.aws.client("lambda").get_function_configuration(FunctionName=self.function)["Role"])
+        return str(self.configuration["Role"])
 
     def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
         """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
