@@ -9,7 +9,7 @@ unexport $(filter AWS_% SAM_% VIRTUOUS_%,$(.VARIABLES))
 endif
 
 BIN := .venv/bin
-CHECKED := cli functions layers proof tests benchmarks examples
+CHECKED := cli functions layers proof tests examples
 # The stamps carry the Python's version, so another one makes the environments anew.
 VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
@@ -69,24 +69,24 @@ dist: $(DEVELOPMENT) $(RELEASE) ## what a release ships, in dist/: application, 
 
 bench: $(DEVELOPMENT) ## measured promises: process start, the reader, sweeps
 	@# All of them, whatever the first one finds.
-	@failed=0; for what in start_up reader sweep; do $(BIN)/python -m benchmarks.$$what || failed=1; done; exit $$failed
+	@failed=0; for what in start_up reader sweep; do $(BIN)/python -m tests.campaigns.$$what || failed=1; done; exit $$failed
 
 matrix: ## the reader's tests with the lowest and the newest versions of what it works with, Python 3.11 and 3.13
 	@scripts/matrix
 
 peers: $(PEERS) ## the table of docs/odd-answers.md: other OAuth clients beside ours
-	@.venv-peers/bin/python -m benchmarks.peers_token_endpoint
+	@.venv-peers/bin/python -m tests.campaigns.peers_token_endpoint
 
 fuzz: $(DEVELOPMENT) ## a long campaign of odd answers from the token endpoint
-	$(BIN)/python -m benchmarks.fuzz_token_endpoint
+	$(BIN)/python -m tests.campaigns.fuzz_token_endpoint
 	-@$(BIN)/python $(PIP_INSTALL) --only-binary :all: $(ATHERIS)
-	$(BIN)/python -m benchmarks.fuzz_judgement
+	$(BIN)/python -m tests.campaigns.fuzz_judgement
 
 explore: $(DEVELOPMENT) ## more orders of steps of several refreshers than the tests have time for
-	$(BIN)/python -m benchmarks.explore
+	$(BIN)/python -m tests.campaigns.explore
 
 mutants: $(DEVELOPMENT) ## take one safeguard after the other out and see a test fail
-	$(BIN)/python -m tests.mutations
+	$(BIN)/python -m tests.campaigns.mutants
 
 prove: $(DEVELOPMENT) ## show on your AWS account what only a real one can (asks first; cents; cleans up); ARGS="--profile NAME"
 	@$(BIN)/python -m proof run $(ARGS)

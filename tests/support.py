@@ -23,9 +23,10 @@ from tests.fakes.secrets_manager_client import answer_through
 from tests.fakes.virtuous import Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher import handler
-from token_refresher.ports import CURRENT, Services
-from token_refresher.secret_store import SecretStore
-from virtuous_token.contract import Bearer, SecretNames, TokenPair
+from token_refresher.aws.secret_store import SecretStore
+from token_refresher.refresh.formats import SecretNames, TokenPair
+from token_refresher.refresh.model import CURRENT, Services
+from virtuous_token.contract import Bearer
 from virtuous_token.secret_text import SecretText
 
 REGION = "us-east-1"

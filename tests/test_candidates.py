@@ -7,27 +7,19 @@ from datetime import timedelta
 import pytest
 
 from tests.support import NOW, Account, a_pair, a_version
-from token_refresher.candidates import StoredPairs, may_be_sent
-from token_refresher.claim import Head
-from token_refresher.journal import (
-    FIRST_PAIR_ID,
-    LABEL,
-    SUPERSEDED,
-    Attempt,
-    AttemptResult,
-    CredentialKind,
-    History,
-)
-from token_refresher.ports import CURRENT as AWSCURRENT
-from token_refresher.ports import PREVIOUS, StoredVersion, StoreUnavailable, Versions
+from token_refresher.refresh.candidates import StoredPairs, may_be_sent
+from token_refresher.refresh.claim import Head
+from token_refresher.refresh.journal import FIRST_PAIR_ID, LABEL, SUPERSEDED, Attempt, CredentialKind, History
+from token_refresher.refresh.model import CURRENT as AWSCURRENT
+from token_refresher.refresh.model import PREVIOUS, Ending, StoredVersion, StoreUnavailable, Versions
 
 CURRENT, PASSWORD = CredentialKind.CURRENT, CredentialKind.PASSWORD
 OTHERS = [CredentialKind.SUPERSEDED, CredentialKind.NEWEST, CredentialKind.PREVIOUS, CredentialKind.FIRST]
-REFUSED, CODE_NEEDED = AttemptResult.REFUSED, AttemptResult.CODE_NEEDED
+REFUSED, CODE_NEEDED = Ending.REFUSED, Ending.CODE_NEEDED
 A_SECOND, A_DAY = timedelta(seconds=1), timedelta(days=1)
 
 
-def _sent(kind: CredentialKind, result: AttemptResult, ago: timedelta, *, forced: bool = False) -> bool:
+def _sent(kind: CredentialKind, result: Ending, ago: timedelta, *, forced: bool = False) -> bool:
     return may_be_sent(kind, Attempt(NOW - ago, result), NOW, forced=forced)
 
 
@@ -37,8 +29,8 @@ def test_what_was_never_sent_may_be_sent(kind: CredentialKind) -> None:
 
 
 @pytest.mark.parametrize("kind", [CURRENT, *OTHERS])
-@pytest.mark.parametrize("result", [result for result in AttemptResult if not result.is_verdict])
-def test_only_a_verdict_uses_a_refresh_token_up(kind: CredentialKind, result: AttemptResult) -> None:
+@pytest.mark.parametrize("result", [result for result in Ending if not result.is_verdict])
+def test_only_a_verdict_uses_a_refresh_token_up(kind: CredentialKind, result: Ending) -> None:
     assert _sent(kind, result, A_SECOND)
 
 
@@ -49,23 +41,23 @@ def test_only_a_verdict_uses_a_refresh_token_up(kind: CredentialKind, result: At
         *[pytest.param(kind, REFUSED, False, False, id=f"a refused {kind} never again") for kind in OTHERS],
         *[pytest.param(kind, CODE_NEEDED, False, False, id=f"{kind} asked for a code") for kind in [CURRENT, *OTHERS]],
         pytest.param(PASSWORD, REFUSED, False, True, id="a refused password once a day"),
-        pytest.param(PASSWORD, AttemptResult.UNKNOWN, False, True, id="a password in doubt once a day"),
-        pytest.param(PASSWORD, AttemptResult.HOLDER_DIED, False, True, id="so is one whose holder died"),
-        pytest.param(PASSWORD, AttemptResult.UNREACHABLE, True, True, id="a password that was not sent"),
-        pytest.param(PASSWORD, AttemptResult.THROTTLED, True, True, id="a password that was not served"),
+        pytest.param(PASSWORD, Ending.UNKNOWN, False, True, id="a password in doubt once a day"),
+        pytest.param(PASSWORD, Ending.HOLDER_DIED, False, True, id="so is one whose holder died"),
+        pytest.param(PASSWORD, Ending.UNREACHABLE, True, True, id="a password that was not sent"),
+        pytest.param(PASSWORD, Ending.THROTTLED, True, True, id="a password that was not served"),
         pytest.param(PASSWORD, CODE_NEEDED, False, False, id="the phone is left in peace"),
     ],
 )
 def test_a_credential_after_its_last_attempt(
-    kind: CredentialKind, result: AttemptResult, after_a_second: bool, after_a_day: bool
+    kind: CredentialKind, result: Ending, after_a_second: bool, after_a_day: bool
 ) -> None:
     assert _sent(kind, result, A_SECOND) is after_a_second
     assert _sent(kind, result, A_DAY - A_SECOND) is after_a_second
     assert _sent(kind, result, A_DAY) is after_a_day
 
 
-@pytest.mark.parametrize("result", AttemptResult)
-def test_an_operator_may_force_the_current_refresh_token_and_no_other(result: AttemptResult) -> None:
+@pytest.mark.parametrize("result", Ending)
+def test_an_operator_may_force_the_current_refresh_token_and_no_other(result: Ending) -> None:
     assert _sent(CURRENT, result, A_SECOND, forced=True)
     for kind in (*OTHERS, PASSWORD):
         assert _sent(kind, result, A_SECOND, forced=True) is _sent(kind, result, A_SECOND)

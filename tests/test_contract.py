@@ -12,15 +12,8 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 
 from tests.seed import SEED
-from virtuous_token.contract import (
-    Bearer,
-    SecretNames,
-    TokenPair,
-    can_be_header,
-    format_instant,
-    parse_instant,
-    parse_object,
-)
+from token_refresher.refresh.formats import SecretNames, TokenPair
+from virtuous_token.contract import Bearer, can_be_header, format_instant, parse_instant, parse_object
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 

@@ -13,7 +13,8 @@ import pytest
 from aws_lambda_powertools import Metrics
 
 from token_refresher.observability import put_metrics
-from virtuous_token.contract import Bearer, TokenPair
+from token_refresher.refresh.formats import TokenPair
+from virtuous_token.contract import Bearer
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

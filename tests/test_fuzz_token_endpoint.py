@@ -1,4 +1,4 @@
-"""A small share of the campaign in ``benchmarks/fuzz_token_endpoint.py``, with Hypothesis in the place of chance."""
+"""A small share of the campaign ``fuzz_token_endpoint``, with Hypothesis in the place of chance."""
 
 import random
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from benchmarks import fuzz_token_endpoint
-from benchmarks.framings import CURL, answer, read_by_curl
-from benchmarks.fuzz_token_endpoint import ScriptedServer, ask
+from tests.campaigns import fuzz_token_endpoint
+from tests.campaigns.framings import CURL, answer, read_by_curl
+from tests.campaigns.fuzz_token_endpoint import ScriptedServer, ask
 from tests.leak_harness import LeakHarness
 from tests.seed import SEED
-from token_refresher.answers import Granted
-from token_refresher.judgement import judge_token
-from token_refresher.transcript import read_response
+from token_refresher.refresh.model import Granted
+from token_refresher.virtuous.judgement import judge_token
+from token_refresher.virtuous.transcript import read_response
 
 
 @pytest.fixture(scope="module")

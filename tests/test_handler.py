@@ -14,11 +14,11 @@ from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
 from tests.support import Context, Deployment, a_version, deployed, issued_by
 from token_refresher import __version__, handler
-from token_refresher.claim import GRACE
 from token_refresher.events import InvalidEvent
 from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
-from token_refresher.journal import LABEL, Intent, parse_entry
-from token_refresher.ports import StoreMisconfigured, StoreUnavailable
+from token_refresher.refresh.claim import GRACE
+from token_refresher.refresh.journal import LABEL, Intent, parse_entry
+from token_refresher.refresh.model import StoreMisconfigured, StoreUnavailable
 from token_refresher.settings import InvalidSettings
 
 DUE = timedelta(days=14)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests.seed import SEED
 from tests.support import NOW, a_pair
-from token_refresher.journal import (
+from token_refresher.refresh.formats import TokenPair
+from token_refresher.refresh.journal import (
     FIRST_PAIR_ID,
     Attempt,
-    AttemptResult,
     CredentialKind,
     Entry,
     History,
@@ -32,8 +32,7 @@ from token_refresher.journal import (
     parse_entry,
     result_id,
 )
-from token_refresher.ports import StoredVersion, Versions
-from virtuous_token.contract import TokenPair
+from token_refresher.refresh.model import Ending, StoredVersion, Versions
 from virtuous_token.errors import UnreadableSecret
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -48,16 +47,14 @@ INTENT = Intent(
     kind=CredentialKind.PREVIOUS,
     started_at=NOW,
     dead_after=NOW + timedelta(minutes=6),
-    history=History({"refresh_token": Attempt(NOW - timedelta(seconds=2), AttemptResult.REFUSED)}, failures=1),
+    history=History({"refresh_token": Attempt(NOW - timedelta(seconds=2), Ending.REFUSED)}, failures=1),
 )
 OUTCOME = Outcome(
     replaces=VERSION,
-    result=AttemptResult.THROTTLED,
+    result=Ending.THROTTLED,
     at=NOW + timedelta(seconds=3),
     retry_at=NOW + timedelta(seconds=850),
-    history=History(
-        {**INTENT.history.attempts, "previous_refresh_token": Attempt(NOW, AttemptResult.THROTTLED)}, failures=2
-    ),
+    history=History({**INTENT.history.attempts, "previous_refresh_token": Attempt(NOW, Ending.THROTTLED)}, failures=2),
 )
 
 INTENT_1_1 = Intent(
@@ -70,15 +67,15 @@ INTENT_1_1 = Intent(
     credential="c6d7e8f9",
     history=History(
         attempts={
-            "0a1b2c3d": Attempt(NOW - timedelta(seconds=2), AttemptResult.REFUSED),
-            "password": Attempt(NOW - timedelta(seconds=1), AttemptResult.UNREACHABLE),
+            "0a1b2c3d": Attempt(NOW - timedelta(seconds=2), Ending.REFUSED),
+            "password": Attempt(NOW - timedelta(seconds=1), Ending.UNREACHABLE),
         },
         failures=2,
         spent=("4e5f6071", "8293a4b5"),
         newest=VERSION,
     ),
 )
-OUTCOME_1_1 = INTENT_1_1.ends(AttemptResult.THROTTLED, NOW + timedelta(seconds=3), wait=timedelta(seconds=847))
+OUTCOME_1_1 = INTENT_1_1.ends(Ending.THROTTLED, NOW + timedelta(seconds=3), wait=timedelta(seconds=847))
 GOLDEN_ENTRIES = [
     ("intent-v1.json", INTENT),
     ("outcome-v1.json", OUTCOME),
@@ -91,7 +88,7 @@ instants = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st
 )
 histories = st.builds(
     History,
-    attempts=st.dictionaries(st.text(), st.builds(Attempt, instants, st.sampled_from(AttemptResult))),
+    attempts=st.dictionaries(st.text(), st.builds(Attempt, instants, st.sampled_from(Ending))),
     failures=st.integers(0, 10**6),
     spent=st.none() | st.lists(st.text()).map(tuple),
     newest=st.none() | st.text(min_size=1),
@@ -111,7 +108,7 @@ entries: st.SearchStrategy[Entry] = st.one_of(
     st.builds(
         Outcome,
         replaces=st.text(),
-        result=st.sampled_from(AttemptResult),
+        result=st.sampled_from(Ending),
         at=instants,
         retry_at=st.none() | instants,
         history=histories,
@@ -263,7 +260,7 @@ def test_a_claim_with_a_grant_that_only_a_later_version_knows_still_counts() -> 
 def test_an_ending_that_only_a_later_version_knows_leaves_a_doubt() -> None:
     entry = parse_entry(_changed(OUTCOME, outcome="exploded"))
     assert isinstance(entry, Outcome)
-    assert entry.result is AttemptResult.UNKNOWN
+    assert entry.result is Ending.UNKNOWN
 
 
 @settings(deadline=None)
@@ -377,16 +374,16 @@ def test_a_holder_of_version_1_0_is_dead_at_the_instant_that_it_named() -> None:
 
 
 def test_an_intent_ends_with_its_own_attempt_added_to_the_earlier_ones() -> None:
-    ended = INTENT.ends(AttemptResult.THROTTLED, OUTCOME.at, wait=timedelta(seconds=847))
+    ended = INTENT.ends(Ending.THROTTLED, OUTCOME.at, wait=timedelta(seconds=847))
 
     assert ended == OUTCOME
 
 
-@pytest.mark.parametrize("before", [None, *AttemptResult])
-@pytest.mark.parametrize("result", AttemptResult)
-def test_a_verdict_stands_until_another_takes_its_place(before: AttemptResult | None, result: AttemptResult) -> None:
+@pytest.mark.parametrize("before", [None, *Ending])
+@pytest.mark.parametrize("result", Ending)
+def test_a_verdict_stands_until_another_takes_its_place(before: Ending | None, result: Ending) -> None:
     """A refused credential does not become a promising one because the next try met a throttled server."""
-    others = {"0a0a0a0a": Attempt(NOW, AttemptResult.REFUSED)}
+    others = {"0a0a0a0a": Attempt(NOW, Ending.REFUSED)}
     history = History(others | ({"1b1b1b1b": Attempt(NOW, before)} if before else {}))
     again = INTENT._replace(credential="1b1b1b1b", started_at=NOW + timedelta(days=1), history=history)
 
@@ -398,9 +395,9 @@ def test_a_verdict_stands_until_another_takes_its_place(before: AttemptResult | 
 
 
 def test_the_newest_twenty_attempts_are_remembered() -> None:
-    attempts = {f"{number:08x}": Attempt(NOW, AttemptResult.REFUSED) for number in range(20)}
+    attempts = {f"{number:08x}": Attempt(NOW, Ending.REFUSED) for number in range(20)}
 
-    ended = INTENT._replace(credential="new", history=History(attempts)).ends(AttemptResult.UNKNOWN, NOW)
+    ended = INTENT._replace(credential="new", history=History(attempts)).ends(Ending.UNKNOWN, NOW)
 
     assert list(ended.history.attempts) == [*list(attempts)[1:], "new"]
 

@@ -14,20 +14,8 @@ from hypothesis import strategies as st
 
 from tests.leak_harness import LeakHarness
 from tests.seed import SEED
-from token_refresher.answers import (
-    Answer,
-    CodeNeeded,
-    Denied,
-    Granted,
-    Later,
-    Misconfigured,
-    Proof,
-    Proved,
-    Refused,
-    Unclear,
-    Unknown,
-)
-from token_refresher.judgement import (
+from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
+from token_refresher.virtuous.judgement import (
     JSON,
     LONGEST_LIFE,
     LONGEST_TOKEN,
@@ -85,69 +73,201 @@ KNOWN_CODES = {
 
 # The table: row, status, body, verdict.
 ROWS = [
-    pytest.param("one-time code sent", 202, error("awaiting_verification"), CodeNeeded(), id="202 with its word"),
-    pytest.param("one-time code sent", 202, b"", CodeNeeded(), id="202 without a body"),
-    pytest.param("one-time code sent", 202, GOOD, CodeNeeded(), id="202 is no success even with tokens in it"),
-    pytest.param("rate limit", 429, b"", Later("HTTP 429", throttled=True), id="429"),
-    pytest.param("rate limit", 429, error("invalid_grant"), Later("HTTP 429", throttled=True), id="429 with a code"),
-    pytest.param("not served yet", 503, HTML, Later("HTTP 503"), id="503 in HTML"),
-    pytest.param("not served yet", 408, b"", Later("HTTP 408"), id="408, the request did not arrive whole"),
-    pytest.param("not served yet", 425, b"", Later("HTTP 425"), id="425, too early"),
-    pytest.param("trouble behind the server", 500, error("invalid_grant"), Unknown("HTTP 500"), id="500 with a code"),
-    pytest.param("trouble behind the server", 502, HTML, Unknown("HTTP 502"), id="502 in HTML from a proxy"),
-    pytest.param("trouble behind the server", 504, b"", Unknown("HTTP 504"), id="504"),
-    pytest.param("trouble behind the server", 520, b"", Unknown("HTTP 520"), id="520 from the CDN"),
-    pytest.param("redirect", 302, HTML, Misconfigured("HTTP 302"), id="302"),
-    pytest.param("redirect", 307, GOOD, Misconfigured("HTTP 307"), id="307"),
-    pytest.param("another success", 201, GOOD, Unknown("HTTP 201"), id="201 with tokens"),
-    pytest.param("another success", 204, b"", Unknown("HTTP 204"), id="204"),
-    pytest.param("refusing code", 400, error("invalid_grant"), Refused("invalid_grant"), id="400 invalid_grant"),
-    pytest.param("refusing code", 400, error("invalid_request"), Refused("invalid_request"), id="400 invalid_request"),
-    pytest.param("refusing code", 200, error("invalid_grant"), Refused("invalid_grant"), id="an error in a 200"),
-    pytest.param("refusing code", 403, error("invalid_grant"), Refused("invalid_grant"), id="403 invalid_grant"),
-    pytest.param("configuration code", 400, error("invalid_client"), Misconfigured("invalid_client"), id="no client"),
-    pytest.param("configuration code", 401, error("invalid_client"), Misconfigured("invalid_client"), id="401 client"),
     pytest.param(
-        "configuration code", 400, error("unauthorized_client"), Misconfigured("unauthorized_client"), id="client"
+        "one-time code sent",
+        202,
+        error("awaiting_verification"),
+        NotGranted(Ending.CODE_NEEDED, "one-time code needed"),
+        id="202 with its word",
+    ),
+    pytest.param(
+        "one-time code sent", 202, b"", NotGranted(Ending.CODE_NEEDED, "one-time code needed"), id="202 without a body"
+    ),
+    pytest.param(
+        "one-time code sent",
+        202,
+        GOOD,
+        NotGranted(Ending.CODE_NEEDED, "one-time code needed"),
+        id="202 is no success even with tokens in it",
+    ),
+    pytest.param("rate limit", 429, b"", NotGranted(Ending.THROTTLED, "HTTP 429"), id="429"),
+    pytest.param(
+        "rate limit", 429, error("invalid_grant"), NotGranted(Ending.THROTTLED, "HTTP 429"), id="429 with a code"
+    ),
+    pytest.param("not served yet", 503, HTML, NotGranted(Ending.UNREACHABLE, "HTTP 503"), id="503 in HTML"),
+    pytest.param(
+        "not served yet",
+        408,
+        b"",
+        NotGranted(Ending.UNREACHABLE, "HTTP 408"),
+        id="408, the request did not arrive whole",
+    ),
+    pytest.param("not served yet", 425, b"", NotGranted(Ending.UNREACHABLE, "HTTP 425"), id="425, too early"),
+    pytest.param(
+        "trouble behind the server",
+        500,
+        error("invalid_grant"),
+        NotGranted(Ending.UNKNOWN, "HTTP 500"),
+        id="500 with a code",
+    ),
+    pytest.param(
+        "trouble behind the server", 502, HTML, NotGranted(Ending.UNKNOWN, "HTTP 502"), id="502 in HTML from a proxy"
+    ),
+    pytest.param("trouble behind the server", 504, b"", NotGranted(Ending.UNKNOWN, "HTTP 504"), id="504"),
+    pytest.param("trouble behind the server", 520, b"", NotGranted(Ending.UNKNOWN, "HTTP 520"), id="520 from the CDN"),
+    pytest.param("redirect", 302, HTML, NotGranted(Ending.MISCONFIGURED, "HTTP 302"), id="302"),
+    pytest.param("redirect", 307, GOOD, NotGranted(Ending.MISCONFIGURED, "HTTP 307"), id="307"),
+    pytest.param("another success", 201, GOOD, NotGranted(Ending.UNKNOWN, "HTTP 201"), id="201 with tokens"),
+    pytest.param("another success", 204, b"", NotGranted(Ending.UNKNOWN, "HTTP 204"), id="204"),
+    pytest.param(
+        "refusing code",
+        400,
+        error("invalid_grant"),
+        NotGranted(Ending.REFUSED, "invalid_grant"),
+        id="400 invalid_grant",
+    ),
+    pytest.param(
+        "refusing code",
+        400,
+        error("invalid_request"),
+        NotGranted(Ending.REFUSED, "invalid_request"),
+        id="400 invalid_request",
+    ),
+    pytest.param(
+        "refusing code",
+        200,
+        error("invalid_grant"),
+        NotGranted(Ending.REFUSED, "invalid_grant"),
+        id="an error in a 200",
+    ),
+    pytest.param(
+        "refusing code",
+        403,
+        error("invalid_grant"),
+        NotGranted(Ending.REFUSED, "invalid_grant"),
+        id="403 invalid_grant",
+    ),
+    pytest.param(
+        "configuration code",
+        400,
+        error("invalid_client"),
+        NotGranted(Ending.MISCONFIGURED, "invalid_client"),
+        id="no client",
+    ),
+    pytest.param(
+        "configuration code",
+        401,
+        error("invalid_client"),
+        NotGranted(Ending.MISCONFIGURED, "invalid_client"),
+        id="401 client",
+    ),
+    pytest.param(
+        "configuration code",
+        400,
+        error("unauthorized_client"),
+        NotGranted(Ending.MISCONFIGURED, "unauthorized_client"),
+        id="client",
     ),
     pytest.param(
         "configuration code",
         400,
         error("unsupported_grant_type"),
-        Misconfigured("unsupported_grant_type"),
+        NotGranted(Ending.MISCONFIGURED, "unsupported_grant_type"),
         id="wrong grant type",
     ),
-    pytest.param("configuration code", 400, error("invalid_scope"), Misconfigured("invalid_scope"), id="wrong scope"),
     pytest.param(
-        "code asked for in an error", 400, error("awaiting_verification"), CodeNeeded(), id="a code asked for with 400"
+        "configuration code",
+        400,
+        error("invalid_scope"),
+        NotGranted(Ending.MISCONFIGURED, "invalid_scope"),
+        id="wrong scope",
     ),
     pytest.param(
-        "busy code", 400, error("temporarily_unavailable"), Later("temporarily_unavailable"), id="busy, said with 400"
+        "code asked for in an error",
+        400,
+        error("awaiting_verification"),
+        NotGranted(Ending.CODE_NEEDED, "one-time code needed"),
+        id="a code asked for with 400",
     ),
-    pytest.param("200 without a usable token", 200, {}, Unknown("HTTP 200 without a usable token"), id="200, empty"),
-    pytest.param("200 without a usable token", 200, HTML, Unknown("HTTP 200 without a usable token"), id="200 in HTML"),
+    pytest.param(
+        "busy code",
+        400,
+        error("temporarily_unavailable"),
+        NotGranted(Ending.UNREACHABLE, "temporarily_unavailable"),
+        id="busy, said with 400",
+    ),
+    pytest.param(
+        "200 without a usable token",
+        200,
+        {},
+        NotGranted(Ending.UNKNOWN, "HTTP 200 without a usable token"),
+        id="200, empty",
+    ),
+    pytest.param(
+        "200 without a usable token",
+        200,
+        HTML,
+        NotGranted(Ending.UNKNOWN, "HTTP 200 without a usable token"),
+        id="200 in HTML",
+    ),
     pytest.param(
         "200 without a usable token",
         200,
         GOOD | {"access_token": None, "refresh_token": ""},
-        Unknown("HTTP 200 without a usable token"),
+        NotGranted(Ending.UNKNOWN, "HTTP 200 without a usable token"),
         id="200 with empty tokens",
     ),
-    pytest.param("200 without a usable token", 200, [GOOD], Unknown("HTTP 200 without a usable token"), id="200, list"),
-    pytest.param("400 with a code of its own", 400, error("token_too_old"), Refused("HTTP 400"), id="an unknown code"),
-    pytest.param("400 with a code of its own", 400, {"message": "no"}, Refused("HTTP 400"), id="400 in JSON, no code"),
     pytest.param(
-        "400 with a code of its own", 400, error({"code": "x"}), Refused("HTTP 400"), id="an error that is an object"
+        "200 without a usable token",
+        200,
+        [GOOD],
+        NotGranted(Ending.UNKNOWN, "HTTP 200 without a usable token"),
+        id="200, list",
     ),
-    pytest.param("401", 401, b"Authorization has been denied for this request.", Refused("HTTP 401"), id="401 in text"),
-    pytest.param("401", 401, {"message": "denied"}, Refused("HTTP 401"), id="401 in JSON"),
-    pytest.param("any other 4xx", 400, HTML, Misconfigured("HTTP 400"), id="400 in HTML, not the application's"),
-    pytest.param("any other 4xx", 403, HTML, Misconfigured("HTTP 403"), id="403 in HTML from a firewall"),
-    pytest.param("any other 4xx", 404, HTML, Misconfigured("HTTP 404"), id="404 in HTML"),
-    pytest.param("any other 4xx", 405, b"", Misconfigured("HTTP 405"), id="405"),
-    pytest.param("any other 4xx", 415, error("multipart"), Misconfigured("HTTP 415"), id="415"),
-    pytest.param("no status of HTTP", 101, b"", Unknown("HTTP 101"), id="101"),
-    pytest.param("no status of HTTP", 999, GOOD, Unknown("HTTP 999"), id="999"),
+    pytest.param(
+        "400 with a code of its own",
+        400,
+        error("token_too_old"),
+        NotGranted(Ending.REFUSED, "HTTP 400"),
+        id="an unknown code",
+    ),
+    pytest.param(
+        "400 with a code of its own",
+        400,
+        {"message": "no"},
+        NotGranted(Ending.REFUSED, "HTTP 400"),
+        id="400 in JSON, no code",
+    ),
+    pytest.param(
+        "400 with a code of its own",
+        400,
+        error({"code": "x"}),
+        NotGranted(Ending.REFUSED, "HTTP 400"),
+        id="an error that is an object",
+    ),
+    pytest.param(
+        "401",
+        401,
+        b"Authorization has been denied for this request.",
+        NotGranted(Ending.REFUSED, "HTTP 401"),
+        id="401 in text",
+    ),
+    pytest.param("401", 401, {"message": "denied"}, NotGranted(Ending.REFUSED, "HTTP 401"), id="401 in JSON"),
+    pytest.param(
+        "any other 4xx",
+        400,
+        HTML,
+        NotGranted(Ending.MISCONFIGURED, "HTTP 400"),
+        id="400 in HTML, not the application's",
+    ),
+    pytest.param(
+        "any other 4xx", 403, HTML, NotGranted(Ending.MISCONFIGURED, "HTTP 403"), id="403 in HTML from a firewall"
+    ),
+    pytest.param("any other 4xx", 404, HTML, NotGranted(Ending.MISCONFIGURED, "HTTP 404"), id="404 in HTML"),
+    pytest.param("any other 4xx", 405, b"", NotGranted(Ending.MISCONFIGURED, "HTTP 405"), id="405"),
+    pytest.param("any other 4xx", 415, error("multipart"), NotGranted(Ending.MISCONFIGURED, "HTTP 415"), id="415"),
+    pytest.param("no status of HTTP", 101, b"", NotGranted(Ending.UNKNOWN, "HTTP 101"), id="101"),
+    pytest.param("no status of HTTP", 999, GOOD, NotGranted(Ending.UNKNOWN, "HTTP 999"), id="999"),
 ]
 
 
@@ -169,10 +289,7 @@ def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and
     cells = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| [^|]", line)]
     rows = [(name, verdict, re.findall("`([a-z_]+)`", answer)) for name, answer, verdict, _ in cells[1:]]
 
-    assert rows == [
-        (rule.name, re.sub("(?<!^)[A-Z]", r" \g<0>", rule.verdict.__name__).lower(), codes_on_the_page(rule))
-        for rule in RULES
-    ]
+    assert rows == [(rule.name, rule.ending.replace("_", " "), codes_on_the_page(rule)) for rule in RULES]
 
 
 def codes_on_the_page(rule: Rule) -> list[str]:
@@ -396,11 +513,13 @@ def test_a_whole_object_counts_though_the_transfer_broke() -> None:
 
 
 def test_an_object_cut_short_is_unknown() -> None:
-    assert judged(200, json.dumps(GOOD).encode()[:-1], complete=False) == Unknown("HTTP 200 cut short")
+    assert judged(200, json.dumps(GOOD).encode()[:-1], complete=False) == NotGranted(
+        Ending.UNKNOWN, "HTTP 200 cut short"
+    )
 
 
 def test_nesting_beyond_every_measure_is_unknown() -> None:
-    assert isinstance(judged(200, b'{"a":' + b"[" * 100_000), Unknown)
+    assert judged(200, b'{"a":' + b"[" * 100_000) == NotGranted(Ending.UNKNOWN, "HTTP 200 without a usable token")
 
 
 def test_a_token_in_broken_bytes_is_not_kept() -> None:
@@ -437,7 +556,7 @@ def test_the_wait_that_the_server_asks_for_is_read(retry_after: str, date: str |
     headers = {"retry-after": retry_after} | ({"date": date} if date else {})
     for status in (429, 503):
         answer = judged(status, b"", headers)
-        assert isinstance(answer, Later)
+        assert isinstance(answer, NotGranted)
         assert answer.retry_after == wait
 
 

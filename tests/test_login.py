@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 
 from tests.support import NOW, Account, Clock, a_pair, a_version
-from token_refresher.journal import (
+from token_refresher.refresh.formats import TokenPair
+from token_refresher.refresh.journal import (
     FIRST_PAIR_ID,
     LABEL,
     SUPERSEDED,
-    AttemptResult,
     CredentialKind,
     History,
     Intent,
@@ -19,9 +19,8 @@ from token_refresher.journal import (
     claim_id,
     result_id,
 )
-from token_refresher.login import store_login
-from token_refresher.ports import CURRENT, PREVIOUS, StoreMisconfigured, StoreUnavailable
-from virtuous_token.contract import TokenPair
+from token_refresher.refresh.login import store_login
+from token_refresher.refresh.model import CURRENT, PREVIOUS, Ending, StoreMisconfigured, StoreUnavailable
 
 PATIENCE = timedelta(minutes=7)
 PAIR_SECRET = "virtuous/default/tokens"
@@ -108,7 +107,7 @@ def test_a_login_takes_the_next_claims_place_in_one_write(account: Account, cloc
         pytest.param(a_pair(2, spent=("0a0a0a0a",)).to_json(), CURRENT, id="a new pair"),
         pytest.param(a_pair(2, spent=("0a0a0a0a",)).to_json(), SUPERSEDED, id="a pair that came too late"),
         pytest.param(
-            Outcome(a_version(), AttemptResult.REFUSED, NOW, history=History(spent=("0a0a0a0a",))).to_json(),
+            Outcome(a_version(), Ending.REFUSED, NOW, history=History(spent=("0a0a0a0a",))).to_json(),
             LABEL,
             id="an outcome",
         ),

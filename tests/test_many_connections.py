@@ -15,8 +15,8 @@ from tests.leak_harness import LeakHarness
 from tests.support import Context, Deployment, a_version, deployed, issued_by
 from token_refresher import handler, report
 from token_refresher.handler import SomeConnectionsFailed
-from token_refresher.journal import LABEL
-from token_refresher.ports import CURRENT
+from token_refresher.refresh.journal import LABEL
+from token_refresher.refresh.model import CURRENT
 from token_refresher.sweep import WORKERS
 
 DUE = timedelta(days=9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutations import MUTATIONS, Mutation, matches
+from tests.campaigns.mutants import MUTATIONS, Mutation, matches
 
 
 @pytest.mark.parametrize("mutation", [pytest.param(mutation, id=mutation.description) for mutation in MUTATIONS])

@@ -17,7 +17,7 @@ from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Account, Deployment, a_pair, deployed, issued_by
 from token_refresher.notices import LABEL, NEED_A_PERSON, Kind, Notice, NotSent, announce
-from token_refresher.refresh import OutcomeWord, Result
+from token_refresher.refresh.refresh import OutcomeWord, Result
 
 jsonschema: Any = importlib.import_module("jsonschema")  # its types are no part of the development tools
 

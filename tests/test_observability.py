@@ -13,7 +13,7 @@ from aws_lambda_powertools import Logger, Metrics
 
 from tests.support import NOW, a_version
 from token_refresher.observability import log_results, log_summary, put_metrics
-from token_refresher.refresh import OutcomeWord, Result
+from token_refresher.refresh.refresh import OutcomeWord, Result
 from token_refresher.sweep import FAILED
 
 SERVICE = "virtuous-token-refresher"

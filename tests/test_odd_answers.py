@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers_token_endpoint import ANSWERS, cell, ours
+from tests.campaigns.peers_token_endpoint import ANSWERS, cell, ours
 
 DOCUMENT = Path(__file__).parent.parent / "docs/odd-answers.md"
 TOLD = dict(line.split(" | ")[:2] for line in DOCUMENT.read_text().splitlines() if line.startswith("| "))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.forks import INSTANTS
+from tests.campaigns.forks import INSTANTS
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
 
@@ -73,7 +73,7 @@ def run(endpoint: str, tmp_path: Path) -> Callable[..., str]:
 
 
 def test_at_each_of_25_instants_of_a_cold_first_read_the_child_gets_the_token(run: Callable[..., str]) -> None:
-    assert run("-m", "benchmarks.forks", "virtuous_token", "30") == f"{INSTANTS} {INSTANTS}\n"
+    assert run("-m", "tests.campaigns.forks", "virtuous_token", "30") == f"{INSTANTS} {INSTANTS}\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from benchmarks.week import DAY, HOUR, Week, live
+from tests.campaigns.week import DAY, HOUR, Week, live
 from tests.fakes.one_bearer import join_renewals
 from virtuous_token import TokenReader, held_token
 

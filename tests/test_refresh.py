@@ -17,27 +17,26 @@ import pytest
 from moto import mock_aws
 
 from tests.fakes.secrets_manager import StrictSecretsManager
-from token_refresher.answers import (
+from token_refresher.aws.secret_store import SecretStore
+from token_refresher.refresh.due import due_at
+from token_refresher.refresh.formats import SecretNames, TokenPair
+from token_refresher.refresh.journal import LABEL, SUPERSEDED, Intent, Outcome, parse_entry
+from token_refresher.refresh.login import store_login
+from token_refresher.refresh.model import (
+    CURRENT,
+    PREVIOUS,
     Answer,
-    CodeNeeded,
     Denied,
+    Ending,
     Granted,
-    Later,
-    Misconfigured,
-    NothingSent,
+    NotGranted,
     Proof,
     Proved,
-    Refused,
+    Services,
     Unclear,
-    Unknown,
 )
-from token_refresher.due import due_at
-from token_refresher.journal import LABEL, SUPERSEDED, Intent, Outcome, parse_entry
-from token_refresher.login import store_login
-from token_refresher.ports import CURRENT, PREVIOUS, Services
-from token_refresher.refresh import Policy, Result, fresh_result, refresh_connection
-from token_refresher.secret_store import SecretStore
-from virtuous_token.contract import Bearer, SecretNames, TokenPair, format_instant
+from token_refresher.refresh.refresh import Policy, Result, fresh_result, refresh_connection
+from virtuous_token.contract import Bearer, format_instant
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -74,7 +73,7 @@ class ScriptedEndpoint:
             answer = self.answers.pop(0)
             return answer() if callable(answer) else answer
         if not accepted:
-            return Refused("invalid_grant")
+            return NotGranted(Ending.REFUSED, "invalid_grant")
         number = len(self.sent) + 1
         self.live = f"refresh-{number}"
         return granted(number, self.world.now)
@@ -300,7 +299,7 @@ def test_a_refresh_token_that_the_provider_grants_again_is_sent_again(due: Scene
         due.virtuous.answers = [granted(number, due.now)]
         assert due.run().outcome == "refreshed"
         due.now += timedelta(days=8)
-    due.virtuous.answers = [Refused("invalid_grant")]
+    due.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant")]
     due.run()
     store_login(SecretStore(due.client, NAMES), due.services(), pair(2, age=timedelta(days=-24)), give_up_at=due.now)
     due.now += timedelta(days=8)
@@ -361,13 +360,22 @@ def test_a_clock_that_is_off_and_a_life_too_short_for_the_schedule_are_reported(
 @pytest.mark.parametrize(
     ("answer", "outcome", "recorded"),
     [
-        pytest.param(Refused("invalid_grant"), "login_required", "refused", id="refused"),
-        pytest.param(CodeNeeded(), "login_required", "code_needed", id="a one-time code is asked for"),
-        pytest.param(Misconfigured("404"), "misconfigured", "misconfigured", id="the request is wrong"),
-        pytest.param(Later("429", throttled=True), "try_again", "throttled", id="throttled"),
-        pytest.param(Later("503"), "try_again", "unreachable", id="in trouble"),
-        pytest.param(NothingSent("connection refused"), "try_again", "unreachable", id="nothing sent"),
-        pytest.param(Unknown("read timeout"), "try_again", "unknown", id="no clear answer"),
+        pytest.param(NotGranted(Ending.REFUSED, "invalid_grant"), "login_required", "refused", id="refused"),
+        pytest.param(
+            NotGranted(Ending.CODE_NEEDED, "one-time code needed"),
+            "login_required",
+            "code_needed",
+            id="a one-time code is asked for",
+        ),
+        pytest.param(
+            NotGranted(Ending.MISCONFIGURED, "404"), "misconfigured", "misconfigured", id="the request is wrong"
+        ),
+        pytest.param(NotGranted(Ending.THROTTLED, "429"), "try_again", "throttled", id="throttled"),
+        pytest.param(NotGranted(Ending.UNREACHABLE, "503"), "try_again", "unreachable", id="in trouble"),
+        pytest.param(
+            NotGranted(Ending.UNREACHABLE, "connection refused"), "try_again", "unreachable", id="nothing sent"
+        ),
+        pytest.param(NotGranted(Ending.UNKNOWN, "read timeout"), "try_again", "unknown", id="no clear answer"),
     ],
 )
 def test_an_answer_without_a_grant_is_recorded_and_keeps_the_pair(
@@ -387,7 +395,7 @@ def test_an_answer_without_a_grant_is_recorded_and_keeps_the_pair(
 
 
 def test_retry_after_is_waited_for_across_runs_and_not_inside_one(due: Scene) -> None:
-    due.virtuous.answers = [Later("429", timedelta(seconds=847), throttled=True)]
+    due.virtuous.answers = [NotGranted(Ending.THROTTLED, "429", timedelta(seconds=847))]
     began = due.now
     due.run()
     assert due.now == began
@@ -400,7 +408,7 @@ def test_retry_after_is_waited_for_across_runs_and_not_inside_one(due: Scene) ->
 
 def test_an_outage_makes_few_versions_even_on_a_schedule_of_a_minute(due: Scene) -> None:
     """Two an hour, once the first quick tries are over: 24 hours more make 48 versions, of 100 that are kept."""
-    due.virtuous.answers = [NothingSent("connection refused")] * 240
+    due.virtuous.answers = [NotGranted(Ending.UNREACHABLE, "connection refused")] * 240
     outcomes = due.runs(120, timedelta(minutes=1))
     before = len(due.strict.versions(NAMES.pair))
     outcomes += due.runs(120, timedelta(minutes=1))
@@ -414,7 +422,7 @@ def test_an_outage_makes_few_versions_even_on_a_schedule_of_a_minute(due: Scene)
 
 def test_a_dead_refresh_token_is_sent_once_a_day_and_so_is_the_password(due: Scene) -> None:
     due.store_login()
-    due.virtuous.answers = [Refused("invalid_grant")] * 100
+    due.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant")] * 100
     outcomes = due.runs(24, timedelta(hours=1))
     assert set(outcomes) == {"login_required"}
     assert due.virtuous.sent.count("refresh-1") == 1
@@ -427,15 +435,15 @@ def test_a_dead_refresh_token_is_sent_once_a_day_and_so_is_the_password(due: Sce
 @pytest.mark.parametrize(
     "answer",
     [
-        pytest.param(Later("429", throttled=True), id="throttled"),
-        pytest.param(NothingSent("connection refused"), id="nothing sent"),
-        pytest.param(Unknown("HTTP 502"), id="a gateway's error"),
-        pytest.param(Misconfigured("404"), id="a wrong address"),
+        pytest.param(NotGranted(Ending.THROTTLED, "429"), id="throttled"),
+        pytest.param(NotGranted(Ending.UNREACHABLE, "connection refused"), id="nothing sent"),
+        pytest.param(NotGranted(Ending.UNKNOWN, "HTTP 502"), id="a gateway's error"),
+        pytest.param(NotGranted(Ending.MISCONFIGURED, "404"), id="a wrong address"),
     ],
 )
 def test_a_refused_token_stays_refused_when_its_daily_try_is_not_served(due: Scene, answer: Answer) -> None:
     """Else it would be hammered, and the alarm would end because of an error that hides the real one."""
-    due.virtuous.answers = [Refused("invalid_grant"), *[answer] * 100]
+    due.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant"), *[answer] * 100]
     due.run()
     due.now += DAY
     assert set(due.runs(24, timedelta(hours=1))) == {"login_required"}
@@ -443,7 +451,7 @@ def test_a_refused_token_stays_refused_when_its_daily_try_is_not_served(due: Sce
 
 
 def test_once_a_code_was_asked_for_only_an_operator_asks_again(due: Scene) -> None:
-    due.virtuous.answers = [CodeNeeded()] * 100
+    due.virtuous.answers = [NotGranted(Ending.CODE_NEEDED, "one-time code needed")] * 100
     assert set(due.runs(10, DAY)) == {"login_required"}
     assert due.virtuous.sent == ["refresh-1"]
     due.run(force=True)
@@ -451,7 +459,7 @@ def test_once_a_code_was_asked_for_only_an_operator_asks_again(due: Scene) -> No
 
 
 def test_an_operator_may_force_one_try_while_a_login_is_required(due: Scene) -> None:
-    due.virtuous.answers = [Refused("invalid_grant")] * 2
+    due.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant")] * 2
     due.run()
     assert due.run().outcome == "login_required"
     assert due.run(force=True).outcome == "login_required"
@@ -463,7 +471,7 @@ def test_an_operator_may_force_one_try_while_a_login_is_required(due: Scene) -> 
 def test_a_refusal_of_a_pair_that_was_replaced_meanwhile_alarms_nobody(due: Scene) -> None:
     def replaced_in_flight() -> Answer:
         due.store_pair(pair(7, age=timedelta(0)).to_json())
-        return Refused("invalid_grant")
+        return NotGranted(Ending.REFUSED, "invalid_grant")
 
     due.virtuous.answers = [replaced_in_flight]
     assert due.run().outcome == "superseded"
@@ -477,7 +485,7 @@ def test_nor_does_a_list_from_before_it_was_replaced(due: Scene) -> None:
 
     def replaced_in_flight() -> Answer:
         due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(7, age=timedelta(0)).to_json())
-        return Refused("invalid_grant")
+        return NotGranted(Ending.REFUSED, "invalid_grant")
 
     due.virtuous.answers = [replaced_in_flight]
     writes_ago = iter([2])
@@ -502,7 +510,7 @@ def with_previous(scene: Scene) -> None:
 def test_once_a_code_was_sent_to_a_phone_nothing_else_is_tried(scene: Scene) -> None:
     with_previous(scene)
     scene.store_login()
-    scene.virtuous.answers = [CodeNeeded()] * 10
+    scene.virtuous.answers = [NotGranted(Ending.CODE_NEEDED, "one-time code needed")] * 10
     assert set(scene.runs(50, timedelta(hours=1))) == {"login_required"}
     assert scene.virtuous.sent == ["refresh-2"]
 
@@ -528,7 +536,7 @@ def test_a_token_that_was_refused_is_not_sent_again_beside_a_live_one(due: Scene
         due.virtuous.live = "refresh-3"
         return granted(3, due.now)
 
-    due.virtuous.answers = [Refused("invalid_grant"), saved_again]
+    due.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant"), saved_again]
     assert due.run().outcome == "superseded"
     assert due.run().outcome == "refreshed"
     assert due.virtuous.sent == ["refresh-1", "refresh-9", "refresh-2", "refresh-3"]
@@ -544,7 +552,7 @@ def test_the_refresh_token_before_mends_it_where_it_is_reusable(scene: Scene) ->
 
 def test_the_working_token_before_stays_where_its_answer_brings_no_other(scene: Scene) -> None:
     with_previous(scene)
-    scene.virtuous.answers = [Refused("invalid_grant"), granted(3, NOW, refresh_token=None)]
+    scene.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant"), granted(3, NOW, refresh_token=None)]
     assert scene.run().outcome == "refreshed"
     assert scene.pair.refresh_token == SecretText("refresh-1")
 
@@ -587,7 +595,11 @@ def test_a_second_factor_ends_the_password_for_good(scene: Scene) -> None:
     """Each try sends a message to somebody's phone."""
     with_previous(scene)
     scene.store_login()
-    scene.virtuous.answers = [Refused("invalid_grant"), Refused("invalid_grant"), CodeNeeded()]
+    scene.virtuous.answers = [
+        NotGranted(Ending.REFUSED, "invalid_grant"),
+        NotGranted(Ending.REFUSED, "invalid_grant"),
+        NotGranted(Ending.CODE_NEEDED, "one-time code needed"),
+    ]
     scene.runs(10, DAY)
     assert scene.virtuous.sent.count("u@x.org p w") == 1
 
@@ -610,7 +622,7 @@ def test_a_login_secret_that_is_no_login_is_passed_over(due: Scene, value: str) 
 
 
 def test_a_lost_answer_is_not_repeated_in_the_same_run(due: Scene) -> None:
-    due.virtuous.answers = [Unknown("read timeout")]
+    due.virtuous.answers = [NotGranted(Ending.UNKNOWN, "read timeout")]
     due.store_login()
     assert due.run().outcome == "try_again"
     assert due.virtuous.sent == ["refresh-1"]
@@ -766,7 +778,7 @@ def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> 
 
     def closed_meanwhile() -> Answer:
         due.now += timedelta(hours=1)
-        due.virtuous.answers = [Unknown("read timeout")]
+        due.virtuous.answers = [NotGranted(Ending.UNKNOWN, "read timeout")]
         due.run()
         ends.append(due.strict.labels(NAMES.pair)[LABEL])
         due.virtuous.live = "refresh-2"

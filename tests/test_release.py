@@ -13,7 +13,7 @@ import pytest
 
 import token_refresher
 import virtuous_token
-from token_refresher.token_endpoint import USER_AGENT
+from token_refresher.virtuous.endpoint import USER_AGENT
 
 yaml: Any = importlib.import_module("yaml")  # neither has types
 yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")

@@ -10,11 +10,11 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Account, Clock, a_pair, a_version
-from token_refresher.due import due_at
-from token_refresher.journal import (
+from token_refresher.refresh.due import due_at
+from token_refresher.refresh.formats import TokenPair
+from token_refresher.refresh.journal import (
     LABEL,
     SUPERSEDED,
-    AttemptResult,
     CredentialKind,
     Entry,
     Intent,
@@ -22,10 +22,9 @@ from token_refresher.journal import (
     claim_id,
     result_id,
 )
-from token_refresher.outcomes import Policy
-from token_refresher.ports import CURRENT
+from token_refresher.refresh.model import CURRENT, Ending, Policy
 from token_refresher.report import describe_connection
-from virtuous_token.contract import TokenPair, format_instant
+from virtuous_token.contract import format_instant
 from virtuous_token.secret_text import SecretText
 
 POLICY = Policy("https://api.virtuoussoftware.com")
@@ -173,7 +172,7 @@ def test_where_the_bearer_is_of_a_version_nobody_knows_how_long_readers_work(
             id="a holder that died",
         ),
         pytest.param(
-            lambda current: Outcome(current, AttemptResult.REFUSED, NOW, NOW + timedelta(days=1)),
+            lambda current: Outcome(current, Ending.REFUSED, NOW, NOW + timedelta(days=1)),
             {
                 "journal": "waits until 2026-11-26T12:00:00Z",
                 "last_outcome": "refused",
@@ -182,12 +181,12 @@ def test_where_the_bearer_is_of_a_version_nobody_knows_how_long_readers_work(
             id="a refusal that waits for a login",
         ),
         pytest.param(
-            lambda current: Outcome(current, AttemptResult.HOLDER_DIED, NOW),
+            lambda current: Outcome(current, Ending.HOLDER_DIED, NOW),
             {"journal": "idle", "last_outcome": "holder_died", "last_outcome_at": "2026-11-25T12:00:00Z"},
             id="an outcome after which the next try may be made at once",
         ),
         pytest.param(
-            lambda current: Outcome(a_version(), AttemptResult.REFUSED, NOW, NOW + timedelta(days=1)),
+            lambda current: Outcome(a_version(), Ending.REFUSED, NOW, NOW + timedelta(days=1)),
             {"journal": "idle", "last_outcome": None},
             id="an outcome about an earlier pair",
         ),

@@ -16,7 +16,10 @@ from moto import mock_aws
 from tests.fakes.secrets_manager import TRANSPORT_ERRORS, StrictSecretsManager
 from tests.leak_harness import LeakHarness
 from tests.support import REGION, Account, a_version
-from token_refresher.ports import (
+from token_refresher.aws.batch_read import Survey
+from token_refresher.aws.secret_store import SecretStore, make_client
+from token_refresher.refresh.formats import SecretNames
+from token_refresher.refresh.model import (
     CURRENT,
     PENDING,
     PREVIOUS,
@@ -26,9 +29,6 @@ from token_refresher.ports import (
     StoreUnavailable,
     Versions,
 )
-from token_refresher.secret_store import SecretStore, make_client
-from token_refresher.survey import Survey
-from virtuous_token.contract import SecretNames
 
 NAMES = SecretNames.of("virtuous", "default")
 LABEL = "REFRESHING"

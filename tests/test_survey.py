@@ -9,8 +9,8 @@ from botocore.awsrequest import AWSResponse, HTTPHeaders
 
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.support import Account, Clock, a_pair
-from token_refresher.ports import CURRENT, REMOVED_TAG, Look
-from token_refresher.survey import READ_AT_ONCE, Survey
+from token_refresher.aws.batch_read import READ_AT_ONCE, Survey
+from token_refresher.refresh.model import CURRENT, REMOVED_TAG, Look
 from virtuous_token.secret_text import SecretText
 
 VALUE = '{"access_token": "access-1"}'

@@ -12,12 +12,11 @@ from itertools import pairwise
 import pytest
 
 from tests.support import NOW, a_pair, a_version
-from token_refresher.due import LONG_AGO, due_at
-from token_refresher.journal import LABEL
-from token_refresher.outcomes import OutcomeWord, Policy, Result
-from token_refresher.ports import CURRENT, CurrentPair, Look
+from token_refresher.refresh.due import LONG_AGO, due_at
+from token_refresher.refresh.formats import TokenPair
+from token_refresher.refresh.journal import LABEL
+from token_refresher.refresh.model import CURRENT, CurrentPair, Look, OutcomeWord, Policy, Result
 from token_refresher.sweep import FAILED, TOGETHER, WORKERS, Due, glance, in_order, sparing_the_throttled, sweep
-from virtuous_token.contract import TokenPair
 from virtuous_token.secret_text import SecretText
 
 SECONDS = 10  # longer than any of these takes; a thread that waits in vain ends the test

@@ -19,27 +19,15 @@ from urllib.parse import quote
 
 import pytest
 
-from benchmarks.framings import ZSTANDARD
+from tests.campaigns.framings import ZSTANDARD
 from tests.fakes import virtuous as fake
 from tests.fakes.relay import Relay, certificate
 from tests.fakes.virtuous import Step, Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher import __version__
-from token_refresher.answers import (
-    Answer,
-    CodeNeeded,
-    Denied,
-    Granted,
-    Later,
-    Misconfigured,
-    NothingSent,
-    Proved,
-    Refused,
-    Unclear,
-    Unknown,
-)
-from token_refresher.token_endpoint import REQUEST_SECONDS, TokenEndpoint
-from token_refresher.transcript import LARGEST_ANSWER, LARGEST_BODY, read_response
+from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proved, Unclear
+from token_refresher.virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
+from token_refresher.virtuous.transcript import LARGEST_ANSWER, LARGEST_BODY, read_response
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -68,6 +56,10 @@ def endpoint(virtuous: Virtuous) -> TokenEndpoint:
 
 def endpoint_of(base_url: str, **settings: Any) -> TokenEndpoint:
     return TokenEndpoint(base_url, clock=lambda: NOW, **settings)
+
+
+def ending_of(answer: Answer) -> Ending | None:
+    return answer.ending if isinstance(answer, NotGranted) else None
 
 
 def log_in(endpoint: TokenEndpoint, virtuous: Virtuous) -> Answer:
@@ -104,7 +96,7 @@ class TestWhatIsSent:
     def test_a_login_with_a_code_names_it_otp(self) -> None:
         with Virtuous(two_factor=True, now=NOW.timestamp) as virtuous:
             endpoint = endpoint_of(virtuous.base_url)
-            assert log_in(endpoint, virtuous) == CodeNeeded()
+            assert log_in(endpoint, virtuous) == NotGranted(Ending.CODE_NEEDED, "one-time code needed")
             code = SecretText(virtuous.last_code)
             assert isinstance(endpoint.log_in(virtuous.user, SecretText(virtuous.password), code), Granted)
             assert [sorted(request.form()) for request in virtuous.requests] == [
@@ -136,7 +128,7 @@ class TestWhatIsSent:
         self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
     ) -> None:
         password = harness.secret("password-\udce9")
-        wrong = Misconfigured("a credential holds half a surrogate pair")
+        wrong = NotGranted(Ending.MISCONFIGURED, "a credential holds half a surrogate pair")
         assert endpoint.log_in("me@x.org", SecretText(password)) == wrong
         assert endpoint.refresh(SecretText("refresh-\ud800")) == wrong
         assert virtuous.requests == []
@@ -171,42 +163,80 @@ class TestWhatIsSent:
             redirect = fake.redirect(f"{elsewhere.base_url}/Token", status)
             virtuous.script(redirect, redirect)
             virtuous.script_organization(redirect)
-            assert refresh(endpoint, virtuous) == Misconfigured(f"HTTP {status}")
-            assert log_in(endpoint, virtuous) == Misconfigured(f"HTTP {status}")
+            assert refresh(endpoint, virtuous) == NotGranted(Ending.MISCONFIGURED, f"HTTP {status}")
+            assert log_in(endpoint, virtuous) == NotGranted(Ending.MISCONFIGURED, f"HTTP {status}")
             assert endpoint.prove(SecretText("access-1")) == Unclear(f"HTTP {status}")
             assert elsewhere.requests == []
         assert len(virtuous.requests) == 3
 
 
 WAYS_TO_END = [
-    pytest.param(fake.refused(), Refused("invalid_grant"), id="refused"),
-    pytest.param(fake.refused("invalid_request"), Refused("invalid_request"), id="refused as invalid_request"),
-    pytest.param(fake.reply(401, "no"), Refused("HTTP 401"), id="401 in plain text"),
-    pytest.param(fake.refused("invalid_client"), Misconfigured("invalid_client"), id="no such client"),
-    pytest.param(fake.reply(404, "<html>"), Misconfigured("HTTP 404"), id="404"),
-    pytest.param(fake.code_needed(), CodeNeeded(), id="a code is asked for"),
-    pytest.param(fake.throttled(847), Later("HTTP 429", timedelta(seconds=847), throttled=True), id="throttled"),
-    pytest.param(fake.bad_gateway(), Unknown("HTTP 502"), id="a proxy's 502"),
-    pytest.param(fake.bad_gateway(granted=True), Unknown("HTTP 502"), id="a proxy's 502 after the grant"),
-    pytest.param(fake.answer_lost("reset"), Unknown("the connection broke before the answer"), id="lost by a reset"),
-    pytest.param(fake.answer_lost("closed"), Unknown("the connection broke before the answer"), id="lost by a close"),
-    pytest.param(fake.unprocessed("reset"), Unknown("the connection broke before the answer"), id="unprocessed"),
-    pytest.param(fake.truncated(), Unknown("HTTP 200 cut short"), id="truncated"),
-    pytest.param(fake.truncated(chunked=True), Unknown("HTTP 200 cut short"), id="truncated in a chunk"),
-    pytest.param(fake.truncated(how="reset"), Unknown("HTTP 200 cut short"), id="truncated by a reset"),
-    pytest.param(fake.truncated(0), Unknown("HTTP 200 cut short"), id="truncated after the head"),
-    pytest.param(fake.raw(b""), Unknown("the connection broke before the answer"), id="nothing at all"),
-    pytest.param(fake.raw(b"SSH-2.0-x\r\n"), Unknown("the connection broke before the answer"), id="another protocol"),
-    pytest.param(fake.raw(b"HTTP/1.1 99"), Unknown("the connection broke before the answer"), id="no status of HTTP"),
+    pytest.param(fake.refused(), NotGranted(Ending.REFUSED, "invalid_grant"), id="refused"),
     pytest.param(
-        fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000), Unknown("HTTP 200 cut short"), id="a header without an end"
+        fake.refused("invalid_request"), NotGranted(Ending.REFUSED, "invalid_request"), id="refused as invalid_request"
+    ),
+    pytest.param(fake.reply(401, "no"), NotGranted(Ending.REFUSED, "HTTP 401"), id="401 in plain text"),
+    pytest.param(
+        fake.refused("invalid_client"), NotGranted(Ending.MISCONFIGURED, "invalid_client"), id="no such client"
+    ),
+    pytest.param(fake.reply(404, "<html>"), NotGranted(Ending.MISCONFIGURED, "HTTP 404"), id="404"),
+    pytest.param(fake.code_needed(), NotGranted(Ending.CODE_NEEDED, "one-time code needed"), id="a code is asked for"),
+    pytest.param(fake.throttled(847), NotGranted(Ending.THROTTLED, "HTTP 429", timedelta(seconds=847)), id="throttled"),
+    pytest.param(fake.bad_gateway(), NotGranted(Ending.UNKNOWN, "HTTP 502"), id="a proxy's 502"),
+    pytest.param(
+        fake.bad_gateway(granted=True), NotGranted(Ending.UNKNOWN, "HTTP 502"), id="a proxy's 502 after the grant"
+    ),
+    pytest.param(
+        fake.answer_lost("reset"),
+        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
+        id="lost by a reset",
+    ),
+    pytest.param(
+        fake.answer_lost("closed"),
+        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
+        id="lost by a close",
+    ),
+    pytest.param(
+        fake.unprocessed("reset"),
+        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
+        id="unprocessed",
+    ),
+    pytest.param(fake.truncated(), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated"),
+    pytest.param(
+        fake.truncated(chunked=True), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated in a chunk"
+    ),
+    pytest.param(
+        fake.truncated(how="reset"), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated by a reset"
+    ),
+    pytest.param(fake.truncated(0), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated after the head"),
+    pytest.param(
+        fake.raw(b""), NotGranted(Ending.UNKNOWN, "the connection broke before the answer"), id="nothing at all"
+    ),
+    pytest.param(
+        fake.raw(b"SSH-2.0-x\r\n"),
+        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
+        id="another protocol",
+    ),
+    pytest.param(
+        fake.raw(b"HTTP/1.1 99"),
+        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
+        id="no status of HTTP",
+    ),
+    pytest.param(
+        fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000),
+        NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"),
+        id="a header without an end",
     ),
     pytest.param(
         fake.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
-        Unknown("HTTP 200 cut short"),
+        NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"),
         id="no size of a chunk",
     ),
-    pytest.param(fake.raw(b"HTTP/1.1 101 Switching\r\n\r\n"), Unknown("HTTP 101"), id="another protocol offered"),
+    pytest.param(
+        fake.raw(b"HTTP/1.1 101 Switching\r\n\r\n"),
+        NotGranted(Ending.UNKNOWN, "HTTP 101"),
+        id="another protocol offered",
+    ),
 ]
 
 
@@ -300,7 +330,7 @@ class TestHowItEnds:
         endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
         virtuous.script(step)
         started = time.monotonic()
-        assert isinstance(refresh(endpoint, virtuous), Unknown)
+        assert ending_of(refresh(endpoint, virtuous)) is Ending.UNKNOWN
         assert time.monotonic() - started < SHORT + SLACK
 
     def test_a_proof_is_bounded_as_well(self, virtuous: Virtuous) -> None:
@@ -380,7 +410,7 @@ class TestHowItEnds:
         bomb = gzip.compress(gzip.compress(b" " * 20_000_000) + bytes(LARGEST_ANSWER // 2))
         tracemalloc.start()
         virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip, gzip"}))
-        assert isinstance(refresh(endpoint, virtuous), Unknown)
+        assert ending_of(refresh(endpoint, virtuous)) is Ending.UNKNOWN
         assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
         tracemalloc.stop()
 
@@ -418,7 +448,7 @@ class TestNothingIsSent:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         answer = endpoint_of(f"http://127.0.0.1:{port}").refresh(SecretText("refresh-1"))
-        assert answer == NothingSent("the host refused the connection or cannot be reached")
+        assert answer == NotGranted(Ending.UNREACHABLE, "the host refused the connection or cannot be reached")
 
     def test_a_name_that_is_not_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
@@ -426,7 +456,7 @@ class TestNothingIsSent:
 
         monkeypatch.setattr(socket, "getaddrinfo", fail)
         answer = endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1"))
-        assert answer == NothingSent("the host's name was not found")
+        assert answer == NotGranted(Ending.UNREACHABLE, "the host's name was not found")
 
     def test_a_host_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
@@ -434,7 +464,7 @@ class TestNothingIsSent:
 
         monkeypatch.setattr(socket.socket, "connect", fail)
         answer = endpoint_of("https://127.0.0.1:1").refresh(SecretText("refresh-1"))
-        assert answer == NothingSent("connecting took too long")
+        assert answer == NotGranted(Ending.UNREACHABLE, "connecting took too long")
 
     def test_a_connection_that_stands_too_late_is_not_used(
         self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
@@ -447,7 +477,7 @@ class TestNothingIsSent:
 
         monkeypatch.setattr(socket, "getaddrinfo", resolve_slowly)
         endpoint = endpoint_of(virtuous.base_url, connect_seconds=SHORT / 2)
-        assert refresh(endpoint, virtuous) == NothingSent("connecting took too long")
+        assert refresh(endpoint, virtuous) == NotGranted(Ending.UNREACHABLE, "connecting took too long")
         assert virtuous.requests == []
 
     def test_a_resolver_that_hangs_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -456,7 +486,7 @@ class TestNothingIsSent:
         started = time.monotonic()
         answer = endpoint_of(f"https://{HOST}", connect_seconds=SHORT).refresh(SecretText("refresh-1"))
         hanging.set()
-        assert answer == NothingSent("connecting took too long")
+        assert answer == NotGranted(Ending.UNREACHABLE, "connecting took too long")
         assert time.monotonic() - started < SHORT + SLACK
 
     @pytest.mark.parametrize("silent", [1, 3, 12])
@@ -495,19 +525,22 @@ class TestNothingIsSent:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             endpoint = endpoint_of(f"https://127.0.0.1:{silent.getsockname()[1]}", connect_seconds=SHORT)
             started = time.monotonic()
-            assert endpoint.refresh(SecretText("refresh-1")) == NothingSent("connecting took too long")
+            assert endpoint.refresh(SecretText("refresh-1")) == NotGranted(
+                Ending.UNREACHABLE, "connecting took too long"
+            )
             assert time.monotonic() - started < SHORT + SLACK
 
     def test_a_server_that_speaks_no_tls(self, virtuous: Virtuous) -> None:
         answer = refresh(endpoint_of(f"https://127.0.0.1:{virtuous.port}"), virtuous)
-        assert answer == NothingSent("TLS failed")
+        assert answer == NotGranted(Ending.UNREACHABLE, "TLS failed")
         assert virtuous.requests == []
 
     def test_a_certificate_that_nobody_trusts(self, virtuous: Virtuous, tmp_path: Path) -> None:
         server, _ = certificate(tmp_path, "localhost")
         with Relay(virtuous.port, tls=server) as relay:
             answer = refresh(endpoint_of(f"https://localhost:{relay.port}"), virtuous)
-        assert isinstance(answer, NothingSent)
+        assert isinstance(answer, NotGranted)
+        assert answer.ending is Ending.UNREACHABLE
         assert answer.reason.startswith("TLS: self-signed certificate")
         assert virtuous.requests == []
 
@@ -516,7 +549,8 @@ class TestNothingIsSent:
         with Relay(virtuous.port, tls=server) as relay:
             endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client)
             answer = refresh(endpoint, virtuous)
-        assert isinstance(answer, NothingSent)
+        assert isinstance(answer, NotGranted)
+        assert answer.ending is Ending.UNREACHABLE
         assert answer.reason.startswith("TLS: Hostname mismatch")
         assert virtuous.requests == []
 
@@ -564,7 +598,7 @@ class TestOverTls:
         with Relay(virtuous.port, tls=server) as relay:
             endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client, request_seconds=SHORT)
             started = time.monotonic()
-            assert refresh(endpoint, virtuous) == Unknown("no answer in time")
+            assert refresh(endpoint, virtuous) == NotGranted(Ending.UNKNOWN, "no answer in time")
             assert time.monotonic() - started < SHORT + SLACK
 
     def test_a_proxy_sees_the_host_and_nothing_of_the_request(
@@ -597,7 +631,7 @@ class TestOverTls:
         with Relay(virtuous.port, answer=f"{said}\r\n\r\n{body}".encode() if said else b"") as proxy:
             endpoint = self.via(proxy, None, monkeypatch)
             answer, proof = refresh(endpoint, virtuous), endpoint.prove(SecretText("access-1"))
-        assert harness.watch(answer) == NothingSent(reason)
+        assert harness.watch(answer) == NotGranted(Ending.UNREACHABLE, reason)
         assert harness.watch(proof) == Unclear(reason)
         assert virtuous.requests == []
 
@@ -605,7 +639,7 @@ class TestOverTls:
         with Relay(1) as proxy:
             pass
         answer = self.via(proxy, None, monkeypatch).refresh(SecretText("refresh-1"))
-        assert answer == NothingSent("the proxy refused the connection or cannot be reached")
+        assert answer == NotGranted(Ending.UNREACHABLE, "the proxy refused the connection or cannot be reached")
 
     def test_a_proxy_may_be_spoken_to_by_tls(
         self, virtuous: Virtuous, secure: tuple[Relay, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -620,7 +654,7 @@ class TestOverTls:
             assert isinstance(refresh(endpoint, virtuous), Granted)
             virtuous.script(fake.drip(SHORT / 4))
             started = time.monotonic()
-            assert refresh(endpoint, virtuous) == Unknown("HTTP 200 cut short")
+            assert refresh(endpoint, virtuous) == NotGranted(Ending.UNKNOWN, "HTTP 200 cut short")
             assert time.monotonic() - started < SHORT * 2 + SLACK
         assert b"Basic dXNlcjpwQHNzLXdvcmQ=\r\n" in proxy.heads[0]
 
@@ -629,14 +663,15 @@ class TestOverTls:
         with Relay(1, tls=server) as proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{proxy.port}")
             answer = endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1"))
-        assert isinstance(answer, NothingSent)
+        assert isinstance(answer, NotGranted)
+        assert answer.ending is Ending.UNREACHABLE
         assert answer.reason.startswith("TLS with the proxy: self-signed certificate")
 
     def test_a_dripping_proxy_is_bounded(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
         with Relay(virtuous.port, drip_seconds=SHORT / 4) as proxy:
             endpoint = self.via(proxy, None, monkeypatch, connect_seconds=SHORT)
             started = time.monotonic()
-            assert refresh(endpoint, virtuous) == NothingSent("connecting took too long")
+            assert refresh(endpoint, virtuous) == NotGranted(Ending.UNREACHABLE, "connecting took too long")
             assert time.monotonic() - started < SHORT + SLACK
 
     def test_loopback_is_never_proxied(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:

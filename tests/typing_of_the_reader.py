@@ -11,6 +11,7 @@ import httpx
 import requests
 import urllib3
 
+from token_refresher.refresh.formats import TokenPair
 from virtuous_token import (
     NoToken,
     StaticToken,
@@ -24,7 +25,7 @@ from virtuous_token import (
 from virtuous_token.auth_httpx import HttpxAuth
 from virtuous_token.auth_requests import RequestsAuth
 from virtuous_token.auth_urllib3 import Urllib3Auth
-from virtuous_token.contract import Bearer, TokenPair
+from virtuous_token.contract import Bearer
 from virtuous_token.hmac_signature import HmacKeys
 from virtuous_token.secret_text import SecretText
 

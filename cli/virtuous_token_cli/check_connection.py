@@ -9,7 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from virtuous_token.contract import SecretNames
+from token_refresher.refresh.formats import SecretNames
 
 from .aws import code_of
 from .protection import lets_in, who_may_read

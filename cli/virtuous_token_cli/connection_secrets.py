@@ -10,8 +10,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from token_refresher.ports import REMOVED_TAG
-from virtuous_token.contract import SecretNames, format_instant
+from token_refresher.refresh.formats import SecretNames
+from token_refresher.refresh.model import REMOVED_TAG
+from virtuous_token.contract import format_instant
 from virtuous_token.secret_text import SecretText
 
 from .aws import code_of

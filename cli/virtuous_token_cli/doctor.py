@@ -12,7 +12,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from token_refresher import __version__
-from token_refresher.answers import Unclear
+from token_refresher.refresh.model import Unclear
 from virtuous_token.secret_text import SecretText
 
 from .aws import code_of, explained

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import click
 
-from token_refresher.token_endpoint import TokenEndpoint
+from token_refresher.virtuous.endpoint import TokenEndpoint
 
 __all__ = ["open_endpoint"]
 

@@ -12,11 +12,10 @@ import click
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from token_refresher.answers import Proved
-from token_refresher.login import store_login
-from token_refresher.ports import RefreshError, Services
-from token_refresher.secret_store import SecretStore
-from virtuous_token.contract import SecretNames, TokenPair
+from token_refresher.aws.secret_store import SecretStore
+from token_refresher.refresh.formats import SecretNames, TokenPair
+from token_refresher.refresh.login import store_login
+from token_refresher.refresh.model import Proved, RefreshError, Services
 from virtuous_token.secret_text import SecretText
 
 from .answers import Answers

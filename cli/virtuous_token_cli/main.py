@@ -27,7 +27,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from token_refresher import __version__
-from virtuous_token.contract import CONNECTION_NAME
+from token_refresher.refresh.formats import CONNECTION_NAME
 
 from .answers import open_answers
 from .aws import Aws, explained, open_aws

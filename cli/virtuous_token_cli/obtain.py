@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from token_refresher.answers import Answer, CodeNeeded, Granted, Later, NothingSent, Proved, Refused, Unclear
-from token_refresher.ports import Services
-from token_refresher.renewal import REFRESH_TOKEN_LIFE
-from virtuous_token.contract import TokenPair, can_be_header
+from token_refresher.refresh.formats import TokenPair
+from token_refresher.refresh.model import Answer, Ending, Granted, NotGranted, Proved, Services, Unclear
+from token_refresher.refresh.new_pair import REFRESH_TOKEN_LIFE
+from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
 
 from .answers import Answers
@@ -50,7 +50,7 @@ class Tokens:
         e_mail, password = self.answers.ask("E-mail"), SecretText(self.answers.ask_hidden("Password"))
         with self.console.status("Logging in to Virtuous"):
             answer = self.services.endpoint.log_in(e_mail, password)
-        code_was_sent = isinstance(answer, CodeNeeded)
+        code_was_sent = isinstance(answer, NotGranted) and answer.ending is Ending.CODE_NEEDED
         if code_was_sent:
             if remember:
                 raise second_factor(self.connection)
@@ -97,25 +97,26 @@ def _granted(answer: Answer, *, code_was_sent: bool) -> Granted:
         if answer.access_token is None:
             raise CommandFailed("Virtuous answered without a usable access token.", "the same again")
         return answer
-    if isinstance(answer, CodeNeeded):
+    if answer.ending is Ending.CODE_NEEDED:
         raise CommandFailed("Virtuous does not accept the one-time code; it sent another one.", "the same again")
-    if isinstance(answer, Refused) and answer.reason == "invalid_grant":
+    if answer.ending is Ending.REFUSED and answer.reason == "invalid_grant":
         if code_was_sent:
             raise CommandFailed("Virtuous does not accept the one-time code, or it came too late.", "the same again")
         raise CommandFailed(
             "Virtuous does not accept this e-mail and password.",
             "log in at https://app.virtuoussoftware.com with them; then the same again",
         )
-    if isinstance(answer, Refused):
+    if answer.ending is Ending.REFUSED:
         raise CommandFailed(
             f"Virtuous refuses this account, whatever its password ({answer.reason}).",
             "ask an administrator in Virtuous whether the user is active and may use the API",
         )
-    if isinstance(answer, Later):
+    if answer.ending in (Ending.THROTTLED, Ending.UNREACHABLE):
         wait = f" It asks to wait {answer.retry_after.total_seconds():.0f} s." if answer.retry_after else ""
-        raise CommandFailed(f"Virtuous did not serve the login ({answer.reason}).{wait}", "the same again later")
-    if isinstance(answer, NothingSent):
-        raise CommandFailed(f"Virtuous can't be reached from here: {answer.reason}.", "check the network and proxy")
+        raise CommandFailed(
+            f"Virtuous did not serve the login: {answer.reason}.{wait}",
+            "the same again later; check the network and proxy",
+        )
     raise CommandFailed(
         f"Virtuous gave no tokens ({answer.reason}).", "virtuous-token check; is the stack's VirtuousBaseUrl right?"
     )

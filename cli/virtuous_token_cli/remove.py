@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from virtuous_token.contract import SecretNames
+from token_refresher.refresh.formats import SecretNames
 
 from .answers import Answers
 from .connection_secrets import ConnectionSecrets

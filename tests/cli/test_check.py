@@ -13,7 +13,7 @@ import yaml  # type: ignore[import-untyped]
 from tests.cli.operator import ROLE, Operator
 from tests.fakes import virtuous as step
 from token_refresher import __version__
-from token_refresher.ports import REMOVED_TAG
+from token_refresher.refresh.model import REMOVED_TAG
 from virtuous_token_cli import doctor
 
 NAME = "virtuous-token-refresher"

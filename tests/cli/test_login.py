@@ -10,8 +10,8 @@ import pytest
 from tests.cli.operator import Operator, Scripted, operator_of
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
-from token_refresher.ports import CURRENT, REMOVED_TAG
-from virtuous_token.contract import SecretNames
+from token_refresher.refresh.formats import SecretNames
+from token_refresher.refresh.model import CURRENT, REMOVED_TAG
 
 NAMES = SecretNames.of("virtuous", "default")
 Capture = pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.operator import CALLER, ROLE, Operator, Scripted
-from virtuous_token.contract import SecretNames
+from token_refresher.refresh.formats import SecretNames
 from virtuous_token_cli.protection import is_principal, lets_in, pattern_for, pattern_of_caller, policy_with
 
 NAMES = SecretNames.of("virtuous", "default")

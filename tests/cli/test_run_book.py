@@ -10,7 +10,7 @@ import pytest
 
 from tests.cli.operator import Operator
 from token_refresher.notices import Kind
-from token_refresher.outcomes import OutcomeWord
+from token_refresher.refresh.model import OutcomeWord
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUN_BOOK = (DOCS / "run-book.md").read_text()

@@ -154,7 +154,7 @@ def test_a_length_of_time_has_one_unit(span: timedelta, text: str) -> None:
 
 
 def test_every_outcome_word_has_a_sentence_and_those_that_are_no_success_a_command() -> None:
-    from token_refresher.outcomes import OutcomeWord
+    from token_refresher.refresh.model import OutcomeWord
     from virtuous_token_cli.words import GOOD_OUTCOMES
 
     for word in OutcomeWord:

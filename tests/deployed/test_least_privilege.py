@@ -30,8 +30,9 @@ from tests.fakes.virtuous import Virtuous
 from tests.support import Context, issued_by
 from tests.transformed import policies_of, transformed
 from token_refresher import handler
+from token_refresher.refresh.formats import SecretNames
 from virtuous_token import TokenReader, VirtuousTokenError
-from virtuous_token.contract import Bearer, SecretNames
+from virtuous_token.contract import Bearer
 
 pytestmark = pytest.mark.deployed
 

@@ -11,7 +11,7 @@ from tests.explorer import properties
 from tests.explorer.people import HANDS
 from tests.explorer.processes import NAMES, History, Kind, ProcessEnd, Raised, Step
 from tests.explorer.world import Late, Process, State, Verdict, a_pair, pair_in
-from token_refresher.answers import Denied, Granted, Later, NothingSent, Refused, Unclear, Unknown
+from token_refresher.refresh.model import Denied, Ending, Granted, NotGranted, Unclear
 
 TICK = timedelta(seconds=200)  # two of them outlast a holder (300 s and a minute) and every stale read, one does not
 WEEK = timedelta(days=8)  # a fresh pair is due afterwards
@@ -192,7 +192,7 @@ def _posted(state: State, i: int, step: Step) -> tuple[State, Any]:
         if isinstance(answer, Granted):
             answer = answer._replace(issued_at=local_now, expires_at=local_now + timedelta(days=15))
     after = state._replace(provider=provider)
-    if isinstance(answer, Refused) and step.operation == "refresh":
+    if isinstance(answer, NotGranted) and answer.ending is Ending.REFUSED and step.operation == "refresh":
         after = after.process(i, refused=step.arguments["token"])
     return (after.process(i, granted=provider.newest) if isinstance(answer, Granted) else after), answer
 
@@ -244,11 +244,15 @@ def _mishaps_of_a_post(state: State, i: int, step: Step) -> Iterator[Move]:
             if isinstance(answer, Granted):
                 after = after._replace(lost=after.lost | {after.provider.newest})
             after = after.process(i, granted=0, refused="")
-            return replied(after, i, Unknown("read timeout"))
+            return replied(after, i, NotGranted(Ending.UNKNOWN, "read timeout"))
 
         yield Move(f"{name}: {step}, and the answer is lost", "mishap", lost)
     if state.budget.faults:
-        for missed in (NothingSent("connection refused"), Later("429", throttled=True), Unknown("502")):
+        for missed in (
+            NotGranted(Ending.UNREACHABLE, "connection refused"),
+            NotGranted(Ending.THROTTLED, "429"),
+            NotGranted(Ending.UNKNOWN, "502"),
+        ):
             yield Move(
                 f"{name}: {step} meets {missed.reason}",
                 "mishap",
@@ -259,7 +263,9 @@ def _mishaps_of_a_post(state: State, i: int, step: Step) -> Iterator[Move]:
         def late() -> State:
             after = _misled(state, i, "late")._replace(late=(*state.late, Late(step.operation, step.arguments, i)))
             return replied(
-                after.broke(properties.wrongly_posted(state, i, step.arguments["token"])), i, Unknown("late")
+                after.broke(properties.wrongly_posted(state, i, step.arguments["token"])),
+                i,
+                NotGranted(Ending.UNKNOWN, "late"),
             )
 
         yield Move(f"{name}: {step} times out and is served later", "mishap", late)

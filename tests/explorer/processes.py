@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import botocore.exceptions
 
 from tests.fakes.secrets_manager import StrictSecretsManager
-from token_refresher.answers import Answer, Proof
-from token_refresher.login import store_login
-from token_refresher.ports import RefreshError, Services
-from token_refresher.refresh import Policy, refresh_connection
-from token_refresher.secret_store import SecretStore
-from virtuous_token.contract import SecretNames, TokenPair
+from token_refresher.aws.secret_store import SecretStore
+from token_refresher.refresh.formats import SecretNames, TokenPair
+from token_refresher.refresh.login import store_login
+from token_refresher.refresh.model import Answer, Proof, RefreshError, Services
+from token_refresher.refresh.refresh import Policy, refresh_connection
 from virtuous_token.secret_text import SecretText
 
 NAMES = SecretNames.of("virtuous", "default")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from token_refresher.answers import Answer, Denied, Granted, Proof, Proved, Refused
+from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved
 from virtuous_token.secret_text import SecretText
 
 LIFE = timedelta(days=15)
@@ -54,7 +54,7 @@ class Provider(NamedTuple):
     def refresh(self, token: str, now: datetime) -> tuple[Provider, Answer]:
         if not self.accepts(token, now):
             ended = {self._line(token)} if self.kind == "revoking" and self.is_spent(token) else set()
-            return self._replace(revoked=self.revoked | ended), Refused("invalid_grant")
+            return self._replace(revoked=self.revoked | ended), NotGranted(Ending.REFUSED, "invalid_grant")
         after = self._issued(self._line(token), now)
         granted = self._granted(token, after.newest)
         after = after._replace(uses=(*self.uses, Use(token, after.newest, granted, now)))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tests.explorer.processes import INVOCATION, NAMES, History, Kind, ProcessEnd, Raised, Step, identity
 from tests.explorer.provider import Provider
 from tests.fakes.secrets_manager import AwsError, Secret, StrictSecretsManager
-from virtuous_token.contract import TokenPair
+from token_refresher.refresh.formats import TokenPair
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 

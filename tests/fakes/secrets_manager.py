@@ -327,7 +327,7 @@ class StrictSecretsManager:
 
     def client(self, region_name: str | None = None, **config: Any) -> Any:
         """A botocore client of its own whose requests this object answers; see `secrets_manager_client`."""
-        from .secrets_manager_client import client_of  # here, so that this module loads without botocore
+        from .secrets_manager_client import client_of
 
         return client_of(self, region_name=region_name or self.region, **config)
 

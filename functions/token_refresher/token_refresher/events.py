@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from virtuous_token.contract import CONNECTION_NAME
+from .refresh.formats import CONNECTION_NAME
 
 __all__ = ["InvalidEvent", "Request"]
 

@@ -12,24 +12,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
 
-from virtuous_token.contract import SecretNames
-
 from . import __version__
-from .event_bus import SECONDS as NOTICE_SECONDS
-from .event_bus import EventBus
+from .aws.batch_read import Survey
+from .aws.event_bus import SECONDS as NOTICE_SECONDS
+from .aws.event_bus import EventBus
+from .aws.pacing import Pace, pace
+from .aws.secret_store import SecretStore, make_client
 from .events import Request
 from .notices import announce
 from .observability import log_results, log_summary, put_metrics
-from .outcomes import OutcomeWord, Policy, Result, TimeLimits
-from .pacing import Pace, pace
-from .ports import Look, Services
-from .refresh import refresh_connection
+from .refresh.formats import SecretNames
+from .refresh.model import Look, OutcomeWord, Policy, Result, Services, TimeLimits
+from .refresh.refresh import refresh_connection
 from .report import describe_at_a_glance, describe_connection, page_of
-from .secret_store import SecretStore, make_client
 from .settings import Settings
-from .survey import Survey
 from .sweep import FAILED, Due, for_each, glance, in_order, sparing_the_throttled, sweep
-from .token_endpoint import REQUEST_SECONDS, TokenEndpoint
+from .virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -15,10 +15,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from virtuous_token.contract import SecretNames, format_instant
+from virtuous_token.contract import format_instant
 
-from .outcomes import OutcomeWord, Result
-from .ports import CURRENT, RefreshError, Versions
+from .refresh.formats import SecretNames
+from .refresh.model import CURRENT, OutcomeWord, RefreshError, Result, Versions
 
 __all__ = ["LABEL", "NEED_A_PERSON", "SOURCE", "Bus", "Kind", "Memory", "NotSent", "Notice", "announce"]
 

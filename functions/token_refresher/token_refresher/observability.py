@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from .outcomes import OutcomeWord, Result
+from .refresh.model import OutcomeWord, Result
 from .sweep import FAILED
 
 __all__ = ["ENDING_SOON", "log_results", "log_summary", "put_metrics"]

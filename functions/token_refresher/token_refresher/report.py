@@ -7,15 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from virtuous_token.contract import TokenPair, format_instant
+from virtuous_token.contract import format_instant
 from virtuous_token.errors import UnreadableSecret
 
-from .answers import Denied, Proof, Proved
-from .due import due_at
-from .journal import LABEL, Intent, Outcome, chain_end, parse_entry
-from .outcomes import Policy
-from .ports import CURRENT, CurrentPair, Look, RefreshError, Store, TokenEndpoint
-from .publish import end_of_version
+from .refresh.due import due_at
+from .refresh.formats import TokenPair
+from .refresh.journal import LABEL, Intent, Outcome, chain_end, parse_entry
+from .refresh.model import CURRENT, CurrentPair, Denied, Look, Policy, Proof, Proved, RefreshError, Store, TokenEndpoint
+from .refresh.publish import end_of_version
 
 __all__ = ["Page", "describe_at_a_glance", "describe_connection", "page_of"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from .address import Address, Proxy
+from .virtuous.address import Address, Proxy
 
 __all__ = ["InvalidSettings", "Settings"]
 

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
-from virtuous_token.contract import TokenPair, format_instant
+from virtuous_token.contract import format_instant
 from virtuous_token.errors import UnreadableSecret
 
-from .due import LONG_AGO, due_at, fraction_of
-from .outcomes import OutcomeWord, Policy, Result
-from .ports import Look
-from .refresh import fresh_result
+from .refresh.due import LONG_AGO, due_at, fraction_of
+from .refresh.formats import TokenPair
+from .refresh.model import Look, OutcomeWord, Policy, Result
+from .refresh.refresh import fresh_result
 
 __all__ = ["FAILED", "WORKERS", "Due", "for_each", "glance", "in_order", "sparing_the_throttled", "sweep"]
 

@@ -1,0 +1,120 @@
+"""Adapter: many connections at a glance. A hundred secrets are listed in one call, and twenty pairs are read in one.
+
+What it shows may be minutes old. So it decides one thing only: that nothing is to be done about a connection. Whatever
+else it shows, or fails to show, the connection's own look decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from ..refresh.formats import CONNECTION_NAME, SecretNames
+from ..refresh.model import CURRENT, REMOVED_TAG, CurrentPair, Look, RefreshError
+from .secret_store import converted
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import SecretListEntryTypeDef
+
+__all__ = ["Survey"]
+
+_T = TypeVar("_T")
+
+LISTED_AT_ONCE = 100  # the most that ListSecrets gives in a page
+READ_AT_ONCE = 20  # the most that BatchGetSecretValue takes
+# Enough to fill the pace of batch reads (pacing.py) where one takes a tenth of a second.
+READERS = 8
+
+
+class Survey(NamedTuple):
+    """The connections under a prefix and, of each, the version that readers are given; as ListSecrets shows it.
+
+    ``problems``: why batch reads failed. It costs calls and time and no more: each connection is looked at then.
+    """
+
+    client: SecretsManagerClient
+    prefix: str
+    published: Mapping[str, str | None]
+    problems: set[str]
+
+    @classmethod
+    def of(cls, client: SecretsManagerClient, prefix: str) -> Survey:
+        """A connection is a name under which there is a pair or a bearer secret, marked for deletion or not; but not
+        where an operator removed it. One that was made minutes ago may be missing.
+
+        Raises StoreUnavailable and StoreMisconfigured.
+        """
+        published: dict[str, str | None] = {}
+        with converted("ListSecrets", f"{prefix}/"):
+            pages = client.get_paginator("list_secrets").paginate(
+                Filters=[{"Key": "name", "Values": [f"{prefix}/"]}],
+                IncludePlannedDeletion=True,
+                PaginationConfig={"PageSize": LISTED_AT_ONCE},
+            )
+            for page in pages:
+                for secret in page["SecretList"]:
+                    connection, kind = _parts(secret["Name"], prefix)
+                    if kind not in ("tokens", "bearer") or _was_removed(secret):
+                        continue
+                    published.setdefault(connection, None)
+                    if kind == "bearer" and "DeletedDate" not in secret:
+                        published[connection] = _current(secret)
+        return cls(client, prefix, published, set())
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self.published)
+
+    def read(self, names: Sequence[str], work: Callable[[str, Look | None], _T]) -> Iterator[_T]:
+        """What *work* makes of each connection's look, in the order of *names*; None is a look that could not be had.
+
+        A look is dropped as soon as *work* returns, so that no more than a few pairs are held at a time. *work* is
+        called by several threads.
+        """
+
+        def read_some(some: Sequence[str]) -> list[_T]:
+            pairs = self._pairs(some)
+            return [work(name, self._look(name, pairs.pop(name, None))) for name in some]
+
+        parts = [names[start : start + READ_AT_ONCE] for start in range(0, len(names), READ_AT_ONCE)]
+        with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="survey") as pool:
+            for part in pool.map(read_some, parts):
+                yield from part
+
+    def _look(self, name: str, pair: CurrentPair | None) -> Look | None:
+        version = self.published[name]
+        return Look({CURRENT: version} if version else {}, pair) if pair else None
+
+    def _pairs(self, names: Sequence[str]) -> dict[str, CurrentPair]:
+        """Those that could be read."""
+        secrets = {SecretNames.of(self.prefix, name).pair: name for name in names}
+        try:
+            with converted("BatchGetSecretValue", f"{self.prefix}/"):
+                answer = self.client.batch_get_secret_value(SecretIdList=list(secrets))
+        except RefreshError as error:
+            self.problems.add(str(error))
+            return {}
+        return {
+            secrets[value["Name"]]: CurrentPair(
+                value["VersionId"], frozenset(value.get("VersionStages", ())), value.get("SecretString", "")
+            )
+            for value in answer["SecretValues"]
+        }
+
+
+def _parts(secret: str, prefix: str) -> tuple[str, str]:
+    """The connection and the kind of a secret; empty where it is none of ours."""
+    before, _, rest = secret.partition(f"{prefix}/")
+    connection, _, kind = rest.partition("/")
+    return (connection, kind) if not before and CONNECTION_NAME.fullmatch(connection) else ("", "")
+
+
+def _was_removed(secret: SecretListEntryTypeDef) -> bool:
+    return "DeletedDate" in secret and any(tag.get("Key") == REMOVED_TAG for tag in secret.get("Tags", ()))
+
+
+def _current(secret: SecretListEntryTypeDef) -> str | None:
+    versions = secret.get("SecretVersionsToStages", {})
+    return next((version for version, labels in versions.items() if CURRENT in labels), None)

@@ -1,0 +1,52 @@
+"""Adapter: the account's default event bus in Amazon EventBridge."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from threading import Lock
+from typing import Any, Protocol
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from ..notices import SOURCE, Notice, NotSent
+
+__all__ = ["SECONDS", "EventBus"]
+
+# The longest that one put takes: two tries of at most 3 s, and a pause between them.
+SECONDS = 7
+_CONFIG = Config(
+    connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=40
+)
+
+
+class _Client(Protocol):
+    def put_events(self, *, Entries: list[dict[str, str]]) -> Any: ...  # noqa: N803 (boto3's name)
+
+
+class EventBus:
+    """The Bus of ``notices.py``. Its client is made when the first notice is sent, since most runs send none."""
+
+    def __init__(self) -> None:
+        self._making = Lock()
+
+    @cached_property
+    def _client(self) -> _Client:
+        client: _Client = boto3.client("events", config=_CONFIG)
+        return client
+
+    def send(self, notice: Notice) -> None:
+        """Raises NotSent."""
+        with self._making:  # boto3's session must not make two clients at once
+            client = self._client
+        try:
+            answer = client.put_events(
+                Entries=[{"Source": SOURCE, "DetailType": notice.kind, "Detail": notice.to_json()}]
+            )
+        except ClientError as error:
+            raise NotSent(error.response["Error"]["Code"]) from None
+        except BotoCoreError as error:
+            raise NotSent(type(error).__name__) from None
+        if answer["FailedEntryCount"]:
+            raise NotSent(answer["Entries"][0].get("ErrorCode", "unknown"))

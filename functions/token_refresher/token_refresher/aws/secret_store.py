@@ -1,0 +1,187 @@
+"""Adapter: one connection's secrets in AWS Secrets Manager, through boto3. The only file that talks to it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from ..refresh.formats import SecretNames
+from ..refresh.model import (
+    CURRENT,
+    PENDING,
+    CurrentPair,
+    Look,
+    StoredVersion,
+    StoreMisconfigured,
+    StoreUnavailable,
+    Versions,
+)
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_secretsmanager.type_defs import (
+        GetSecretValueRequestTypeDef,
+        GetSecretValueResponseTypeDef,
+        ListSecretVersionIdsRequestTypeDef,
+    )
+
+__all__ = ["SecretStore", "converted", "make_client"]
+
+# Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s: the core
+# keeps more than that for saving an answer, so that one call that hangs does not eat all of it.
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    max_pool_connections=40,  # more than a sweep has threads
+)
+
+# What a person must change, by the code that Secrets Manager answers with (its API reference, "Errors" of each action).
+_MISCONFIGURED = {
+    "AccessDeniedException": "access denied: check the function's role and the KMS key's policy",
+    "DecryptionFailure": "KMS can't decrypt it: check that the key is enabled and its policy",
+    "EncryptionFailure": "KMS can't encrypt it: check that the key is enabled and its policy",
+    "ExpiredTokenException": "the AWS credentials expired",
+    "InvalidParameterException": "Secrets Manager refuses the parameters; is this a replica's Region?",
+    "InvalidRequestException": "Secrets Manager refuses it in its present state; is the secret marked for deletion "
+    "(RestoreSecret mends that), or is this a replica's Region?",
+    "ResourceNotFoundException": "it does not exist: run virtuous-token login, or check prefix, connection and Region",
+    "UnrecognizedClientException": "the AWS credentials are not valid",
+    "ValidationException": "Secrets Manager refuses the parameters",
+}
+_UNAVAILABLE = {"LimitExceededException": "it has about 100 versions; Secrets Manager removes old ones within a day"}
+
+
+def make_client() -> SecretsManagerClient:
+    """A client for the current Region and credentials, which stays quiet.
+
+    botocore logs whole requests at DEBUG, the values of secrets among them: it and what it stands on are held at INFO
+    whatever the level of the root logger.
+    """
+    for name in ("botocore", "boto3", "urllib3"):
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logger.level, logging.INFO))
+    return boto3.client("secretsmanager", config=_CONFIG)
+
+
+class SecretStore(NamedTuple):
+    """The Store of ``ports.py`` for one connection."""
+
+    client: SecretsManagerClient
+    names: SecretNames
+
+    def look(self) -> Look:
+        bearer_labels = self._labels(self.names.bearer)
+        return Look(bearer_labels, self._current_pair())
+
+    def pair_versions(self) -> Versions:
+        return self._versions(self.names.pair)
+
+    def bearer_versions(self) -> Versions:
+        return self._versions(self.names.bearer)
+
+    def pair_value(self, version_id: str) -> str | None:
+        # Asked for by id: it cannot be another version's value, whatever happens to the labels meanwhile.
+        answer = self._value(SecretId=self.names.pair, VersionId=version_id)
+        return answer.get("SecretString", "") if answer else None
+
+    def login_value(self) -> str | None:
+        answer = self._value(SecretId=self.names.login, VersionStage=CURRENT)
+        return answer.get("SecretString", "") if answer else None
+
+    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
+        return self._labels_after_put(self.names.pair, version_id, value, labels)
+
+    def write_bearer(self, version_id: str, value: str) -> Collection[str]:
+        return self._labels_after_put(self.names.bearer, version_id, value, [PENDING]) or ()
+
+    def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
+        with converted("UpdateSecretVersionStage", self.names.bearer):
+            try:
+                self.client.update_secret_version_stage(
+                    SecretId=self.names.bearer,
+                    VersionStage=CURRENT,
+                    MoveToVersionId=version_id,
+                    **({"RemoveFromVersionId": moved_from} if moved_from else {}),
+                )
+            except self.client.exceptions.InvalidParameterException:
+                # The label moved under us, or our own move happened and its answer was lost.
+                return False
+        return True
+
+    def _current_pair(self) -> CurrentPair | None:
+        answer = self._value(SecretId=self.names.pair, VersionStage=CURRENT)
+        if answer:
+            return CurrentPair(answer["VersionId"], frozenset(answer["VersionStages"]), answer.get("SecretString", ""))
+        # There is no version, or no secret: then this raises.
+        if self.pair_versions().under(CURRENT):
+            raise StoreUnavailable(f"{self.names.pair}: its current version can't be read yet")
+        return None
+
+    def _value(self, **which: Unpack[GetSecretValueRequestTypeDef]) -> GetSecretValueResponseTypeDef | None:
+        with converted("GetSecretValue", which["SecretId"]):
+            try:
+                return self.client.get_secret_value(**which)
+            except self.client.exceptions.ResourceNotFoundException:
+                return None
+
+    def _versions(self, name: str) -> Versions:
+        asked: ListSecretVersionIdsRequestTypeDef = {"SecretId": name, "IncludeDeprecated": True}
+        listed = []
+        with converted("ListSecretVersionIds", name):
+            while True:  # boto3 has no paginator for it
+                page = self.client.list_secret_version_ids(**asked)
+                listed += [
+                    StoredVersion(
+                        version["VersionId"], version["CreatedDate"], frozenset(version.get("VersionStages", ()))
+                    )
+                    for version in page["Versions"]
+                ]
+                if not page.get("NextToken"):
+                    return Versions(tuple(listed))
+                asked["NextToken"] = page["NextToken"]
+
+    def _labels_after_put(self, name: str, version_id: str, value: str, labels: Sequence[str]) -> Sequence[str] | None:
+        """The labels of the version that holds *value* now, None if it holds something else."""
+        with converted("PutSecretValue", name):
+            try:
+                answer = self.client.put_secret_value(
+                    SecretId=name, ClientRequestToken=version_id, SecretString=value, VersionStages=labels
+                )
+            except self.client.exceptions.ResourceExistsException:
+                return None
+        return answer.get("VersionStages", ())
+
+    def _labels(self, name: str) -> Mapping[str, str]:
+        with converted("DescribeSecret", name):
+            answer = self.client.describe_secret(SecretId=name)
+        if "DeletedDate" in answer:
+            raise StoreMisconfigured(f"{name} is marked for deletion: restore it with RestoreSecret")
+        return {label: version for version, labels in answer.get("VersionIdsToStages", {}).items() for label in labels}
+
+
+@contextmanager
+def converted(operation: str, name: str) -> Iterator[None]:
+    """Core errors instead of botocore's, told apart by code and type. No text of theirs is passed on."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "unknown")
+        if code in _MISCONFIGURED:
+            raise StoreMisconfigured(f"{operation} on {name}: {_MISCONFIGURED[code]} ({code})") from None
+        hint = f": {_UNAVAILABLE[code]}" if code in _UNAVAILABLE else ""
+        raise StoreUnavailable(f"{operation} on {name} failed{hint} ({code})") from None
+    except (NoCredentialsError, NoRegionError) as error:
+        raise StoreMisconfigured(
+            f"{operation} on {name}: no AWS credentials or Region ({type(error).__name__})"
+        ) from None
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"{operation} on {name} failed ({type(error).__name__})") from None

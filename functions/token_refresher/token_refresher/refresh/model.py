@@ -1,0 +1,326 @@
+"""Core: what its parts say to each other: answers of Virtuous, outcomes of a run, and what the core needs from outside.
+
+Errors::
+
+    RefreshError
+    ├── StoreUnavailable    Secrets Manager gave no usable answer: the next run repeats what is missing
+    ├── StoreMisconfigured  a secret is missing, deleted or denied: a person must change something
+    └── PairNotSaved        an answer is in hand and could not be saved: the refresh token may be spent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from virtuous_token.secret_text import SecretText
+
+__all__ = [
+    "CURRENT",
+    "PENDING",
+    "PREVIOUS",
+    "REMOVED_TAG",
+    "Answer",
+    "CurrentPair",
+    "Denied",
+    "Ending",
+    "Granted",
+    "Look",
+    "NotGranted",
+    "OutcomeWord",
+    "PairNotSaved",
+    "Policy",
+    "Proof",
+    "Proved",
+    "RefreshError",
+    "Result",
+    "RunEnds",
+    "Services",
+    "Store",
+    "StoreMisconfigured",
+    "StoreUnavailable",
+    "StoredVersion",
+    "TimeLimits",
+    "TokenEndpoint",
+    "Unclear",
+    "Versions",
+]
+
+
+class Ending(StrEnum):
+    """How an attempt to obtain tokens ended that brought none. Stored in the journal."""
+
+    REFUSED = "refused"  # the credential was judged and refused: a person is needed
+    CODE_NEEDED = "code_needed"  # a one-time code went to the user's phone: never to be asked for again unasked
+    MISCONFIGURED = "misconfigured"  # the request itself is wrong (address, grant type, client): nothing was judged
+    THROTTLED = "throttled"  # not served now: nothing was spent
+    UNREACHABLE = "unreachable"  # the request never left, or was not served: nothing was spent
+    UNKNOWN = "unknown"  # the request left and no clear answer came back: the credential may be spent
+    HOLDER_DIED = "holder_died"  # the run that held the claim ended without a word
+
+    @property
+    def is_verdict(self) -> bool:
+        """True where the provider judged the credential and a person is needed. Nothing else uses a token up."""
+        return self in (Ending.REFUSED, Ending.CODE_NEEDED)
+
+    @property
+    def in_doubt(self) -> bool:
+        """True where nobody knows whether the credential was spent."""
+        return self in (Ending.UNKNOWN, Ending.HOLDER_DIED)
+
+
+class Granted(NamedTuple):
+    """HTTP 200 with at least one usable token. What the answer lacked or spoilt is None, and named in ``oddities``."""
+
+    access_token: SecretText | None
+    refresh_token: SecretText | None
+    issued_at: datetime
+    expires_at: datetime | None
+    user_name: str | None = None
+    two_factor_enabled: bool | None = None
+    oddities: tuple[str, ...] = ()
+    clock_skew: timedelta | None = None  # the Date header minus our clock; None where there is no usable header
+
+
+class NotGranted(NamedTuple):
+    """No tokens. ``reason`` is a word of ours or a code of RFC 6749, and never a word of the answer's body.
+
+    ``retry_after``: how long the server asks to wait, where it says so.
+    """
+
+    ending: Ending
+    reason: str
+    retry_after: timedelta | None = None
+
+
+Answer = Granted | NotGranted
+
+
+@dataclass(frozen=True, slots=True)
+class _Reasoned:
+    """What proves nothing. Those of two types are never equal."""
+
+    reason: str
+
+
+class Proved(NamedTuple):
+    """HTTP 200 from ``/api/Organization/Current``."""
+
+    organization_id: str | None = None
+    organization_name: str | None = None
+    is_enabled: bool | None = None
+    oddities: tuple[str, ...] = ()
+
+
+class Denied(_Reasoned):
+    """HTTP 401 or 403: Virtuous refuses the access token."""
+
+    __slots__ = ()
+
+
+class Unclear(_Reasoned):
+    """No clear answer: it says nothing of the token."""
+
+    __slots__ = ()
+
+
+Proof = Proved | Denied | Unclear
+
+
+class OutcomeWord(StrEnum):
+    """What became of one connection in one run."""
+
+    FRESH = "fresh"
+    REFRESHED = "refreshed"
+    RECOVERED = "recovered"
+    BUSY = "busy"
+    SUPERSEDED = "superseded"
+    POSTPONED = "postponed"
+    UNPROVEN = "unproven"
+    TRY_AGAIN = "try_again"
+    LOGIN_REQUIRED = "login_required"
+    MISCONFIGURED = "misconfigured"
+
+
+class RunEnds(Exception):
+    """Ends the run of one connection with *outcome*; *reason* is for a log and holds no secret.
+
+    *throttled_until*: Virtuous serves the connection's organisation no more before.
+    """
+
+    def __init__(self, outcome: OutcomeWord, reason: str, *, throttled_until: datetime | None = None) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+        self.reason = reason
+        self.throttled_until = throttled_until
+
+
+class TimeLimits(NamedTuple):
+    """Time that must be left before something is begun.
+
+    ``request``: the longest that one call to Virtuous takes (the endpoint adapter's own bound). ``save``: kept for
+    saving an answer: one call to Secrets Manager that hangs, and several throttled ones. ``look``: one call that hangs,
+    before a connection is looked at.
+    """
+
+    request: timedelta = timedelta(seconds=45)
+    save: timedelta = timedelta(seconds=75)
+    look: timedelta = timedelta(seconds=45)
+
+
+class Policy(NamedTuple):
+    """What the deployment decided. ``schedule_interval`` is None where the schedule is not a plain rate."""
+
+    base_url: str
+    refresh_at_percent: int = 50
+    schedule_interval: timedelta | None = None
+    limits: TimeLimits = TimeLimits()
+
+
+class Result(NamedTuple):
+    """What became of one connection. ``reason`` and ``notes`` are for a log and hold no secret.
+
+    ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.
+    ``pair_at_risk``: the provider answered and its answer could not be saved. ``api_key_refused``: the pair is an
+    access token that nobody can refresh, and Virtuous refuses it. ``throttled_until``: Virtuous serves the connection's
+    organisation no more before. The rest describes the newest pair that is saved.
+    """
+
+    connection: str
+    outcome: OutcomeWord
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    readers_work_until: datetime | None = None
+    refresh_token_expires_at: datetime | None = None
+    next_refresh_at: datetime | None = None
+    organization_name: str | None = None
+    pair_at_risk: bool = False
+    organization_changed: bool = False
+    api_key_refused: bool = False
+    throttled_until: datetime | None = None
+
+
+# Secrets Manager's own staging labels.
+CURRENT = "AWSCURRENT"
+PREVIOUS = "AWSPREVIOUS"
+PENDING = "AWSPENDING"
+# The operator's command puts it on the secrets of a connection that it removes: a secret that is marked for deletion
+# with it was removed on purpose, any other one by accident.
+REMOVED_TAG = "virtuous-token:removed"
+
+
+class RefreshError(Exception):
+    """Base of the core's errors; their texts hold no secret."""
+
+
+class StoreUnavailable(RefreshError):
+    """Secrets Manager gave no usable answer, after the adapter's retries. A write may have happened all the same."""
+
+
+class StoreMisconfigured(RefreshError):
+    """A secret is missing, marked for deletion, a replica or denied: trying again alone does not mend it."""
+
+
+class PairNotSaved(RefreshError):
+    """The provider answered and its answer could not be saved before the deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentPair:
+    """The version of the pair secret under AWSCURRENT, and every label that it carries."""
+
+    version_id: str
+    labels: Collection[str]
+    text: str = field(repr=False)
+
+
+class Look(NamedTuple):
+    """What a run sees of a connection before it does anything; it may be a moment old.
+
+    ``bearer_labels`` (label to version id) must have been read before ``pair``: then what is published was saved
+    before, and a pair that is not published yet is never the older one by more than a stale read. ``pair`` is None
+    where no pair was stored yet.
+    """
+
+    bearer_labels: Mapping[str, str]
+    pair: CurrentPair | None
+
+
+class StoredVersion(NamedTuple):
+    """One version of a secret. ``created_at`` is Secrets Manager's own clock."""
+
+    version_id: str
+    created_at: datetime
+    labels: Collection[str] = ()
+
+
+class Versions(NamedTuple):
+    """All versions of one secret, as one list shows them; it may be a moment old."""
+
+    listed: tuple[StoredVersion, ...]
+
+    def under(self, label: str) -> str | None:
+        """The version that carries *label*."""
+        return next((version.version_id for version in self.listed if label in version.labels), None)
+
+    def get(self, version_id: str) -> StoredVersion | None:
+        return next((version for version in self.listed if version.version_id == version_id), None)
+
+    def kept_since(self, instant: datetime) -> int:
+        """How many of them Secrets Manager can't remove: labelled, or made after *instant*."""
+        return sum(bool(version.labels) or version.created_at > instant for version in self.listed)
+
+
+class Store(Protocol):
+    """One connection's secrets. Every method may raise StoreUnavailable or StoreMisconfigured."""
+
+    def look(self) -> Look:
+        """The bearer's labels, then the current pair: two calls."""
+
+    def pair_versions(self) -> Versions:
+        """All versions of the pair secret, those without a label too."""
+
+    def bearer_versions(self) -> Versions:
+        """The same of the bearer secret."""
+
+    def pair_value(self, version_id: str) -> str | None:
+        """The text of one version of the pair secret, None where it has no such version (or not yet)."""
+
+    def login_value(self) -> str | None:
+        """The text of the login secret, None where there is none."""
+
+    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
+        """The labels that the version carries if it holds *value* now, None if it holds another.
+
+        A version gets *labels* when it is made, and writing it again moves none.
+        """
+
+    def write_bearer(self, version_id: str, value: str) -> Collection[str]:
+        """The labels that the version carries. It is made under AWSPENDING; one that was there stays as it is."""
+
+    def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
+        """Moves AWSCURRENT to a version that exists; False where *moved_from* did not carry it."""
+
+
+class TokenEndpoint(Protocol):
+    """Virtuous. Nothing that the network or the server does raises."""
+
+    def refresh(self, refresh_token: SecretText) -> Answer:
+        """One POST with the refresh grant."""
+
+    def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Answer:
+        """One POST with the password grant."""
+
+    def prove(self, access_token: SecretText) -> Proof:
+        """One GET that needs a valid access token."""
+
+
+class Services(NamedTuple):
+    """What the core uses besides secrets: the provider, the wall clock (aware, UTC) and a way to wait (seconds)."""
+
+    endpoint: TokenEndpoint
+    now: Callable[[], datetime]
+    pause: Callable[[float], None]

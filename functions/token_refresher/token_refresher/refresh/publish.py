@@ -1,0 +1,167 @@
+"""Core: proves an access token and lets readers have it, so that they never go back to an older one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from virtuous_token.contract import Bearer
+from virtuous_token.errors import UnreadableSecret
+
+from .due import due_at
+from .formats import TokenPair
+from .model import (
+    CURRENT,
+    Denied,
+    OutcomeWord,
+    Policy,
+    Proof,
+    Proved,
+    RefreshError,
+    RunEnds,
+    Services,
+    Store,
+    Unclear,
+    Versions,
+)
+
+__all__ = ["Publisher", "end_of_version"]
+
+# Longer than any stale read of Secrets Manager. What the labels do not show although it is older than this, a person
+# moved them away from.
+LONGEST_STALENESS = timedelta(minutes=5)
+# How often publishing is tried, at the most, while somebody else moves the bearer's label.
+TRIES = 3
+
+
+@dataclass(slots=True, eq=False)
+class Publisher:
+    """Publishes one connection's access tokens. ``published``: the bearer's version under AWSCURRENT, as last seen.
+
+    ``notes``, ``proved`` and ``organization_changed`` are what the provider answered meanwhile.
+    """
+
+    connection: str
+    store: Store
+    services: Services
+    policy: Policy
+    deadline: datetime
+    published: str | None = None
+    notes: list[str] = field(default_factory=list)
+    proved: Proved = field(default_factory=Proved)
+    organization_changed: bool = False
+
+    def prove(self, pair: TokenPair) -> Proof:
+        """What Virtuous says of the access token; Unclear where no time is left to ask."""
+        if self.deadline - self.services.now() < self.policy.limits.request:
+            return Unclear("no time was left to ask")
+        proof = self.services.endpoint.prove(pair.access_token)
+        if isinstance(proof, Proved):
+            self.proved = proof
+            self.notes += proof.oddities
+            if proof.is_enabled is False:
+                self.notes.append("the organisation is disabled")
+            if pair.organization_id and proof.organization_id and pair.organization_id != proof.organization_id:
+                self.organization_changed = True
+                self.notes.append(
+                    f"the organisation changed: the connection was made for {pair.organization_id}, and its token now "
+                    f"acts for {proof.organization_id}"
+                )
+        return proof
+
+    def publish(self, version_id: str, pair: TokenPair, *, if_displaced: OutcomeWord) -> str:
+        """Proves the access token and lets readers have it; or a newer one, if that was published meanwhile.
+
+        Returns what is worth a line. Raises RunEnds: ``unproven`` where Virtuous refuses the token (it is published all
+        the same once the one that readers hold has expired), *if_displaced* where another pair is current and not
+        published yet, ``busy`` where what was read is stale, ``try_again``.
+        """
+        proof = self.prove(pair)
+        refusal = f"Virtuous refuses the new access token ({proof.reason})" if isinstance(proof, Denied) else ""
+        if refusal and not self._readers_token_expired(pair):
+            raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}: readers keep the one before")
+        named = proof.organization_name if isinstance(proof, Proved) else None
+        newer = self._make_current(version_id, self._bearer(pair, named), if_displaced)
+        if refusal:
+            raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}; readers have it all the same, since theirs had expired")
+        return newer or (proof.reason if isinstance(proof, Unclear) else "")
+
+    def check(self, version_id: str, versions: Versions, *, if_displaced: OutcomeWord) -> None:
+        """Raises RunEnds unless *versions* show *version_id* as current and are no older than what is published."""
+        ours = versions.get(version_id)
+        if ours is None:
+            raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
+        if CURRENT not in ours.labels:
+            where = ", ".join(sorted(ours.labels)) or "no label"
+            raise RunEnds(if_displaced, f"another pair was stored meanwhile; ours is version {version_id} ({where})")
+        published = versions.get(self.published) if self.published else None
+        if self.published and published is None:
+            published = self.store.bearer_versions().get(self.published)
+        elif published is None or published.labels:
+            return
+        age = self.services.now() - published.created_at if published else LONGEST_STALENESS
+        if published and published.created_at >= ours.created_at and age < LONGEST_STALENESS:
+            raise RunEnds(OutcomeWord.BUSY, "another run has just published a newer pair")
+
+    def readers_work_until(self, newest: str | None, pair: TokenPair | None) -> datetime | None:
+        """The end of the token that readers have, which is not the *newest* where that is unproven or unpublished."""
+        if self.published is None:
+            return None
+        if pair and self.published == newest:
+            return pair.expires_at
+        try:
+            return end_of_version(self.store, self.published)
+        except RefreshError:
+            return None
+
+    def _make_current(self, version_id: str, bearer: Bearer, if_displaced: OutcomeWord) -> str:
+        """A compare-and-swap: AWSCURRENT moves from the version that was seen there, or we look again."""
+        labels = self.store.write_bearer(version_id, bearer.to_json())
+        for _ in range(TRIES):
+            if CURRENT in labels or self.store.move_bearer(version_id, moved_from=self.published):
+                self.published = version_id
+                return ""
+            self.published = self.store.bearer_versions().under(CURRENT)
+            if self.published == version_id:
+                return ""
+            versions = self.store.pair_versions()
+            ours, theirs = versions.get(version_id), versions.get(self.published or "")
+            if ours and theirs and CURRENT in theirs.labels and theirs.created_at >= ours.created_at:
+                return "a newer token was published meanwhile"
+            self.check(version_id, versions, if_displaced=if_displaced)
+        raise RunEnds(
+            OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again while it was to be published"
+        )
+
+    def _bearer(self, pair: TokenPair, named: str | None) -> Bearer:
+        return Bearer(
+            access_token=pair.access_token,
+            issued_at=pair.issued_at,
+            expires_at=pair.expires_at,
+            next_refresh_at=due_at(pair, self.connection, self.policy.refresh_at_percent) if pair.issued_at else None,
+            base_url=self.policy.base_url,
+            organization_name=pair.organization_name or named,
+        )
+
+    def _readers_token_expired(self, newer: TokenPair) -> bool:
+        if self.published is None:
+            return False
+        text = self.store.pair_value(self.published)
+        end = _end(text)
+        if text is None and newer.issued_at and newer.expires_at:
+            # Secrets Manager has removed the version. Its token was issued before it was published, and lives as long.
+            published = self.store.bearer_versions().get(self.published)
+            end = published.created_at + (newer.expires_at - newer.issued_at) if published else None
+        return end is not None and end <= self.services.now()
+
+
+def end_of_version(store: Store, version_id: str) -> datetime | None:
+    """When the access token in a version of the pair secret ends, None where nobody knows. Raises as *store* does."""
+    return _end(store.pair_value(version_id))
+
+
+def _end(text: str | None) -> datetime | None:
+    try:
+        return TokenPair.parse(text).expires_at
+    except UnreadableSecret:
+        return None

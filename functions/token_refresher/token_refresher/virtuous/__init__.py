@@ -1,0 +1,1 @@
+"""The provider: one exchange with Virtuous, and what its answers mean."""

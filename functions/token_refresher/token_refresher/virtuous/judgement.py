@@ -1,0 +1,341 @@
+"""Core: what an HTTP answer of Virtuous means.
+
+``RULES`` below is the whole judgement of ``/Token``: the first row that fits decides. A row is chosen by status and,
+where the status leaves it open, by the error code of RFC 6749 section 5.2; never by the wording of an error. No word of
+the answer's body gets into a verdict but the grant itself and the codes that this module knows.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from virtuous_token.contract import can_be_header, parse_instant
+from virtuous_token.secret_text import SecretText
+
+from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
+
+__all__ = ["RULES", "Response", "Rule", "deciding_rule", "judge_proof", "judge_token", "read_object"]
+
+# Twice what Virtuous documents for an access token. Whatever an answer claims, at half of this life the next refresh is
+# due, and the token still works.
+LONGEST_LIFE = timedelta(days=30)
+# The schedule comes round every few hours: a longer wait than a day serves nobody.
+LONGEST_WAIT = timedelta(days=1)
+# A secret holds 65,536 bytes: two tokens of this size, escaped as JSON, and the rest of the pair fit.
+LONGEST_TOKEN = 24_000
+LONGEST_NAME = 500
+
+_BLANKS = "\ufeff \t\r\n\f\v\0"
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_WIDE_ENCODINGS = ("utf-32", "utf-16", "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+# Python decodes them, but no server writes in them, and they are slow or warn.
+_NO_CHARSETS = ("idna", "punycode", "unicode-escape", "unicodeescape")
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing.
+
+    ``others`` are what the body may be if the headers that divide the answer are wrong.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    complete: bool = True
+    others: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+class Rule(NamedTuple):
+    """One row: ``statuses`` and, unless None, ``codes`` must fit. ``JSON`` is an object without a code of the table."""
+
+    name: str
+    statuses: Collection[int]
+    codes: Collection[str] | None
+    ending: Ending
+    why: str
+
+
+JSON = "any JSON object"
+_REFUSING = ("invalid_grant", "invalid_request")
+_MISCONFIGURED = ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
+_JUDGED = (200, *range(400, 500))  # a 200 gets here only without a usable token
+
+# fmt: off
+RULES = (
+    Rule("one-time code sent", [202], None, Ending.CODE_NEEDED,
+         "Virtuous sent a code to the user's phone; a 2xx that grants nothing"),
+    Rule("rate limit", [429], None, Ending.THROTTLED,
+         "RFC 6585 section 4: not served, whatever the body says"),
+    Rule("not served yet", [408, 425, 503], None, Ending.UNREACHABLE,
+         "RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470: the server says that it did not take the request"),
+    Rule("trouble behind the server", range(500, 600), None, Ending.UNKNOWN,
+         "a gateway's word: the origin may have rotated the refresh token before it failed"),
+    Rule("redirect", range(300, 400), None, Ending.MISCONFIGURED,
+         "never followed: the body would go to another address; the base URL is wrong"),
+    Rule("another success", range(201, 300), None, Ending.UNKNOWN,
+         "RFC 6749 section 5.1 grants with 200 alone; what this server did is anybody's guess"),
+    Rule("refusing code", _JUDGED, _REFUSING, Ending.REFUSED,
+         "RFC 6749 section 5.2; servers of this family answer a dead refresh token with invalid_request as well"),
+    Rule("configuration code", _JUDGED, _MISCONFIGURED, Ending.MISCONFIGURED,
+         "RFC 6749 section 5.2: the request is wrong, the credential was not judged"),
+    Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], Ending.CODE_NEEDED,
+         "Virtuous's word for a one-time code, should it come with another status"),
+    Rule("busy code", _JUDGED, ["temporarily_unavailable"], Ending.UNREACHABLE,
+         "RFC 6749 section 4.1.2.1: overloaded or in maintenance"),
+    Rule("200 without a usable token", [200], None, Ending.UNKNOWN,
+         "unparsable, truncated or empty-handed: the refresh token may be spent"),
+    Rule("400 with a code of its own", [400], [JSON], Ending.REFUSED,
+         "the application judged the request and the same again will not help: a person must look"),
+    Rule("401", [401], None, Ending.REFUSED,
+         "some servers of this family refuse a dead refresh token so, in JSON or in plain text"),
+    Rule("any other 4xx", range(400, 500), None, Ending.MISCONFIGURED,
+         "wrong address or method, or something in between that forbids it (404, 405, 415, 403 or 400 in HTML)"),
+    Rule("no status of HTTP", range(1000), None, Ending.UNKNOWN,
+         "not defined: it was sent, and nothing is known"),
+)
+# fmt: on
+
+_KNOWN_CODES = {code for rule in RULES for code in rule.codes or () if code != JSON}
+
+
+def judge_token(response: Response, started_at: datetime) -> Answer:
+    """What an answer to a POST to ``/Token`` means. Lifetimes count from *started_at*, when the request began."""
+    answer, oddities = _parse(response)
+    if response.status == 200 and answer is not None and (granted := _grant(response, answer, oddities, started_at)):
+        return granted
+    code = _error_code(answer)
+    rule = deciding_rule(response.status, code)
+    reason = code if code in _KNOWN_CODES and rule.codes else f"HTTP {response.status}"
+    if rule.ending is Ending.CODE_NEEDED:
+        reason = "one-time code needed"
+    elif rule.ending is Ending.UNKNOWN and response.status == 200:
+        reason = "HTTP 200 without a usable token" if response.complete else "HTTP 200 cut short"
+    is_for_later = rule.ending in (Ending.THROTTLED, Ending.UNREACHABLE)
+    return NotGranted(rule.ending, reason, _retry_after(response.headers, started_at) if is_for_later else None)
+
+
+def judge_proof(response: Response) -> Proof:
+    """What an answer to a GET of ``/api/Organization/Current`` says of the access token."""
+    if response.status in (401, 403):
+        return Denied(f"HTTP {response.status}")
+    if response.status != 200:
+        return Unclear(f"HTTP {response.status}")
+    answer, oddities = _parse(response)
+    if answer is None:
+        return Unclear("HTTP 200 without a JSON object")
+    found = _Reader(answer, oddities)
+    organization_id = found.identifier("organizationUserId")
+    name = found.name("organizationName")
+    if organization_id is None and name is None:
+        return Unclear("HTTP 200 without an organisation")
+    is_enabled = found.flag("isEnabled")
+    return Proved(organization_id, name, is_enabled, tuple(oddities))
+
+
+def deciding_rule(status: int, code: str) -> Rule:
+    """The first row that fits. *code* is what ``Rule.codes`` can hold, or empty where the body is no JSON object."""
+    return next(rule for rule in RULES if status in rule.statuses and (rule.codes is None or code in rule.codes))
+
+
+def _error_code(answer: Mapping[str, Any] | None) -> str:
+    """The error code of RFC 6749; JSON for an object without one that is known, empty for no object at all."""
+    if answer is None:
+        return ""
+    code = answer.get("error")
+    return code if isinstance(code, str) and code in _KNOWN_CODES else JSON
+
+
+def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
+    """The JSON object in the body, None where there is none, and what is odd about it.
+
+    What is left of a broken answer counts if the object is whole: a token that arrived must not be lost.
+    """
+    oddities = [] if response.complete else ["the answer's end is missing"]
+    answer, odd = read_object(response.body, response.headers) or (None, [])
+    return answer, oddities + odd
+
+
+def read_object(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any], list[str]] | None:
+    """The JSON object that *body* begins with, and what is odd about it; None where it begins with none.
+
+    RFC 8259 wants UTF-8. Another encoding is understood as well, be it declared in *headers*, marked by its first bytes
+    or neither; bytes that fit none cost what they stand in and no more.
+    """
+    for text, is_utf8 in _texts(body, headers):
+        text = text.lstrip(_BLANKS)
+        if not text.startswith("{"):
+            continue
+        try:
+            answer, end = json.JSONDecoder(parse_int=_integer).raw_decode(text)
+        except (ValueError, RecursionError):
+            continue
+        oddities = [] if is_utf8 else ["the answer is not UTF-8"]
+        if text[end:].strip():
+            oddities.append("something follows the JSON object")
+        return answer, oddities
+    return None
+
+
+def _texts(body: bytes, headers: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
+    """*body* as text in every encoding that it may be in, and whether that is UTF-8."""
+    with suppress(ValueError):
+        yield body.decode("utf-8"), True
+    declared = _CHARSET.search(headers.get("content-type", ""))
+    charset = declared[1].lower().replace("_", "-") if declared else "utf-8"
+    for encoding in (charset, *_WIDE_ENCODINGS, "utf-8"):
+        with suppress(LookupError, ValueError):
+            start = "no" if encoding in _NO_CHARSETS else body[:256].decode(encoding, "replace").lstrip(_BLANKS)
+            if not start or start.startswith("{"):  # replacing every character of another encoding is slow
+                yield body.decode(encoding, "replace"), False
+
+
+def _integer(digits: str) -> float:
+    """An integer; a float where int() would refuse, because it has thousands of digits."""
+    return int(digits) if len(digits) < 100 else float(digits)
+
+
+def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], started_at: datetime) -> Granted | None:
+    found = _Reader(answer, oddities)
+    access_token = found.token("access_token", in_a_header=True)
+    refresh_token = found.token("refresh_token")
+    if access_token is None and refresh_token is None:
+        return None
+    token_type = answer.get("token_type")
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        oddities.append("token_type is not bearer")
+    return Granted(
+        access_token=access_token,
+        refresh_token=refresh_token,
+        issued_at=started_at,
+        expires_at=found.end_of_life(started_at),
+        user_name=found.name("userName"),
+        two_factor_enabled=found.flag("twoFactorEnabled"),
+        oddities=tuple(oddities),
+        clock_skew=_skew(response.headers, started_at),
+    )
+
+
+class _Reader(NamedTuple):
+    """Reads one value at a time out of an answer. What is there and unusable reads as None and is noted."""
+
+    answer: Mapping[str, Any]
+    oddities: list[str]
+
+    def _odd(self, key: str, what: str) -> None:
+        self.oddities.append(f"{key} {what}")
+
+    def token(self, key: str, *, in_a_header: bool = False) -> SecretText | None:
+        value = self.answer.get(key)
+        if value is None or value == "":
+            if key in self.answer:
+                self._odd(key, "is empty")
+        elif not isinstance(value, str):
+            self._odd(key, "is not a text")
+        elif in_a_header and not can_be_header(value):
+            self._odd(key, "holds a character that no header may carry")
+        elif not value.strip() or not _is_storable(value):
+            self._odd(key, "is blank or holds half a surrogate pair")
+        elif len(json.dumps(value)) > LONGEST_TOKEN:
+            self._odd(key, "is too long to be stored")
+        else:
+            return SecretText(value)
+        return None
+
+    def name(self, key: str) -> str | None:
+        value = self.answer.get(key)
+        if isinstance(value, str) and value and value.isprintable() and len(value) <= LONGEST_NAME:
+            return value
+        if value is not None:
+            self._odd(key, "is unusable")
+        return None
+
+    def identifier(self, key: str) -> str | None:
+        value = self.answer.get(key)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        return self.name(key)
+
+    def flag(self, key: str) -> bool | None:
+        value = self.answer.get(key)
+        is_readable = isinstance(value, str | bool)
+        flag = {"true": True, "false": False}.get(str(value).strip().lower()) if is_readable else None
+        if flag is None and value is not None:
+            self._odd(key, "is neither true nor false")
+        return flag
+
+    def end_of_life(self, started_at: datetime) -> datetime | None:
+        """The earlier of what ``expires_in`` and ``.expires`` say; None if neither says anything usable."""
+        ends = []
+        for key, read in (("expires_in", _after_seconds), (".expires", _at_date)):
+            if (value := self.answer.get(key)) is None:
+                continue
+            end = read(value, started_at)
+            if end is None:
+                self._odd(key, "is unreadable")
+            elif end <= started_at:
+                self._odd(key, "is over already")
+            elif end > started_at + LONGEST_LIFE:
+                self._odd(key, "is too far ahead")
+                ends.append(started_at + LONGEST_LIFE)
+            else:
+                ends.append(end)
+        if not ends:
+            self.oddities.append("the answer does not say when the access token ends")
+        return min(ends, default=None)
+
+
+def _is_storable(text: str) -> bool:
+    """False for a lone surrogate, which no encoding knows, and for what stands in the place of broken bytes."""
+    return "\ufffd" not in text and not re.search("[\ud800-\udfff]", text)
+
+
+def _after_seconds(value: object, started_at: datetime) -> datetime | None:
+    """*value* seconds, rounded down, after *started_at*. A number or a text of one; a bool is none."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        return None
+    most = LONGEST_LIFE.total_seconds() + 1
+    return started_at + timedelta(seconds=math.floor(max(-1, min(value, most))))
+
+
+def _at_date(value: object, _started_at: datetime) -> datetime | None:
+    return _date(value) if isinstance(value, str) else None
+
+
+def _date(text: str) -> datetime | None:
+    """An HTTP date or an RFC 3339 instant. A wrong weekday does not matter, a missing zone is UTC."""
+    for parse in (parsedate_to_datetime, parse_instant):
+        try:
+            date = parse(text.strip())
+            return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+    return None
+
+
+def _skew(headers: Mapping[str, str], started_at: datetime) -> timedelta | None:
+    """The Date header minus *started_at*: what the clocks differ by and, never more than a request takes, its way."""
+    date = _date(headers.get("date", ""))
+    return date - started_at if date else None
+
+
+def _retry_after(headers: Mapping[str, str], started_at: datetime) -> timedelta | None:
+    """RFC 9110 section 10.2.3: seconds, or a date by the server's own clock. A day at most; None for anything else."""
+    text = headers.get("retry-after", "").strip()
+    if re.fullmatch("[0-9]+", text):
+        return timedelta(seconds=min(float(text), LONGEST_WAIT.total_seconds()))
+    if (date := _date(text)) is None:
+        return None
+    wait = date - (_date(headers.get("date", "")) or started_at)
+    return min(wait, LONGEST_WAIT) if wait > timedelta() else None

@@ -1,0 +1,158 @@
+"""A week of a process that reads the token, in simulated time, with what goes wrong in a week."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from botocore.exceptions import ClientError, ConnectTimeoutError
+
+from virtuous_token.pending_read import PendingRead
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+WEEK = 7 * DAY
+START = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+
+SECONDS_BETWEEN_CALLS = 15.0
+THROTTLED = (1.5 * DAY, 1.5 * DAY + 600)  # ten minutes
+DOWN = (3.4 * DAY, 3.4 * DAY + HOUR)
+LOGIN = 5.1 * DAY  # a person logs in, out of turn
+
+# What a call takes with the SDK's own retries.
+SECONDS_OF_A_READ = 0.02
+SECONDS_TO_BE_THROTTLED = 3.0
+SECONDS_TO_TIME_OUT = 24.0
+
+
+class Week:
+    """A Secrets Manager client in front of one bearer secret, and the clock of the simulation.
+
+    The token is refreshed at half of its life, and by a login out of turn. A call takes time if the thread that made
+    this object makes it or waits for it; one in the background does not hold that thread up.
+    """
+
+    def __init__(self, life_seconds: float) -> None:
+        self.life_seconds = life_seconds
+        self.passed = 0.0
+        self.calls: list[float] = []
+        self.waited = 0.0
+        self.is_settling = False
+        self._caller = threading.current_thread()
+        self._issued: list[float] = [-life_seconds / 3]
+        while (following := self._issued[-1] + life_seconds / 2) < WEEK:
+            self._issued.append(following + HOUR if DOWN[0] <= following < DOWN[1] else following)
+        self._issued = sorted([*self._issued, LOGIN])
+
+    def clock(self) -> float:
+        return START + self.passed
+
+    def datetime(self, zone: Any = None) -> datetime:
+        """As ``datetime.now``, for libraries that ask it."""
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        return now if zone else now.replace(tzinfo=None)
+
+    @property
+    def generation(self) -> int:
+        """Which token is current, from 1."""
+        return sum(1 for issued in self._issued if issued <= self.passed)
+
+    def expires_at(self, generation: int) -> float:
+        return START + self._issued[generation - 1] + self.life_seconds
+
+    def get_secret_value(self, **_: str) -> Mapping[str, Any]:
+        self._call("GetSecretValue")
+        issued_at = START + self._issued[self.generation - 1]
+        instants = {
+            "issued_at": issued_at,
+            "next_refresh_at": issued_at + self.life_seconds / 2,
+            "expires_at": issued_at + self.life_seconds,
+        }
+        written = {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in instants.items()}
+        return {"SecretString": json.dumps({"access_token": f"access-{self.generation}", **written})}
+
+    def describe_secret(self, **_: str) -> Mapping[str, Any]:
+        self._call("DescribeSecret")
+        return {"VersionIdsToStages": {f"version-{self.generation}": ["AWSCURRENT"]}}
+
+    def _call(self, operation: str) -> None:
+        self.calls.append(self.passed)
+        if THROTTLED[0] <= self.passed < THROTTLED[1]:
+            self._take(SECONDS_TO_BE_THROTTLED)
+            raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, operation)
+        if DOWN[0] <= self.passed < DOWN[1]:
+            self._take(SECONDS_TO_TIME_OUT)
+            raise ConnectTimeoutError(endpoint_url="https://secretsmanager.example", error="no answer")
+        self._take(SECONDS_OF_A_READ)
+
+    def _take(self, seconds: float) -> None:
+        if threading.current_thread() is self._caller or self._caller_waits():
+            self.passed += seconds
+            self.waited += seconds
+
+    def _caller_waits(self) -> bool:
+        """True once the caller waits for this read, False once it has gone on without it."""
+        while not self.is_settling:
+            frame = sys._current_frames()[self._caller.ident or 0]
+            while frame is not None:
+                if frame.f_code is PendingRead.wait.__code__:
+                    return True
+                frame = frame.f_back  # type: ignore[assignment]
+            time.sleep(0)
+        return False
+
+
+class Experience:
+    """What the callers of one reader saw in a week."""
+
+    def __init__(self) -> None:
+        self.longest_wait_seconds = 0.0
+        self.waits = 0
+        self.errors = 0
+        self.expired = 0
+        self.slowest_change_seconds = 0.0
+
+
+class Calls(NamedTuple):
+    """How often Secrets Manager was called."""
+
+    a_day: float
+    busiest_day: int
+
+
+def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambda: None) -> tuple[Experience, Calls]:
+    """Let a caller ask for the token every quarter of a minute; *settle* ends what runs in the background.
+
+    The very first read is not counted among the waits: everybody waits for it.
+    """
+    seen = Experience()
+    is_first, newest, changed_at = True, 1, 0.0
+    while week.passed < WEEK:
+        week.waited = 0.0
+        current = week.generation
+        if current != newest:
+            newest, changed_at = current, week.passed
+        try:
+            held = int(read().removeprefix("access-"))
+        except Exception:  # noqa: BLE001 - whatever a library raises, its caller gets no token
+            seen.errors += 1
+        else:
+            seen.expired += week.clock() >= week.expires_at(held)
+            if held < newest:
+                seen.slowest_change_seconds = max(seen.slowest_change_seconds, week.passed - changed_at)
+        if week.waited and not is_first:
+            seen.waits += 1
+            seen.longest_wait_seconds = max(seen.longest_wait_seconds, week.waited)
+        is_first = False
+        week.is_settling = True
+        settle()
+        week.is_settling = False
+        week.passed += SECONDS_BETWEEN_CALLS
+    per_day = Counter(int(at // DAY) for at in week.calls)
+    return seen, Calls(len(week.calls) / 7, max(per_day.values()))
