@@ -19,15 +19,14 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.campaigns.framings import ZSTANDARD
 from tests.fakes import virtuous as fake
 from tests.fakes.relay import Relay, certificate
 from tests.fakes.virtuous import Step, Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher import __version__
 from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proved, Unclear
+from token_refresher.virtuous.body import LARGEST_BODY, readable_body
 from token_refresher.virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
-from token_refresher.virtuous.transcript import LARGEST_ANSWER, LARGEST_BODY, read_response
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -88,10 +87,6 @@ class TestWhatIsSent:
             "content-type": "application/x-www-form-urlencoded",
             "user-agent": f"virtuous-token-refresher/{__version__}",
         }
-
-    def test_the_user_agent_names_the_released_version(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-        endpoint.prove(SecretText("access-1"))
-        assert virtuous.requests[0].header("User-Agent") == f"virtuous-token-refresher/{__version__}"
 
     def test_a_login_with_a_code_names_it_otp(self) -> None:
         with Virtuous(two_factor=True, now=NOW.timestamp) as virtuous:
@@ -224,7 +219,7 @@ WAYS_TO_END = [
     ),
     pytest.param(
         fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000),
-        NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"),
+        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
         id="a header without an end",
     ),
     pytest.param(
@@ -249,70 +244,62 @@ def ok(*lines: str) -> bytes:
     return "\r\n".join(["HTTP/1.1 200 OK", *lines, "", ""]).encode()
 
 
-def raw_deflate(body: bytes) -> bytes:
-    return zlib.compress(body, wbits=-15)
-
-
 CHUNKED = "Transfer-Encoding: chunked"
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
+    "a length": lambda body: ok(f"Content-Length: {len(body)}") + body,
+    "no length": lambda body: ok() + body,
+    "a length that is no number": lambda body: ok("Content-Length: many") + body,
+    "a length that is too large": lambda body: ok("Content-Length: 100000") + body,
+    "chunked": lambda body: ok(CHUNKED) + chunks(body),
     "a blank behind chunked": lambda body: ok(f"{CHUNKED} ") + chunks(body),
     "a blank before the colon": lambda body: ok("Transfer-Encoding : chunked") + chunks(body),
     "chunked, folded": lambda body: ok("Transfer-Encoding:", "\tchunked") + chunks(body),
     "chunked, said twice": lambda body: ok(CHUNKED, CHUNKED) + chunks(body),
     "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
     "chunks that no header names": lambda body: ok() + chunks(body),
-    "chunks within chunks": lambda body: ok("Transfer-Encoding: chunked, chunked") + chunks(chunks(body)),
-    "no chunks where some are named": lambda body: ok(CHUNKED) + body,
-    "chunks with bare line feeds": lambda body: ok(CHUNKED) + chunks(body, b"\n"),
+    "chunks without an end": lambda body: ok(CHUNKED) + chunks(body)[:-7],
+    "a line without a colon before chunks": lambda body: ok("what is this", CHUNKED) + chunks(body),
+    "gzip": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body),
+    "gzip in chunks": lambda body: ok("Content-Encoding: gzip", CHUNKED) + chunks(gzip.compress(body)),
     "gzip as a transfer coding": lambda body: ok("Transfer-Encoding: gzip, chunked") + chunks(gzip.compress(body)),
-    "raw deflate": lambda body: ok("Content-Encoding: deflate") + raw_deflate(body),
-    "raw deflate in chunks": lambda body: ok("Content-Encoding: deflate", CHUNKED) + chunks(raw_deflate(body)),
-    "zlib named gzip": lambda body: ok("Content-Encoding: gzip") + zlib.compress(body),
-    "gzip that no header names": lambda body: ok() + gzip.compress(body),
+    "gzip named deflate": lambda body: ok("Content-Encoding: deflate") + gzip.compress(body),
     "gzip in a list": lambda body: ok("Content-Encoding: gzip, identity") + gzip.compress(body),
-    "gzip twice": lambda body: ok("Content-Encoding: gzip, gzip") + gzip.compress(gzip.compress(body)),
-    "gzip in two members": lambda body: (
-        ok("Content-Encoding: gzip") + gzip.compress(body[:5]) + gzip.compress(body[5:])
-    ),
-    "gzip without its trailer": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body)[:-8],
-    "gzip with a wrong checksum": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body)[:-8] + b"wrong sum",
-    "a length that is too small": lambda body: ok("Content-Length: 3") + body,
-    "two lengths": lambda body: ok(f"Content-Length: {len(body)}", "Content-Length: 3") + body,
-    "a length that is no number": lambda body: ok("Content-Length: many") + body,
-    "hundreds of headers": lambda body: ok(*[f"X-{number}: y" for number in range(500)]) + body,
-    "a header of 200 kB": lambda body: ok("X: " + "y" * 200_000) + body,
-    "a line without a colon": lambda body: ok("Content-Type: x", "what is this", CHUNKED) + chunks(body),
+    "gzip that no header names": lambda body: ok() + gzip.compress(body),
+    "gzip in two members": lambda body: ok() + gzip.compress(body[:5]) + gzip.compress(body[5:]),
+    "gzip without its trailer": lambda body: ok() + gzip.compress(body)[:-8],
+    "gzip with a wrong checksum": lambda body: ok() + gzip.compress(body)[:-8] + b"wrong sum",
+    "zlib": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body),
+    "zlib named gzip": lambda body: ok("Content-Encoding: gzip") + zlib.compress(body),
+    "raw deflate": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body, wbits=-15),
+    "no compression where one is named": lambda body: ok("Content-Encoding: gzip") + body,
     "an odd first line": lambda body: b"HTTP/1.1  200\n\n" + body,
-    "no version": lambda body: b"HTTP 200 OK\r\n\r\n" + body,
-    "an empty line before it": lambda body: b"\r\n" + ok() + body,
-    "blanks in the empty line": lambda body: b"HTTP/1.1 200 OK\r\nX: y\r\n \r\n" + body,
-    "interim answers": lambda body: b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\nLink: </x>\r\n\r\n" + ok() + body,
-    "UTF-16 that the header declares": lambda body: (
-        ok("Content-Type: text/x; charset=utf-16le") + recoded(body, "utf-16-le")
-    ),
-    "UTF-16 that it does not": lambda body: ok() + recoded(body, "utf-16"),
-    "UTF-32": lambda body: ok() + recoded(body, "utf-32"),
-    "EBCDIC that the header declares": lambda body: ok('Content-Type: x; charset="cp037"') + recoded(body, "cp037"),
+    "an interim answer": lambda body: b"HTTP/1.1 100 Continue\r\n\r\n" + ok() + body,
+    "UTF-16 that the header declares": lambda body: ok("Content-Type: x; charset=utf-16le") + utf_16(body)[2:],
+    "UTF-16 that it does not": lambda body: ok() + utf_16(body),
+    "another encoding": lambda body: ok('Content-Type: x; charset="cp037"') + body.decode().encode("cp037"),
 }
 
 
-def recoded(body: bytes, encoding: str) -> bytes:
-    return body.decode().encode(encoding)
+def utf_16(body: bytes) -> bytes:
+    return body.decode().encode("utf-16")
+
+
+def resolve_localhost_as(found: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *rest, **named: found if host == "localhost" else resolve(host, *rest, **named),
+    )
 
 
 class TestHowItEnds:
     @pytest.mark.parametrize(("step", "expected"), WAYS_TO_END)
-    @pytest.mark.parametrize("send", [refresh, log_in])
     def test_each_way_to_end_is_a_result_of_one_post(
-        self,
-        step: Step,
-        expected: Answer,
-        send: Callable[[TokenEndpoint, Virtuous], Answer],
-        endpoint: TokenEndpoint,
-        virtuous: Virtuous,
+        self, step: Step, expected: Answer, endpoint: TokenEndpoint, virtuous: Virtuous
     ) -> None:
         virtuous.script(step)
-        assert send(endpoint, virtuous) == expected
+        assert refresh(endpoint, virtuous) == expected
         assert len(virtuous.token_requests) == 1
 
     @pytest.mark.parametrize(
@@ -359,6 +346,22 @@ class TestHowItEnds:
         assert isinstance(answer, Granted)
         assert answer.oddities == ("the answer's end is missing",)
 
+    @pytest.mark.parametrize("framing", ["length", "chunked", "gzip"])
+    def test_a_cut_costs_a_token_only_where_it_cuts_the_object(
+        self, framing: str, endpoint: TokenEndpoint, virtuous: Virtuous
+    ) -> None:
+        """Wherever a connection ends behind the last byte of the object, the token is kept."""
+        content = b'{"refresh_token":"refresh-2"}'
+        body, head = {
+            "length": (content, ok("Content-Length: 100")),
+            "chunked": (b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content), ok(CHUNKED)),
+            "gzip": (gzip.compress(content), ok("Content-Encoding: gzip")),
+        }[framing]
+        least = {"length": 0, "chunked": 7, "gzip": 8}[framing]
+        for cut in range(least + 1):
+            virtuous.script(fake.raw(head + body[: len(body) - cut]))
+            assert isinstance(refresh(endpoint, virtuous), Granted), cut
+
     def test_an_endless_body_is_cut(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
         virtuous.script(fake.endless())
         answer = refresh(endpoint, virtuous)
@@ -379,54 +382,21 @@ class TestHowItEnds:
         assert isinstance(proof, Proved)
         assert (proof.organization_id, proof.organization_name) == ("4711", "Example Relief")
 
-    @pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "deflate", "GZIP"])
-    def test_a_compression_that_nobody_asked_for_costs_no_token(
-        self, encoding: str, endpoint: TokenEndpoint, virtuous: Virtuous
-    ) -> None:
-        virtuous.script(fake.rewrite(gzip.compress) | fake.headers({"Content-Encoding": encoding}))
-        answer = refresh(endpoint, virtuous)
-        assert isinstance(answer, Granted)
-        assert answer.oddities == ()
-
-    @pytest.mark.parametrize(("library", "coding"), [("brotli", "br"), (ZSTANDARD, "zstd")])
-    def test_brotli_and_zstandard_are_read(
-        self, library: str, coding: str, endpoint: TokenEndpoint, virtuous: Virtuous
-    ) -> None:
-        compress = pytest.importorskip(library).compress
-        virtuous.script(fake.rewrite(compress) | fake.headers({"Content-Encoding": coding}), fake.rewrite(compress))
-        assert isinstance(refresh(endpoint, virtuous), Granted)
-        assert isinstance(refresh(endpoint, virtuous), Granted)
-
     @pytest.mark.parametrize("pattern", [b"1", b"\n", b"1\nx\n", b'{"a":', b" "])
-    def test_a_megabyte_of_anything_takes_seconds(self, pattern: bytes) -> None:
+    def test_the_largest_body_of_anything_takes_seconds(self, pattern: bytes) -> None:
         started = time.monotonic()
-        read_response(ok() + pattern * (LARGEST_ANSWER // len(pattern)), ended=True)
+        readable_body(pattern * (LARGEST_BODY // len(pattern)), {})
         assert time.monotonic() - started < 20
 
     def test_a_compressed_bomb_is_unpacked_no_further_than_a_body_may_be(
         self, endpoint: TokenEndpoint, virtuous: Virtuous
     ) -> None:
-        """Once, and within itself."""
-        bomb = gzip.compress(gzip.compress(b" " * 20_000_000) + bytes(LARGEST_ANSWER // 2))
+        bomb = gzip.compress(b" " * 20_000_000)
         tracemalloc.start()
-        virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip, gzip"}))
+        virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip"}))
         assert ending_of(refresh(endpoint, virtuous)) is Ending.UNKNOWN
         assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
         tracemalloc.stop()
-
-    def test_what_only_says_that_it_is_compressed_is_read_as_it_is(
-        self, endpoint: TokenEndpoint, virtuous: Virtuous
-    ) -> None:
-        virtuous.script(fake.headers({"Content-Encoding": "gzip"}))
-        assert isinstance(refresh(endpoint, virtuous), Granted)
-
-    def test_every_interim_answer_is_passed_over(self, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-        interim = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 P\r\n\r\n"
-        final = b'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{"refresh_token":"refresh-of-the-final-answer"}'
-        virtuous.script(fake.raw(interim + final))
-        answer = refresh(endpoint, virtuous)
-        assert isinstance(answer, Granted)
-        assert answer.refresh_token == SecretText("refresh-of-the-final-answer")
 
     def test_the_clock_is_asked_before_the_request(self, virtuous: Virtuous) -> None:
         times = iter([NOW, NOW + timedelta(days=1)])
@@ -506,17 +476,18 @@ class TestNothingIsSent:
                     filler.connect_ex(swallowing.getsockname())
                 found.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", swallowing.getsockname()))
             found.append((socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", virtuous.port)))
-            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            resolve_localhost_as(found, monkeypatch)
             endpoint = endpoint_of(f"http://localhost:{virtuous.port}", connect_seconds=SLACK)
             assert isinstance(refresh(endpoint, virtuous), Granted)
         assert len(virtuous.token_requests) == 1
 
-    def test_families_take_turns_and_one_that_fails_costs_no_time(
-        self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        refused = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", virtuous.port, 0, 0))] * 20
+    def test_addresses_that_refuse_cost_no_time(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
+        refused = [
+            *[(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", virtuous.port, 0, 0))],
+            *[(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.1.{n}", virtuous.port)) for n in range(1, 20)],
+        ]
         good = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", virtuous.port))]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: refused + good)
+        resolve_localhost_as(refused + good, monkeypatch)
         started = time.monotonic()
         assert isinstance(refresh(endpoint_of(f"http://localhost:{virtuous.port}"), virtuous), Granted)
         assert time.monotonic() - started < SLACK
@@ -617,7 +588,7 @@ class TestOverTls:
         [
             pytest.param("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407", id="407"),
             pytest.param("HTTP/1.0 403 Forbidden\r\nContent-Length: 9", "the proxy answered HTTP 403", id="403"),
-            pytest.param("HTTP/1.1 100 C\r\n\r\nHTTP/1.1 502 No", "the proxy answered HTTP 502", id="502 after a 100"),
+            pytest.param("HTTP/1.1 502 No", "the proxy answered HTTP 502", id="502"),
             pytest.param("HTTP/1.1 302 Log in\r\nLocation: /", "the proxy answered HTTP 302", id="a portal's redirect"),
             pytest.param("SSH-2.0-server", "the proxy gave no answer of HTTP", id="another protocol"),
             pytest.param("", "the proxy gave no answer of HTTP", id="nothing"),
@@ -640,32 +611,6 @@ class TestOverTls:
             pass
         answer = self.via(proxy, None, monkeypatch).refresh(SecretText("refresh-1"))
         assert answer == NotGranted(Ending.UNREACHABLE, "the proxy refused the connection or cannot be reached")
-
-    def test_a_proxy_may_be_spoken_to_by_tls(
-        self, virtuous: Virtuous, secure: tuple[Relay, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        relay, client = secure
-        (tmp_path / "proxy").mkdir()
-        server, _ = certificate(tmp_path / "proxy", "localhost")
-        client.load_verify_locations(tmp_path / "proxy/certificate.pem")
-        with Relay(relay.port) as proxy, Relay(proxy.port, tls=server) as outside:
-            monkeypatch.setenv("HTTPS_PROXY", f"https://user:p%40ss-word@localhost:{outside.port}")
-            endpoint = endpoint_of(f"https://{HOST}", ssl_context=client, request_seconds=SHORT * 2)
-            assert isinstance(refresh(endpoint, virtuous), Granted)
-            virtuous.script(fake.drip(SHORT / 4))
-            started = time.monotonic()
-            assert refresh(endpoint, virtuous) == NotGranted(Ending.UNKNOWN, "HTTP 200 cut short")
-            assert time.monotonic() - started < SHORT * 2 + SLACK
-        assert b"Basic dXNlcjpwQHNzLXdvcmQ=\r\n" in proxy.heads[0]
-
-    def test_a_proxy_that_nobody_trusts_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        server, _ = certificate(tmp_path, "localhost")
-        with Relay(1, tls=server) as proxy:
-            monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{proxy.port}")
-            answer = endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1"))
-        assert isinstance(answer, NotGranted)
-        assert answer.ending is Ending.UNREACHABLE
-        assert answer.reason.startswith("TLS with the proxy: self-signed certificate")
 
     def test_a_dripping_proxy_is_bounded(self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
         with Relay(virtuous.port, drip_seconds=SHORT / 4) as proxy:
@@ -708,6 +653,7 @@ class TestOverTls:
         "proxy",
         [
             pytest.param("socks5://127.0.0.1:1080", id="SOCKS"),
+            pytest.param("https://proxy.test:3128", id="spoken to by TLS"),
             pytest.param("http://", id="no host"),
             pytest.param("http://proxy .test:3128", id="a blank"),
             pytest.param("http://proxy..test:3128", id="an empty label"),
@@ -723,7 +669,7 @@ class TestOverTls:
     ) -> None:
         harness.secret("hunter2pass")
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-        with pytest.raises(ValueError, match=r"^HTTPS_PROXY must be an http:// or https:// address"):
+        with pytest.raises(ValueError, match=r"^HTTPS_PROXY must be an http:// address"):
             endpoint_of(f"https://{HOST}")
 
     def test_the_credentials_of_a_proxy_may_hold_any_character(

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-__all__ = ["LOOPBACK", "Address", "Proxy"]
+__all__ = ["Address", "Proxy"]
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Nothing else may be in it: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
 _ALLOWED = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/?")
-_ALLOWED_PROXY = re.compile(r"(?:(https?)://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?", re.IGNORECASE)
+_ALLOWED_PROXY = re.compile(r"(?:http://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?", re.IGNORECASE)
 
 
 class Address(NamedTuple):
@@ -34,7 +35,7 @@ class Address(NamedTuple):
             host = ""
         if not host or not parts or not all(0 < len(label) < 64 for label in host.split(".")):
             raise ValueError("a base URL is https://host, without a path, user, query or fragment")
-        if parts.scheme == "http" and host not in LOOPBACK:
+        if parts.scheme == "http" and host not in _LOOPBACK:
             raise ValueError("a base URL begins with https://; http:// is for loopback only")
         return cls(host, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
 
@@ -51,29 +52,35 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that understands CONNECT, and the headers that let us in."""
+    """A proxy that understands CONNECT and is spoken to without TLS, and the headers that let us in."""
 
     host: str
     port: int
-    is_https: bool
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
         """An address without a scheme means ``http://``. Raises ValueError, which quotes nothing of *url*."""
         matched = _ALLOWED_PROXY.fullmatch(url) if url.isascii() and url.isprintable() else None
-        scheme, user, host = matched.groups() if matched else (None, None, "")
+        user, host = matched.groups() if matched else (None, "")
         try:
             parts = urlsplit(f"//{host}")
             name, port = parts.hostname or "", parts.port
         except ValueError:
             name = ""
         if not name or not all(0 < len(label) < 64 for label in name.split(".")):
-            raise ValueError("HTTPS_PROXY must be an http:// or https:// address: http://user:password@host:port")
-        is_https = (scheme or "").lower() == "https"
+            raise ValueError("HTTPS_PROXY must be an http:// address: http://user:password@host:port")
         headers = {}
         if user:
             name_of_user, _, password = user.partition(":")
             credentials = f"{unquote(name_of_user)}:{unquote(password)}".encode()
             headers["Proxy-Authorization"] = f"Basic {b64encode(credentials).decode()}"
-        return cls(name, port or (443 if is_https else 80), is_https, headers)
+        return cls(name, port or 80, headers)
+
+    @classmethod
+    def on_the_way_to(cls, address: Address) -> Proxy | None:
+        """What the environment names for *address*; loopback is never proxied. Raises ValueError."""
+        url = getproxies().get("https")
+        if not url or not address.is_https or address.host in _LOOPBACK or proxy_bypass(address.authority):
+            return None
+        return cls.parse(url)

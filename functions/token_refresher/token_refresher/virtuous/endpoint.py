@@ -1,8 +1,7 @@
-"""Adapter: one request to Virtuous, over a connection of its own.
+"""Adapter: one request to Virtuous, over an HTTP connection of its own (urllib3's, without its pools and retries).
 
 What can go wrong is told apart by *when* it does, not by an exception's type or text: before the connection stands
-nothing was sent, afterwards the request may have arrived. No cookie, redirect, retry or pool is involved, and nothing
-is logged here.
+nothing was sent, afterwards the request may have arrived. No cookie or redirect is involved, and nothing is logged.
 
 A proxy is taken from HTTPS_PROXY unless NO_PROXY names the host, both as ``urllib.request`` reads them; loopback is
 never proxied. The traffic to Virtuous is encrypted end to end all the same.
@@ -10,25 +9,32 @@ never proxied. The traffic to Virtuous is encrypted end to end all the same.
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
+from http.client import HTTPException
+from typing import Any
 from urllib.parse import quote, urlencode
-from urllib.request import getproxies, proxy_bypass
+
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError
 
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
 
 from .. import __version__
 from ..refresh.model import Answer, Denied, Ending, NotGranted, Proof, Unclear
-from .address import LOOPBACK, Address, Proxy
-from .connection import Connection, NotConnected, connect, shut_down_at
+from .address import Address, Proxy
+from .body import LARGEST_BODY, readable_body
+from .dial import NotConnected, dial, shut_down
 from .judgement import Response, judge_proof, judge_token
-from .transcript import LARGEST_ANSWER, framed, read_response
 
 __all__ = ["REQUEST_SECONDS", "TokenEndpoint"]
 
@@ -37,13 +43,11 @@ __all__ = ["REQUEST_SECONDS", "TokenEndpoint"]
 REQUEST_SECONDS = 45.0
 CONNECT_SECONDS = 15.0
 
-USER_AGENT = f"virtuous-token-refresher/{__version__}"
-# Who compresses all the same is understood as well.
 _COMMON_HEADERS = {
     "Accept": "application/json",
-    "Accept-Encoding": "identity",
+    "Accept-Encoding": "identity",  # who compresses all the same is understood
     "Connection": "close",
-    "User-Agent": USER_AGENT,
+    "User-Agent": f"virtuous-token-refresher/{__version__}",
 }
 
 
@@ -66,18 +70,20 @@ class TokenEndpoint:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._address = Address.parse(base_url)
-        self._proxy = _proxy_for(self._address)
+        self._proxy = Proxy.on_the_way_to(self._address)
         self._clock = clock
         self._connect_seconds = connect_seconds
         self._request_seconds = request_seconds
         self._given_ssl_context = ssl_context
+        # It warns with the text of headers that it can't parse, and nobody knows what stands in them.
+        logging.getLogger("urllib3.connection").setLevel(logging.ERROR)
 
     def refresh(self, refresh_token: SecretText) -> Answer:
         """One POST with the refresh grant (RFC 6749 section 6)."""
         return self._post(grant_type="refresh_token", refresh_token=refresh_token.reveal())
 
     def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Answer:
-        """One POST with the password grant; *code* is the one-time code that CodeNeeded asked for."""
+        """One POST with the password grant; *code* is the one-time code that CODE_NEEDED asked for."""
         form = {"grant_type": "password", "username": username, "password": password.reveal()}
         return self._post(**form, otp=code.reveal()) if code else self._post(**form)
 
@@ -86,37 +92,34 @@ class TokenEndpoint:
         token = access_token.reveal()
         if not can_be_header(token):
             return Denied("the access token holds a character that no header may carry")
-        response = self._exchange("GET /api/Organization/Current", {"Authorization": f"Bearer {token}"})
+        response = self._exchange("GET", "/api/Organization/Current", {"Authorization": f"Bearer {token}"})
         return judge_proof(response) if isinstance(response, Response) else Unclear(response.reason)
 
     def _post(self, **form: str) -> Answer:
         try:
-            body = urlencode(form, quote_via=quote, safe="")
+            body = urlencode(form, quote_via=quote, safe="").encode()
         except UnicodeEncodeError:  # a lone surrogate; the exception holds the secret, so it ends here
             return NotGranted(Ending.MISCONFIGURED, "a credential holds half a surrogate pair")
         started_at = self._clock()
-        described = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))}
-        response = self._exchange("POST /Token", described, body)
+        response = self._exchange("POST", "/Token", {"Content-Type": "application/x-www-form-urlencoded"}, body)
         return judge_token(response, started_at) if isinstance(response, Response) else response
 
-    def _exchange(self, what: str, headers: dict[str, str], body: str = "") -> Response | NotGranted:
-        fields = {"Host": self._address.origin_host, **_COMMON_HEADERS, **headers}
-        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        request = f"{what} HTTP/1.1\r\n{head}\r\n{body}".encode("ascii")
+    def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None = None
+    ) -> Response | NotGranted:
         started = time.monotonic()
         deadline = started + self._request_seconds
         try:
-            connection = connect(
+            connection = dial(
                 self._address, self._proxy, lambda: self._ssl_context, min(started + self._connect_seconds, deadline)
             )
         except NotConnected as error:
             return NotGranted(Ending.UNREACHABLE, str(error))
-        with closing(connection):
-            with shut_down_at(connection, deadline):
-                raw, is_closed = _sent(request, connection, deadline)
-            is_late = time.monotonic() >= deadline
-            answer = read_response(raw, ended=is_closed and not is_late)
-        return answer or NotGranted(
+        fields = {"Host": self._address.origin_host, **_COMMON_HEADERS, **headers}
+        with closing(connection), _shut_down_at(connection, deadline):
+            response = _answer(connection, deadline, method, path, body=body, headers=fields)
+        is_late = time.monotonic() >= deadline
+        return response or NotGranted(
             Ending.UNKNOWN, "no answer in time" if is_late else "the connection broke before the answer"
         )
 
@@ -128,22 +131,36 @@ class TokenEndpoint:
         return self._given_ssl_context or ssl.create_default_context(cafile=roots)
 
 
-def _sent(request: bytes, connection: Connection, deadline: float) -> tuple[bytes, bool]:
-    """Sends *request*; the bytes that came back, and whether the peer then closed the connection."""
-    with suppress(OSError):  # an early answer can still be read
-        connection.sendall(request)
-    raw = b""
-    with suppress(OSError):
-        while len(raw) < LARGEST_ANSWER and time.monotonic() < deadline:
-            piece = connection.recv(65_536) or b""  # urllib3's TLS within TLS says 0 at the end
-            raw += piece
-            if not piece or ((answer := framed(raw, ended=False)) and answer.complete):
-                return raw, not piece
-    return raw, False
-
-
-def _proxy_for(address: Address) -> Proxy | None:
-    url = getproxies().get("https")
-    if not url or not address.is_https or address.host in LOOPBACK or proxy_bypass(address.authority):
+def _answer(connection: HTTPConnection, deadline: float, method: str, path: str, **request: Any) -> Response | None:
+    """Sends one request; its answer, None where no head of one came. A body counts as far as it came."""
+    try:
+        with suppress(OSError):  # an early answer can still be read
+            connection.request(
+                method, path, **request, preload_content=False, decode_content=False, enforce_content_length=False
+            )
+        response = connection.getresponse()
+    except (HTTPError, HTTPException, OSError):
         return None
-    return Proxy.parse(url)
+    body, is_ended = b"", False
+    with closing(response), suppress(HTTPError, HTTPException, OSError):
+        while not is_ended and len(body) < LARGEST_BODY:
+            body += (piece := response.read1(LARGEST_BODY))
+            is_ended = not piece
+    is_complete = is_ended and not response.length_remaining and time.monotonic() < deadline
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Response(response.status, headers, readable_body(body, headers), is_complete)
+
+
+@contextmanager
+def _shut_down_at(connection: HTTPConnection, deadline: float) -> Iterator[None]:
+    """Ends every wait on *connection* at *deadline*, however slowly the peer drips: the peer seems to be gone then."""
+    connection.timeout = None  # no other bound is needed
+    with socket.fromfd(connection.sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as handle:
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), shut_down, [handle])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -21,8 +20,9 @@ from virtuous_token.contract import can_be_header, parse_instant
 from virtuous_token.secret_text import SecretText
 
 from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
+from .body import read_object
 
-__all__ = ["RULES", "Response", "Rule", "deciding_rule", "judge_proof", "judge_token", "read_object"]
+__all__ = ["RULES", "Response", "Rule", "deciding_rule", "judge_proof", "judge_token"]
 
 # Twice what Virtuous documents for an access token. Whatever an answer claims, at half of this life the next refresh is
 # due, and the token still works.
@@ -33,26 +33,17 @@ LONGEST_WAIT = timedelta(days=1)
 LONGEST_TOKEN = 24_000
 LONGEST_NAME = 500
 
-_BLANKS = "\ufeff \t\r\n\f\v\0"
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
-_WIDE_ENCODINGS = ("utf-32", "utf-16", "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
-# Python decodes them, but no server writes in them, and they are slow or warn.
-_NO_CHARSETS = ("idna", "punycode", "unicode-escape", "unicodeescape")
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing.
-
-    ``others`` are what the body may be if the headers that divide the answer are wrong.
-    """
+    """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     complete: bool = True
-    others: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 class Rule(NamedTuple):
@@ -163,45 +154,6 @@ def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
     oddities = [] if response.complete else ["the answer's end is missing"]
     answer, odd = read_object(response.body, response.headers) or (None, [])
     return answer, oddities + odd
-
-
-def read_object(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any], list[str]] | None:
-    """The JSON object that *body* begins with, and what is odd about it; None where it begins with none.
-
-    RFC 8259 wants UTF-8. Another encoding is understood as well, be it declared in *headers*, marked by its first bytes
-    or neither; bytes that fit none cost what they stand in and no more.
-    """
-    for text, is_utf8 in _texts(body, headers):
-        text = text.lstrip(_BLANKS)
-        if not text.startswith("{"):
-            continue
-        try:
-            answer, end = json.JSONDecoder(parse_int=_integer).raw_decode(text)
-        except (ValueError, RecursionError):
-            continue
-        oddities = [] if is_utf8 else ["the answer is not UTF-8"]
-        if text[end:].strip():
-            oddities.append("something follows the JSON object")
-        return answer, oddities
-    return None
-
-
-def _texts(body: bytes, headers: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
-    """*body* as text in every encoding that it may be in, and whether that is UTF-8."""
-    with suppress(ValueError):
-        yield body.decode("utf-8"), True
-    declared = _CHARSET.search(headers.get("content-type", ""))
-    charset = declared[1].lower().replace("_", "-") if declared else "utf-8"
-    for encoding in (charset, *_WIDE_ENCODINGS, "utf-8"):
-        with suppress(LookupError, ValueError):
-            start = "no" if encoding in _NO_CHARSETS else body[:256].decode(encoding, "replace").lstrip(_BLANKS)
-            if not start or start.startswith("{"):  # replacing every character of another encoding is slow
-                yield body.decode(encoding, "replace"), False
-
-
-def _integer(digits: str) -> float:
-    """An integer; a float where int() would refuse, because it has thousands of digits."""
-    return int(digits) if len(digits) < 100 else float(digits)
 
 
 def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], started_at: datetime) -> Granted | None:
