@@ -16,9 +16,10 @@ from tests.leak_harness import LeakHarness
 from tests.seed import SEED
 from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
 from token_refresher.virtuous.judgement import (
-    JSON,
+    DENIED,
     LONGEST_LIFE,
     LONGEST_TOKEN,
+    OWN_CODE,
     RULES,
     Response,
     Rule,
@@ -70,6 +71,29 @@ KNOWN_CODES = {
     "unauthorized_client",
     "unsupported_grant_type",
 }
+
+WORDS = "Authorization has been denied for this request."
+# What says nothing of a credential, because Virtuous did not write it.
+IN_BETWEEN: list[object] = [
+    b"",
+    HTML,
+    b"<html><title>Just a moment...</title></html>",
+    f"<html>{WORDS}</html>".encode(),
+    b"Unauthorized",
+    b"no",
+    {"message": "Forbidden"},
+    {"message": "Unauthorized"},
+    {"message": None},
+    {"error": {"code": "invalid_grant", "message": WORDS}},
+    {"error": "Unauthorized", "status": 401, "path": "/Token"},
+    {"error": ""},
+    [WORDS],
+]
+
+
+def refused(reason: str) -> NotGranted:
+    return NotGranted(Ending.REFUSED, reason)
+
 
 # The table: row, status, body, verdict.
 ROWS = [
@@ -224,44 +248,24 @@ ROWS = [
         NotGranted(Ending.UNKNOWN, "HTTP 200 without a usable token"),
         id="200, list",
     ),
-    pytest.param(
-        "400 with a code of its own",
-        400,
-        error("token_too_old"),
-        NotGranted(Ending.REFUSED, "HTTP 400"),
-        id="an unknown code",
+    *(
+        pytest.param("code of its own", status, error("token_too_old"), refused(f"HTTP {status}"), id=f"{status} code")
+        for status in (400, 401)
     ),
-    pytest.param(
-        "400 with a code of its own",
-        400,
-        {"message": "no"},
-        NotGranted(Ending.REFUSED, "HTTP 400"),
-        id="400 in JSON, no code",
+    *(
+        pytest.param("denied", 401, body, refused("HTTP 401"), id=f"401 in Virtuous's words: {body!r}")
+        for body in ({"message": WORDS}, WORDS.encode(), json.dumps(WORDS).encode())
     ),
-    pytest.param(
-        "400 with a code of its own",
-        400,
-        error({"code": "x"}),
-        NotGranted(Ending.REFUSED, "HTTP 400"),
-        id="an error that is an object",
-    ),
-    pytest.param(
-        "401",
-        401,
-        b"Authorization has been denied for this request.",
-        NotGranted(Ending.REFUSED, "HTTP 401"),
-        id="401 in text",
-    ),
-    pytest.param("401", 401, {"message": "denied"}, NotGranted(Ending.REFUSED, "HTTP 401"), id="401 in JSON"),
-    pytest.param(
-        "any other 4xx",
-        400,
-        HTML,
-        NotGranted(Ending.MISCONFIGURED, "HTTP 400"),
-        id="400 in HTML, not the application's",
-    ),
-    pytest.param(
-        "any other 4xx", 403, HTML, NotGranted(Ending.MISCONFIGURED, "HTTP 403"), id="403 in HTML from a firewall"
+    *(
+        pytest.param(
+            "any other 4xx",
+            status,
+            body,
+            NotGranted(Ending.MISCONFIGURED, f"HTTP {status}"),
+            id=f"{status} of something in between: {body!r}",
+        )
+        for status in (400, 401, 403)
+        for body in IN_BETWEEN
     ),
     pytest.param("any other 4xx", 404, HTML, NotGranted(Ending.MISCONFIGURED, "HTTP 404"), id="404 in HTML"),
     pytest.param("any other 4xx", 405, b"", NotGranted(Ending.MISCONFIGURED, "HTTP 405"), id="405"),
@@ -275,8 +279,8 @@ ROWS = [
 def test_a_row_of_the_table_decides(row: str, status: int, body: object, verdict: Answer, harness: LeakHarness) -> None:
     harness.secret("hunter2")
     code = body.get("error") if isinstance(body, dict) else ""
-    known = code if isinstance(code, str) and code in KNOWN_CODES else JSON if isinstance(body, dict) else ""
-    assert deciding_rule(status, known).name == row
+    known = {"token_too_old": OWN_CODE}.get(str(code), DENIED if row == "denied" else "")
+    assert deciding_rule(status, str(code) if isinstance(code, str) and code in KNOWN_CODES else known).name == row
     assert harness.watch(judged(status, body)) == verdict
 
 
@@ -293,12 +297,12 @@ def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and
 
 
 def codes_on_the_page(rule: Rule) -> list[str]:
-    return [code for code in rule.codes or () if code != JSON]
+    return [code for code in rule.codes or () if code not in (OWN_CODE, DENIED)]
 
 
 def test_every_status_has_a_row() -> None:
     for status in range(1000):
-        for code in ("", "any JSON object", "invalid_grant"):
+        for code in ("", OWN_CODE, DENIED, "invalid_grant"):
             assert deciding_rule(status, code)
 
 
@@ -420,6 +424,8 @@ def test_a_useless_expires_in_falls_back_to_the_date(expires_in: object, oddity:
         pytest.param("Sun, 25 Nov 2026 11:00:00 GMT", 11, id="a wrong weekday"),
         pytest.param("25 Nov 2026 11:00:00", 11, id="neither weekday nor zone"),
         pytest.param("Wed, 25 Nov 2026 13:00:00 +0200", 11, id="another zone"),
+        pytest.param("Wed Nov 25 11:00:00 2026", 11, id="as C's asctime writes it"),
+        pytest.param("Wednesday, 25-Nov-26 11:00:00 GMT", 11, id="as RFC 850 has it"),
         pytest.param("2026-11-25T11:00:00Z", 11, id="RFC 3339"),
     ],
 )
@@ -436,6 +442,20 @@ def test_the_earlier_of_two_ends_counts(expires: str, at: int) -> None:
         pytest.param("soon", "is unreadable", id="a word"),
         pytest.param("Thu, 99 Dec 2026 10:00:00 GMT", "is unreadable", id="no day of any month"),
         pytest.param("", "is unreadable", id="empty"),
+        *(
+            pytest.param(date, "is unreadable", id=date)
+            for date in (
+                "Mon, 07 Dec 2026 14:30:05 CET",
+                "Mon, 07 Dec 2026 02:30:05 PM GMT",
+                "Mon, 07 Dec 2026 02:30:05 PM",
+                "Mon, 07 Dec 2026 14:30:05 America/New_York",
+                "Mon, 07 Dec 2026 14:30:05 +9900",
+                "Mon, 07 Dec 2026",
+                "2026-12-07",
+                "2026-12-07T14:30:05 CET",
+                "12/07/2026 14:30:05",
+            )
+        ),
         pytest.param(1_795_600_000, "is unreadable", id="a number"),
         pytest.param("Tue, 24 Nov 2026 10:00:00 GMT", "is over already", id="yesterday"),
     ],
@@ -475,7 +495,8 @@ def test_a_flag_is_a_boolean_or_its_name(value: object, read: bool | None, oddit
     ("name", "read"),
     [
         pytest.param("Zoë", "Zoë", id="beyond ASCII"),
-        pytest.param("a\x1b[2J", None, id="a terminal's escape"),
+        pytest.param("a\x1b[2J", "a [2J", id="a terminal's escape"),
+        pytest.param("a\u202eb\u200b\u2028c\x00", "a b c", id="direction, zero width, a line separator, a nul"),
         pytest.param("\ud800", None, id="a lone surrogate"),
         pytest.param("x" * 501, None, id="too long"),
         pytest.param(5, None, id="a number"),
@@ -540,6 +561,7 @@ def test_a_token_in_broken_bytes_is_not_kept() -> None:
         pytest.param("-5", None, None, id="negative"),
         pytest.param("1.5", None, None, id="a fraction"),
         pytest.param("later", None, None, id="a word"),
+        pytest.param("Wed, 25 Nov 2026 10:05:00 CET", None, None, id="a date in a zone that is not understood"),
         pytest.param("", None, None, id="empty"),
         pytest.param("Wed, 25 Nov 2026 10:05:00 GMT", None, timedelta(minutes=5, microseconds=-250_000), id="a date"),
         pytest.param(
@@ -604,9 +626,16 @@ ORGANIZATION = {"organizationUserId": 4711, "organizationName": "Example Relief"
         ),
         pytest.param(200, HTML, Unclear("HTTP 200 without a JSON object"), id="200 in HTML"),
         pytest.param(200, {}, Unclear("HTTP 200 without an organisation"), id="200 with nothing in it"),
-        pytest.param(401, {"message": "hunter2"}, Denied("HTTP 401"), id="401 in JSON"),
-        pytest.param(401, b"hunter2", Denied("HTTP 401"), id="401 in text"),
-        pytest.param(403, HTML, Denied("HTTP 403"), id="403"),
+        *(
+            pytest.param(status, body, Denied(f"HTTP {status}"), id=f"{status} in Virtuous's words: {body!r}")
+            for status in (401, 403)
+            for body in ({"message": WORDS}, WORDS.encode(), json.dumps(WORDS).encode(), WORDS.upper().encode())
+        ),
+        *(
+            pytest.param(status, body, Unclear(f"HTTP {status}"), id=f"{status} of something in between: {body!r}")
+            for status in (401, 403)
+            for body in (*IN_BETWEEN, {"message": "hunter2"}, b"hunter2", {"error": "invalid_grant"})
+        ),
         pytest.param(429, b"", Unclear("HTTP 429"), id="429"),
         pytest.param(302, b"", Unclear("HTTP 302"), id="a redirect"),
         pytest.param(404, HTML, Unclear("HTTP 404"), id="404"),
@@ -617,6 +646,12 @@ def test_the_proof_is_judged(status: int, body: object, verdict: Proof, harness:
     harness.secret("hunter2")
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     assert harness.watch(judge_proof(Response(status, {}, content))) == verdict
+
+
+def test_a_bearer_challenge_without_a_body_refuses_the_token() -> None:
+    assert judge_proof(Response(401, {"www-authenticate": 'Bearer error="invalid_token"'})) == Denied("HTTP 401")
+    assert judge_proof(Response(401, {"www-authenticate": "Basic"})) == Unclear("HTTP 401")
+    assert judge_proof(Response(401, {"www-authenticate": "Bearer"}, HTML)) == Unclear("HTTP 401")
 
 
 # Whatever it is.

@@ -170,7 +170,7 @@ WAYS_TO_END = [
     pytest.param(
         fake.refused("invalid_request"), NotGranted(Ending.REFUSED, "invalid_request"), id="refused as invalid_request"
     ),
-    pytest.param(fake.reply(401, "no"), NotGranted(Ending.REFUSED, "HTTP 401"), id="401 in plain text"),
+    pytest.param(fake.denied(), NotGranted(Ending.REFUSED, "HTTP 401"), id="401 in Virtuous's words"),
     pytest.param(
         fake.refused("invalid_client"), NotGranted(Ending.MISCONFIGURED, "invalid_client"), id="no such client"
     ),

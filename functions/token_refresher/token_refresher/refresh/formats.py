@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from virtuous_token.contract import (
     INSTANT,
-    TEXT,
     TOKEN_TYPE,
     StoredKey,
     can_be_header,
@@ -29,7 +28,7 @@ from virtuous_token.contract import (
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
-__all__ = ["CONNECTION_NAME", "SecretNames", "TokenPair", "parse_spent"]
+__all__ = ["CONNECTION_NAME", "SecretNames", "TokenPair", "parse_spent", "printable"]
 
 _PAIR = "the pair secret"
 # RFC 6749 appendix A.17.
@@ -112,6 +111,18 @@ def parse_spent(stored: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(map(str, spent)) if isinstance(spent, list) else None
 
 
+def printable(text: str) -> str | None:
+    """*text* without control and direction characters, whoever wrote it; None if nothing is left.
+
+    What can't be printed becomes a blank, and blanks one blank: a name stands in logs, notices, reports and tables.
+    """
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split()) or None
+
+
+def _text(stored: Mapping[str, Any], key: str) -> str | None:
+    return printable(text_of(stored, key) or "")
+
+
 def _flag(stored: Mapping[str, Any], key: str) -> bool | None:
     value = stored.get(key)
     return value if isinstance(value, bool) else None
@@ -119,16 +130,16 @@ def _flag(stored: Mapping[str, Any], key: str) -> bool | None:
 
 _PAIR_KEYS = {
     "access_token": StoredKey(partial(read_access_token, what=_PAIR), SecretText.reveal),
-    "token_type": StoredKey(lambda stored, key: text_of(stored, key) or TOKEN_TYPE),
+    "token_type": StoredKey(lambda stored, key: _text(stored, key) or TOKEN_TYPE),
     "issued_at": INSTANT,
     "expires_at": INSTANT,
     "refresh_token": StoredKey(_refresh_token, lambda token: token.reveal() or None),
     "refresh_token_issued_at": INSTANT,
     "refresh_token_expires_at": INSTANT,
-    "user_name": TEXT,
-    "organization_id": TEXT,
-    "organization_name": TEXT,
-    "replaces": TEXT,
+    "user_name": StoredKey(_text),
+    "organization_id": StoredKey(_text),
+    "organization_name": StoredKey(_text),
+    "replaces": StoredKey(_text),
     "two_factor_enabled": StoredKey(_flag),
     "spent": StoredKey(lambda stored, _: parse_spent(stored), list),
 }

@@ -1,7 +1,8 @@
 """Core: what an HTTP answer of Virtuous means.
 
 ``RULES`` below is the whole judgement of ``/Token``: the first row that fits decides. A row is chosen by status and,
-where the status leaves it open, by the error code of RFC 6749 section 5.2; never by the wording of an error. No word of
+where the status leaves it open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal. What
+has neither came from something in between (a firewall's page, a gateway's JSON) and condemns no credential. No word of
 the answer's body gets into a verdict but the grant itself and the codes that this module knows.
 """
 
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 from virtuous_token.contract import can_be_header, parse_instant
 from virtuous_token.secret_text import SecretText
 
+from ..refresh.formats import printable
 from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
 from .body import read_object
 
@@ -33,6 +35,12 @@ LONGEST_WAIT = timedelta(days=1)
 LONGEST_TOKEN = 24_000
 LONGEST_NAME = 500
 
+_CODE = re.compile(r"[a-z][a-z0-9_]*")  # every code of RFC 6749 and its extensions looks so
+# Of HTTP, with or without its zone, and RFC 3339. Another zone's name, or a clock of twelve hours, is not understood.
+_DATE = re.compile(
+    r"[^:]*[0-9]{2}:[0-9]{2}:[0-9]{2}( [0-9]{4})?( (GMT|UTC?|Z|[+-][0-9]{4}))?"
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
+)
 _NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
 
 
@@ -47,7 +55,7 @@ class Response:
 
 
 class Rule(NamedTuple):
-    """One row: ``statuses`` and, unless None, ``codes`` must fit. ``JSON`` is an object without a code of the table."""
+    """One row: ``statuses`` and, unless None, ``codes`` must fit."""
 
     name: str
     statuses: Collection[int]
@@ -56,7 +64,8 @@ class Rule(NamedTuple):
     why: str
 
 
-JSON = "any JSON object"
+OWN_CODE = "a code of its own"  # in the form of RFC 6749, and not of the table
+DENIED = "authorization has been denied for this request."  # how Virtuous refuses, in JSON or in plain text
 _REFUSING = ("invalid_grant", "invalid_request")
 _MISCONFIGURED = ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
 _JUDGED = (200, *range(400, 500))  # a 200 gets here only without a usable token
@@ -85,18 +94,18 @@ RULES = (
          "RFC 6749 section 4.1.2.1: overloaded or in maintenance"),
     Rule("200 without a usable token", [200], None, Ending.UNKNOWN,
          "unparsable, truncated or empty-handed: the refresh token may be spent"),
-    Rule("400 with a code of its own", [400], [JSON], Ending.REFUSED,
+    Rule("code of its own", [400, 401], [OWN_CODE], Ending.REFUSED,
          "the application judged the request and the same again will not help: a person must look"),
-    Rule("401", [401], None, Ending.REFUSED,
-         "some servers of this family refuse a dead refresh token so, in JSON or in plain text"),
+    Rule("denied", [401], [DENIED], Ending.REFUSED,
+         "some servers of this family refuse a dead refresh token so"),
     Rule("any other 4xx", range(400, 500), None, Ending.MISCONFIGURED,
-         "wrong address or method, or something in between that forbids it (404, 405, 415, 403 or 400 in HTML)"),
+         "wrong address or method, or something in between that forbids it (HTML, a gateway's JSON)"),
     Rule("no status of HTTP", range(1000), None, Ending.UNKNOWN,
          "not defined: it was sent, and nothing is known"),
 )
 # fmt: on
 
-_KNOWN_CODES = {code for rule in RULES for code in rule.codes or () if code != JSON}
+_KNOWN_CODES = {code for rule in RULES for code in rule.codes or ()} - {OWN_CODE, DENIED}
 
 
 def judge_token(response: Response, started_at: datetime) -> Answer:
@@ -104,7 +113,7 @@ def judge_token(response: Response, started_at: datetime) -> Answer:
     answer, oddities = _parse(response)
     if response.status == 200 and answer is not None and (granted := _grant(response, answer, oddities, started_at)):
         return granted
-    code = _error_code(answer)
+    code = _error_code(response, answer)
     rule = deciding_rule(response.status, code)
     reason = code if code in _KNOWN_CODES and rule.codes else f"HTTP {response.status}"
     if rule.ending is Ending.CODE_NEEDED:
@@ -117,11 +126,11 @@ def judge_token(response: Response, started_at: datetime) -> Answer:
 
 def judge_proof(response: Response) -> Proof:
     """What an answer to a GET of ``/api/Organization/Current`` says of the access token."""
-    if response.status in (401, 403):
+    answer, oddities = _parse(response)
+    if response.status in (401, 403) and _is_denied(response, answer):
         return Denied(f"HTTP {response.status}")
     if response.status != 200:
         return Unclear(f"HTTP {response.status}")
-    answer, oddities = _parse(response)
     if answer is None:
         return Unclear("HTTP 200 without a JSON object")
     found = _Reader(answer, oddities)
@@ -134,16 +143,23 @@ def judge_proof(response: Response) -> Proof:
 
 
 def deciding_rule(status: int, code: str) -> Rule:
-    """The first row that fits. *code* is what ``Rule.codes`` can hold, or empty where the body is no JSON object."""
+    """The first row that fits. *code* is what ``Rule.codes`` can hold, or empty where the body says nothing of them."""
     return next(rule for rule in RULES if status in rule.statuses and (rule.codes is None or code in rule.codes))
 
 
-def _error_code(answer: Mapping[str, Any] | None) -> str:
-    """The error code of RFC 6749; JSON for an object without one that is known, empty for no object at all."""
-    if answer is None:
-        return ""
-    code = answer.get("error")
-    return code if isinstance(code, str) and code in _KNOWN_CODES else JSON
+def _error_code(response: Response, answer: Mapping[str, Any] | None) -> str:
+    code = answer.get("error") if answer else None
+    if isinstance(code, str) and _CODE.fullmatch(code):
+        return code if code in _KNOWN_CODES else OWN_CODE
+    return DENIED if _is_denied(response, answer) else ""
+
+
+def _is_denied(response: Response, answer: Mapping[str, Any] | None) -> bool:
+    """True if Virtuous itself refuses, by its words or as RFC 6750 section 3 has it; anybody in between says other
+    things."""
+    said = answer.get("message") if answer else response.body[:100].decode("utf-8", "replace").strip('"')
+    scheme = response.headers.get("www-authenticate", "").partition(" ")[0]
+    return (isinstance(said, str) and said.strip().lower() == DENIED) or (not response.body and scheme == "Bearer")
 
 
 def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
@@ -205,8 +221,8 @@ class _Reader(NamedTuple):
 
     def name(self, key: str) -> str | None:
         value = self.answer.get(key)
-        if isinstance(value, str) and value and value.isprintable() and len(value) <= LONGEST_NAME:
-            return value
+        if isinstance(value, str) and len(value) <= LONGEST_NAME and (name := printable(value)):
+            return name
         if value is not None:
             self._odd(key, "is unusable")
         return None
@@ -266,10 +282,12 @@ def _at_date(value: object, _started_at: datetime) -> datetime | None:
 
 
 def _date(text: str) -> datetime | None:
-    """An HTTP date or an RFC 3339 instant. A wrong weekday does not matter, a missing zone is UTC."""
+    """An HTTP date or an RFC 3339 instant, None for all else. A wrong weekday does not matter, a missing zone is UTC."""
+    if not _DATE.fullmatch(text := text.strip()):
+        return None
     for parse in (parsedate_to_datetime, parse_instant):
         try:
-            date = parse(text.strip())
+            date = parse(text)
             return (date if date.tzinfo else date.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, TypeError, IndexError, OverflowError):
             continue
