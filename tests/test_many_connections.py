@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
-from tests.support import Context, Deployment, a_version, deployed, issued_by
+from tests.support import Context, Deployment, a_pair, a_version, deployed, issued_by
 from token_refresher import handler, report
 from token_refresher.handler import SomeConnectionsFailed
 from token_refresher.refresh.journal import LABEL
-from token_refresher.refresh.model import CURRENT
+from token_refresher.refresh.model import CURRENT, CurrentPair, Policy, Stored
 from token_refresher.sweep import WORKERS
 
 DUE = timedelta(days=9)
@@ -190,19 +190,6 @@ def test_what_virtuous_throttled_is_remembered_for_the_whole_organisation(harnes
 # What comes back of thousands
 
 
-def test_of_very_many_connections_those_that_need_nobody_are_counted(
-    harness: LeakHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(handler, "MOST_NAMED_WHATEVER", 4)
-    with deployed(harness, *_names(5)) as deployment:
-        _log_in(deployment, *_names(4))
-        _log_in(deployment, "c004", age=DUE)
-
-        answer = deployment.invoke({})
-
-    assert answer == {"checked": 5, "outcomes": {"c004": "refreshed"}, "left_out": {"fresh": 4}}
-
-
 def test_an_error_names_some_and_counts_the_others(harness: LeakHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler, "MOST_NAMED_IN_AN_ERROR", 2)
     with deployed(harness, *_names(5)) as deployment:
@@ -213,69 +200,34 @@ def test_an_error_names_some_and_counts_the_others(harness: LeakHarness, monkeyp
             deployment.invoke({})
 
 
-# Reports in pages
+# Reports
 
 
-def _pages(deployment: Deployment, **asked: Any) -> list[dict[str, Any]]:
-    pages = [deployment.invoke({"report": True, **asked})]
-    while after := pages[-1]["next"]:
-        pages.append(deployment.invoke({"report": True, **asked, "after": after}))
-    return pages
+def test_ten_thousand_connections_fit_into_one_answer() -> None:
+    """With names as long as names get. Lambda's answer holds 6 MB."""
+    pair = replace(
+        a_pair(),
+        organization_id="1234567",
+        organization_name="The Community Foundation of Greater Example and Neighbours",
+        user_name="service.account.integration@community-foundation.example.org",
+    )
+    version, name = a_version(), "the-community-foundation-of-greater-exam"
+    stored = Stored({CURRENT: version}, CurrentPair(version, frozenset([CURRENT, LABEL]), pair.to_json()))
+
+    described = report.describe_if_idle(name, stored, Policy(""))
+
+    assert described
+    assert 10_000 * len(json.dumps({name: described})) < 6_291_556
 
 
-@pytest.mark.parametrize(
-    ("limit", "sizes"),
-    [
-        pytest.param(None, [5], id="all at once"),
-        pytest.param(2, [2, 2, 1], id="two at a time"),
-        pytest.param(5, [5], id="as many as there are"),
-        pytest.param(99, [5], id="more than there are"),
-    ],
-)
-def test_pages_tell_of_each_connection_once(harness: LeakHarness, limit: int | None, sizes: list[int]) -> None:
-    with deployed(harness, *_names(5)) as deployment:
-        _log_in(deployment, *_names(5))
-
-        pages = _pages(deployment, **({"limit": limit} if limit else {}))
-
-    assert [page["checked"] for page in pages] == sizes
-    assert [name for page in pages for name in page["connections"]] == _names(5)
-
-
-def test_a_page_stays_below_what_lambda_answers(harness: LeakHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "LARGEST_PAGE", 1_500)
-    monkeypatch.setattr(report, "DESCRIBED_AT_ONCE", 3)
-    with deployed(harness, *_names(7)) as deployment:
-        _log_in(deployment, *_names(7))
-
-        pages = _pages(deployment)
-
-    assert [name for page in pages for name in page["connections"]] == _names(7)
-    assert all(len(json.dumps(page["connections"])) < 1_600 for page in pages)
-    assert len(pages) > 2
-
-
-def test_a_report_without_time_left_is_a_page_that_goes_on(
-    harness: LeakHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(report, "DESCRIBED_AT_ONCE", 2)
-    with deployed(harness, *_names(3)) as deployment:
-        _log_in(deployment, *_names(3))
-        context = Context(milliseconds_left=10_000)
-
-        page = deployment.invoke({"report": True}, context)
-
-    assert (list(page["connections"]), page["next"]) == (["c000", "c001"], "c001")
-
-
-def test_a_report_costs_what_a_sweep_does_and_says_what_a_look_of_its_own_says(harness: LeakHarness) -> None:
+def test_a_report_costs_what_a_sweep_does_and_says_what_a_report_of_one_says(harness: LeakHarness) -> None:
     with deployed(harness, *_names(3)) as deployment:
         _log_in(deployment, *_names(3))
 
-        at_a_glance = deployment.invoke({"report": True})["connections"]
+        together = deployment.invoke({"report": True})["connections"]
 
         assert sorted(_operations(deployment)) == ["BatchGetSecretValue", "ListSecrets"]
-        assert at_a_glance == deployment.invoke({"report": True, "connections": _names(3)})["connections"]
+        assert together == deployment.invoke({"report": True, "connections": _names(3)})["connections"]
 
 
 def test_a_connection_in_trouble_gets_its_own_look_in_a_report(harness: LeakHarness) -> None:

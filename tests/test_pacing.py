@@ -11,8 +11,7 @@ from botocore.config import Config
 
 from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates, served
-from token_refresher.aws.pacing import Pace, pace
-from token_refresher.settings import WRITES_PER_SECOND
+from token_refresher.aws.pacing import WRITES_PER_SECOND, Pace, pace
 
 
 class Seconds:

@@ -16,7 +16,7 @@ from moto import mock_aws
 from tests.fakes.secrets_manager import TRANSPORT_ERRORS, StrictSecretsManager
 from tests.leak_harness import LeakHarness
 from tests.support import REGION, Account, a_version
-from token_refresher.aws.batch_read import Survey
+from token_refresher.aws.batch_read import Connections
 from token_refresher.aws.secret_store import SecretStore, make_client
 from token_refresher.refresh.formats import SecretNames
 from token_refresher.refresh.model import (
@@ -370,7 +370,7 @@ USES: dict[str, tuple[str, str, Callable[[SecretStore], object]]] = {
         NAMES.bearer,
         lambda store: store.move_bearer(a_version(), moved_from=None),
     ),
-    "survey": ("ListSecrets", "virtuous/", lambda store: Survey.of(store.client, "virtuous")),
+    "survey": ("ListSecrets", "virtuous/", lambda store: Connections.of(store.client, "virtuous")),
 }
 each_use = pytest.mark.parametrize("use", USES)
 
@@ -481,7 +481,7 @@ def _use_everything(store: SecretStore) -> None:
     store.client.create_secret(Name=NAMES.login, SecretString=VALUE)
     store.login_value()
     store.pair_versions()
-    list(Survey.of(store.client, "virtuous").read(["default"], lambda _, look: look))
+    list(Connections.of(store.client, "virtuous").read(["default"], lambda _, look: look))
 
 
 def test_no_library_logs_a_value_though_the_root_logger_is_at_debug(credentials: None, harness: LeakHarness) -> None:

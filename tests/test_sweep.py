@@ -16,7 +16,16 @@ from token_refresher.refresh.due import LONG_AGO, due_at
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL
 from token_refresher.refresh.model import CURRENT, CurrentPair, OutcomeWord, Policy, Result, Stored
-from token_refresher.sweep import FAILED, TOGETHER, WORKERS, Due, glance, in_order, sparing_the_throttled, sweep
+from token_refresher.sweep import (
+    FAILED,
+    SHUFFLED_GROUP_SIZE,
+    WORKERS,
+    DueConnection,
+    in_order,
+    result_if_fresh,
+    skip_throttled_organizations,
+    sweep,
+)
 from virtuous_token.secret_text import SecretText
 
 SECONDS = 10  # longer than any of these takes; a thread that waits in vain ends the test
@@ -37,11 +46,11 @@ def _look(
     return Stored({CURRENT: shown} if shown else {}, CurrentPair(version, frozenset(labels), text))
 
 
-# What a glance decides
+# Which need nothing
 
 
-def test_a_pair_that_is_published_and_idle_and_not_due_is_fresh_at_a_glance() -> None:
-    result = glance("acme", _look(FRESH), POLICY, NOW)
+def test_a_pair_that_is_published_and_idle_and_not_due_is_fresh() -> None:
+    result = result_if_fresh("acme", _look(FRESH), POLICY, NOW)
 
     assert isinstance(result, Result)
     assert (result.outcome, result.readers_work_until) == (OutcomeWord.FRESH, FRESH.expires_at)
@@ -67,9 +76,9 @@ def test_a_pair_that_is_published_and_idle_and_not_due_is_fresh_at_a_glance() ->
     ],
 )
 def test_whatever_else_is_seen_needs_a_look(look: Stored | None, since: object) -> None:
-    seen = glance("acme", look, POLICY, NOW)
+    seen = result_if_fresh("acme", look, POLICY, NOW)
 
-    assert isinstance(seen, Due)
+    assert isinstance(seen, DueConnection)
     assert (seen.connection, seen.since) == ("acme", since)
 
 
@@ -79,7 +88,9 @@ def test_an_api_key_is_proved_every_day_and_rarely_more_than_once(hours: int) ->
     policy, lateness = Policy("", schedule_interval=timedelta(hours=hours)), random.Random(hours)
     runs = [NOW + timedelta(hours=hours * run, minutes=lateness.uniform(0, 10)) for run in range(30 * 24 // hours)]
     for name in ("acme", "default", "zebra"):
-        looked_at = [now for now in runs if isinstance(glance(name, _look(API_KEY), policy, now), Due)]
+        looked_at = [
+            now for now in runs if isinstance(result_if_fresh(name, _look(API_KEY), policy, now), DueConnection)
+        ]
 
         gaps = [later - earlier for earlier, later in pairwise(looked_at)]
         assert max(gaps) <= timedelta(days=1, hours=hours)
@@ -87,7 +98,7 @@ def test_an_api_key_is_proved_every_day_and_rarely_more_than_once(hours: int) ->
 
 
 def test_an_api_key_is_proved_in_every_run_where_nobody_knows_how_often_they_come() -> None:
-    assert isinstance(glance("acme", _look(API_KEY), Policy(""), NOW), Due)
+    assert isinstance(result_if_fresh("acme", _look(API_KEY), Policy(""), NOW), DueConnection)
 
 
 # In which order
@@ -95,14 +106,14 @@ def test_an_api_key_is_proved_in_every_run_where_nobody_knows_how_often_they_com
 
 def test_those_longest_past_due_come_first_and_neighbours_in_any_order() -> None:
     """So that of two sweeps at once each finds its own, and one that does not finish has dealt with the right ones."""
-    due = [Due(str(number), NOW - timedelta(minutes=number)) for number in range(3 * TOGETHER + 7)]
+    due = [DueConnection(str(number), NOW - timedelta(minutes=number)) for number in range(3 * SHUFFLED_GROUP_SIZE + 7)]
     random.Random(1).shuffle(due)
 
     one, other = in_order(due), in_order(due)
 
     longest_first = [str(number) for number in reversed(range(len(due)))]
-    for start in range(0, len(due), TOGETHER):
-        group = slice(start, start + TOGETHER)
+    for start in range(0, len(due), SHUFFLED_GROUP_SIZE):
+        group = slice(start, start + SHUFFLED_GROUP_SIZE)
         assert sorted(one[group]) == sorted(other[group]) == sorted(longest_first[group])
     assert one != other
 
@@ -121,8 +132,8 @@ def test_an_organisation_that_virtuous_throttles_is_left_alone_and_no_other_is()
         return Result(connection, OutcomeWord.TRY_AGAIN if until else OutcomeWord.REFRESHED, throttled_until=until)
 
     organizations = {"first": "4711", "second": "4711", "other": "4712", "unknown": None, "third": "4711"}
-    due = [Due(name, NOW, organization) for name, organization in organizations.items()]
-    spared = sparing_the_throttled(refresh, due, lambda: clock[0])
+    due = [DueConnection(name, NOW, organization) for name, organization in organizations.items()]
+    spared = skip_throttled_organizations(refresh, due, lambda: clock[0])
 
     outcomes = [spared(name).outcome for name in ("first", "second", "other", "unknown")]
     clock[0] += timedelta(hours=1)

@@ -166,8 +166,7 @@ def _table(runs: Sequence[Measured]) -> str:
 
 
 def _outcomes(invocation: Invocation) -> Counter[str]:
-    named = Counter(str(word) for word in invocation.answer.get("outcomes", {}).values())
-    return named + Counter(invocation.answer.get("left_out", {}))
+    return Counter(str(word) for word in invocation.answer.get("outcomes", {}).values())
 
 
 def _shown(measured: Measured) -> Measured:

@@ -12,7 +12,7 @@ __all__ = ["InvalidEvent", "Request"]
 # What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
 _SCHEDULER = {"aws.scheduler", "aws.events"}
 
-_KEYS = ("connections", "force", "report", "prove", "after", "limit")
+_KEYS = ("connections", "force", "report", "prove")
 
 
 class InvalidEvent(ValueError):
@@ -22,16 +22,13 @@ class InvalidEvent(ValueError):
 class Request(NamedTuple):
     """What an event asks for. ``connections`` is None for all that exist.
 
-    ``prove`` is part of a report, and so are ``after``, the name that it begins behind, and ``limit``, the most
-    connections that it tells of. ``scheduled``: a schedule sent the event.
+    ``prove`` is part of a report. ``scheduled``: a schedule sent the event.
     """
 
     connections: tuple[str, ...] | None = None
     force: bool = False
     report: bool = False
     prove: bool = False
-    after: str | None = None
-    limit: int | None = None
     scheduled: bool = False
 
     @classmethod
@@ -48,8 +45,6 @@ class Request(NamedTuple):
             force=_flag(event, "force"),
             report=_flag(event, "report"),
             prove=_flag(event, "prove"),
-            after=_after(event.get("after")),
-            limit=_limit(event.get("limit")),
         )
 
 
@@ -61,18 +56,6 @@ def _names(given: object) -> tuple[str, ...] | None:
     if not all(isinstance(name, str) and CONNECTION_NAME.fullmatch(name) for name in given):
         raise InvalidEvent("a connection's name holds lower-case letters, digits and hyphens only")
     return tuple(dict.fromkeys(given))
-
-
-def _after(given: object) -> str | None:
-    if given is None or (isinstance(given, str) and CONNECTION_NAME.fullmatch(given)):
-        return given
-    raise InvalidEvent("after is the name of a connection")
-
-
-def _limit(given: object) -> int | None:
-    if given is None or (isinstance(given, int) and not isinstance(given, bool) and given > 0):
-        return given
-    raise InvalidEvent("limit is a whole number above zero")
 
 
 def _flag(event: Mapping[str, Any], key: str) -> bool:

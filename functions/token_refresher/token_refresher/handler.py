@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aws_lambda_powertools import Logger, Metrics
 
 from . import __version__
-from .aws.batch_read import Survey
+from .aws.batch_read import Connections
 from .aws.event_bus import SECONDS as NOTICE_SECONDS
 from .aws.event_bus import EventBus
 from .aws.pacing import Pace, pace
@@ -22,11 +20,19 @@ from .events import Request
 from .notices import announce
 from .observability import log_results, log_summary, put_metrics
 from .refresh.formats import SecretNames
-from .refresh.model import OutcomeWord, Policy, Result, Services, Stored, TimeLimits
+from .refresh.model import Policy, Result, Services, Stored, TimeLimits
 from .refresh.refresh import refresh_connection
-from .report import describe_at_a_glance, describe_connection, page_of
+from .report import describe_connection, describe_if_idle
 from .settings import Settings
-from .sweep import FAILED, Due, for_each, glance, in_order, sparing_the_throttled, sweep
+from .sweep import (
+    FAILED,
+    DueConnection,
+    for_each,
+    in_order,
+    result_if_fresh,
+    skip_throttled_organizations,
+    sweep,
+)
 from .virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
 
 if TYPE_CHECKING:
@@ -37,10 +43,6 @@ __all__ = ["SomeConnectionsFailed", "lambda_handler"]
 
 # Kept of the invocation's time for the last notice, logs, metrics and the answer.
 CLOSING_SECONDS = NOTICE_SECONDS + 3
-
-
-# Beyond so many connections an answer names only those that changed or need somebody, and counts the others.
-MOST_NAMED_WHATEVER = 1_000
 # An error ends up in a queue whose messages hold 256 kB.
 MOST_NAMED_IN_AN_ERROR = 500
 
@@ -67,8 +69,8 @@ class Application(NamedTuple):
     def store(self, connection: str) -> SecretStore:
         return SecretStore(self.client, SecretNames.of(self.settings.secret_prefix, connection))
 
-    def survey(self) -> Survey:
-        return Survey.of(self.client, self.settings.secret_prefix)
+    def connections(self) -> Connections:
+        return Connections.of(self.client, self.settings.secret_prefix)
 
     def refresh(self, connection: str, deadline: datetime, *, force: bool) -> Result:
         if deadline - self.services.now() > self.policy.limits.look:
@@ -86,7 +88,7 @@ def application() -> Application:
     return Application(
         settings=settings,
         client=client,
-        writes=pace(client, settings.writes_per_second),
+        writes=pace(client),
         services=Services(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
         policy=Policy(
             base_url=settings.virtuous_base_url,
@@ -103,14 +105,10 @@ def application() -> Application:
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
 
-    Of more than 1,000 connections ``outcomes`` names those that changed or need somebody, and ``left_out`` counts the
-    others: ``{"checked": 9000, "outcomes": {"acme": "refreshed"}, "left_out": {"fresh": 8999}}``.
-
     Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
-    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens. A
-    report comes in pages: ``next`` is what to send as ``after`` for the next one, null after the last; ``limit`` makes
-    them smaller. Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the
-    list of connections can be read.
+    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens.
+    Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the list of
+    connections can be read.
     """
     app = application()
     request = Request.parse(event)
@@ -126,7 +124,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         report=request.report,
     )
     if request.report:
-        return report(app, request, deadline)
+        return report(app, request)
     results, notices_not_sent = sweep_as_asked(app, request, deadline)
     log_results(app.logger, results, app.settings.secret_prefix, complete=_is_first_of_the_day(app, request, began_at))
     log_summary(app.logger, results)
@@ -138,7 +136,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         raise SomeConnectionsFailed(
             ", ".join(failed[:MOST_NAMED_IN_AN_ERROR]) + (f" and {more} more" if more > 0 else "")
         )
-    return _answer(results)
+    return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}
 
 
 def _is_first_of_the_day(app: Application, request: Request, began_at: datetime) -> bool:
@@ -164,53 +162,47 @@ def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tu
     def refresh(connection: str) -> Result:
         return announced(app.refresh(connection, deadline, force=request.force))
 
-    def look_over(connection: str, look: Stored | None) -> Result | Due:
-        seen = glance(connection, look, app.policy, app.services.now())
-        return announced(seen) if isinstance(seen, Result) else seen
+    def result_or_due(connection: str, stored: Stored | None) -> Result | DueConnection:
+        found = result_if_fresh(connection, stored, app.policy, app.services.now())
+        return announced(found) if isinstance(found, Result) else found
 
     if request.connections:
         return sweep(request.connections, refresh), len(not_sent)
-    survey = app.survey()
-    if not survey.names:
+    connections = app.connections()
+    if not connections.names:
         app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
     if request.force:
-        return sweep(survey.names, refresh), len(not_sent)
-    seen = list(survey.read(survey.names, look_over))
-    for problem in survey.problems:
+        return sweep(connections.names, refresh), len(not_sent)
+    found = list(connections.read(connections.names, result_or_due))
+    for problem in connections.problems:
         app.logger.warning("batch read failed", extra={"reason": problem})
-    due = [entry for entry in seen if isinstance(entry, Due)]
-    spared = sparing_the_throttled(refresh, due, app.services.now)
-    results = [entry for entry in seen if isinstance(entry, Result)] + sweep(in_order(due), spared)
+    due = [entry for entry in found if isinstance(entry, DueConnection)]
+    refresh_or_skip = skip_throttled_organizations(refresh, due, app.services.now)
+    results = [entry for entry in found if isinstance(entry, Result)] + sweep(in_order(due), refresh_or_skip)
     return sorted(results, key=lambda result: result.connection), len(not_sent)
 
 
-def report(app: Application, request: Request, deadline: datetime) -> dict[str, Any]:
-    """One page of what a person may see of the connections."""
-    survey = None if request.connections else app.survey()
-    names = survey.names if survey else list(request.connections or ())
+def report(app: Application, request: Request) -> dict[str, Any]:
+    """What a person may see of the connections.
 
-    def describe(some: Sequence[str]) -> dict[str, dict[str, Any]]:
-        now = app.services.now()
-        seen: dict[str, dict[str, Any] | None] = {}
-        if survey and not request.prove:
-            at_a_glance = survey.read(some, lambda name, look: describe_at_a_glance(name, look, app.policy))
-            seen = dict(zip(some, at_a_glance, strict=True))
-        unseen = [name for name in some if seen.get(name) is None]
-        described = for_each(
-            unseen,
-            lambda name: describe_connection(
-                name, app.store(name), app.policy, now, app.services.endpoint, prove=request.prove
-            ),
+    Ten thousand fit into the 6 MB that Lambda answers ("Invocation payload", Lambda quotas): one takes 600 bytes where
+    its names are as long as names get.
+    """
+    connections = None if request.connections else app.connections()
+    names = connections.names if connections else list(request.connections or ())
+    described: dict[str, dict[str, Any] | None] = {}
+    if connections and not request.prove:
+        idle = connections.read(names, lambda name, stored: describe_if_idle(name, stored, app.policy))
+        described = dict(zip(names, idle, strict=True))
+    others = [name for name in names if described.get(name) is None]
+
+    def describe(name: str) -> dict[str, Any]:
+        services = app.services
+        return describe_connection(
+            name, app.store(name), app.policy, services.now(), services.endpoint, prove=request.prove
         )
-        looked_at = dict(zip(unseen, described, strict=True))
-        return {name: looked_at.get(name) or seen[name] or {} for name in some}
 
-    page = page_of(
-        [name for name in names if request.after is None or name > request.after],
-        describe,
-        limit=request.limit,
-        time_is_up=lambda: deadline - app.services.now() < app.policy.limits.look,
-    )
+    described |= zip(others, for_each(others, describe), strict=True)
     return {
         "version": __version__,
         "settings": {
@@ -220,20 +212,8 @@ def report(app: Application, request: Request, deadline: datetime) -> dict[str, 
             "refresh_at_percent": app.settings.refresh_at_percent,
             "schedule": app.settings.schedule,
         },
-        "checked": len(page.connections),
-        "connections": page.connections,
-        "next": page.next,
-    }
-
-
-def _answer(results: Sequence[Result]) -> dict[str, Any]:
-    if len(results) <= MOST_NAMED_WHATEVER:
-        return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}
-    left_out = {OutcomeWord.FRESH, OutcomeWord.POSTPONED}
-    return {
-        "checked": len(results),
-        "outcomes": {r.connection: str(r.outcome) for r in results if r.outcome not in left_out},
-        "left_out": dict(Counter(str(r.outcome) for r in results if r.outcome in left_out)),
+        "checked": len(names),
+        "connections": {name: described[name] for name in names},
     }
 
 

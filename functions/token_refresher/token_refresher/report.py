@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from virtuous_token.contract import format_instant
 from virtuous_token.errors import UnreadableSecret
@@ -27,11 +25,7 @@ from .refresh.model import (
 )
 from .refresh.publish import end_of_version
 
-__all__ = ["Page", "describe_at_a_glance", "describe_connection", "page_of"]
-
-# Lambda's answer holds 6 MB ("Invocation payload", Lambda quotas); a connection takes about seven hundred bytes.
-LARGEST_PAGE = 5_000_000
-DESCRIBED_AT_ONCE = 500
+__all__ = ["describe_connection", "describe_if_idle"]
 
 _IDLE: dict[str, Any] = {"journal": "idle", "last_outcome": None}
 
@@ -51,16 +45,16 @@ def describe_connection(
     is proved without *prove* as well, since nothing stored says that it was revoked.
     """
     try:
-        look = store.read()
-        if look.pair is None:
+        stored = store.read()
+        if stored.pair is None:
             return {"state": "no token pair was stored yet"}
-        pair = TokenPair.parse(look.pair.text)
+        pair = TokenPair.parse(stored.pair.text)
         is_to_be_proved = prove or pair.refresh_token is None
         return {
             **_pair(connection, pair, policy),
             **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint and is_to_be_proved else {}),
-            **_bearer(store, look.pair.version_id, look.bearer_labels.get(CURRENT)),
-            **_journal(store, look.pair, now),
+            **_bearer(store, stored.pair.version_id, stored.bearer_labels.get(CURRENT)),
+            **_journal(store, stored.pair, now),
         }
     except UnreadableSecret as error:
         return {"error": str(error), "is_unreadable": True}
@@ -68,50 +62,19 @@ def describe_connection(
         return {"error": str(error)}
 
 
-def describe_at_a_glance(connection: str, look: Stored | None, policy: Policy) -> dict[str, Any] | None:
-    """The same from a look that was taken; None where that does not tell all, or may be wrong."""
-    if look is None or look.pair is None or LABEL not in look.pair.labels:
+def describe_if_idle(connection: str, stored: Stored | None, policy: Policy) -> dict[str, Any] | None:
+    """The same from what was read already; None where that does not tell all, or may be wrong."""
+    if stored is None or stored.pair is None or LABEL not in stored.pair.labels:
         return None
-    if look.bearer_labels.get(CURRENT) != look.pair.version_id:
+    if stored.bearer_labels.get(CURRENT) != stored.pair.version_id:
         return None
     try:
-        pair = TokenPair.parse(look.pair.text)
+        pair = TokenPair.parse(stored.pair.text)
     except UnreadableSecret:
         return None
     if pair.refresh_token is None:
         return None
     return {**_pair(connection, pair, policy), "bearer_in_step": True, **_IDLE}
-
-
-class Page(NamedTuple):
-    """Some connections, and the name behind which the next page begins; None where this is the last."""
-
-    connections: dict[str, dict[str, Any]]
-    next: str | None
-
-
-def page_of(
-    names: Sequence[str],
-    describe: Callable[[Sequence[str]], Mapping[str, dict[str, Any]]],
-    *,
-    limit: int | None,
-    time_is_up: Callable[[], bool],
-) -> Page:
-    """The first of *names*, *limit* at most, and as many as there is room and time for; some at least."""
-    wanted = names[:limit]
-    page: dict[str, dict[str, Any]] = {}
-    size = 0
-    for start in range(0, len(wanted), DESCRIBED_AT_ONCE):
-        if page and time_is_up():
-            break
-        for name, state in describe(wanted[start : start + DESCRIBED_AT_ONCE]).items():
-            size += len(json.dumps({name: state}))
-            if page and size > LARGEST_PAGE:
-                break
-            page[name] = state
-        if size > LARGEST_PAGE:
-            break
-    return Page(page, None if len(page) == len(names) else names[len(page) - 1])
 
 
 def _pair(connection: str, pair: TokenPair, policy: Policy) -> dict[str, Any]:

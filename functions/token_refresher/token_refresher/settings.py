@@ -15,10 +15,6 @@ __all__ = ["InvalidSettings", "Settings"]
 _RATE = re.compile(r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)")
 
 
-# Secrets Manager takes 50 writes a second in a Region, whoever makes them. One is left to an operator who logs in.
-WRITES_PER_SECOND = 49
-
-
 class InvalidSettings(ValueError):
     """The environment is wrong; the text lists everything that is."""
 
@@ -27,7 +23,6 @@ class Settings(NamedTuple):
     """What the deployment decided.
 
     ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.
-    ``writes_per_second`` is the pace at which one invocation writes to Secrets Manager, 50 at most.
     HTTPS_PROXY and SSL_CERT_FILE are checked as well: the connection takes them from the environment itself.
     ``schedule`` is the expression as it was deployed, for reports. ``schedule_interval`` is None where it is absent or
     not a plain rate; it serves a warning only.
@@ -39,7 +34,6 @@ class Settings(NamedTuple):
     kms_key_arn: str | None = None
     schedule: str = ""
     schedule_interval: timedelta | None = None
-    writes_per_second: int = WRITES_PER_SECOND
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -59,14 +53,11 @@ class Settings(NamedTuple):
         kms_key_arn = environment.get("KMS_KEY_ARN") or None
         if kms_key_arn and not re.fullmatch(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", kms_key_arn):
             wrong.append("KMS_KEY_ARN must be the ARN of a KMS key, or absent")
-        writes = environment.get("WRITES_PER_SECOND", str(WRITES_PER_SECOND))
-        if not (re.fullmatch(r"[0-9]{1,2}", writes) and 1 <= int(writes) <= 50):
-            wrong.append("WRITES_PER_SECOND must be a whole number from 1 to 50")
         wrong += _wrong_on_the_way(environment)
         if wrong:
             raise InvalidSettings("; ".join(wrong))
         schedule = environment.get("SCHEDULE_EXPRESSION", "")
-        return cls(prefix, base_url, int(percent), kms_key_arn, schedule, _interval(schedule), int(writes))
+        return cls(prefix, base_url, int(percent), kms_key_arn, schedule, _interval(schedule))
 
 
 def _interval(expression: str) -> timedelta | None:

@@ -1,4 +1,4 @@
-"""Many connections, one deadline: what a glance decides, and in which order the rest is dealt with."""
+"""Many connections, one deadline: which need nothing, and in which order the rest is dealt with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from .refresh.formats import TokenPair
 from .refresh.model import OutcomeWord, Policy, Result, Stored
 from .refresh.refresh import fresh_result
 
-__all__ = ["FAILED", "WORKERS", "Due", "for_each", "glance", "in_order", "sparing_the_throttled", "sweep"]
+__all__ = [
+    "FAILED",
+    "WORKERS",
+    "DueConnection",
+    "for_each",
+    "in_order",
+    "result_if_fresh",
+    "skip_throttled_organizations",
+    "sweep",
+]
 
 _T = TypeVar("_T")
 
@@ -27,7 +36,7 @@ WORKERS = 32
 
 # Connections that are due are begun in groups of this many: those longest past due first, and within a group in any
 # order. Of two invocations at once each meets few connections that the other is at; a group is twenty seconds of work.
-TOGETHER = 256
+SHUFFLED_GROUP_SIZE = 256
 
 # What makes an invocation end in an error, so that Lambda's error count is true.
 FAILED = frozenset({OutcomeWord.TRY_AGAIN, OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED})
@@ -37,8 +46,8 @@ _DAY = timedelta(days=1)
 _LATE_AT_MOST = timedelta(minutes=15)
 
 
-class Due(NamedTuple):
-    """A connection that must be looked at. ``since``: when it fell due, long ago where nobody knows.
+class DueConnection(NamedTuple):
+    """A connection that must be read by itself. ``since``: when it fell due, long ago where nobody knows.
 
     ``organization``: the id of its organisation at Virtuous, None where nobody knows.
     """
@@ -48,33 +57,33 @@ class Due(NamedTuple):
     organization: str | None = None
 
 
-def glance(connection: str, look: Stored | None, policy: Policy, now: datetime) -> Result | Due:
-    """The result where *look* shows that nothing is to be done; else the connection must have a look of its own.
+def result_if_fresh(connection: str, stored: Stored | None, policy: Policy, now: datetime) -> Result | DueConnection:
+    """The result where *stored* shows that nothing is to be done; else the connection must be read by itself.
 
-    A pair that is never refreshed (an API key) is proved once a day, by that look.
+    A pair that is never refreshed (an API key) is proved once a day, by that run of its own.
     """
-    pair = _pair(look)
-    if look is None or pair is None:
-        return Due(connection, LONG_AGO)
+    pair = _pair(stored)
+    if stored is None or pair is None:
+        return DueConnection(connection, LONG_AGO)
     proves = _is_its_turn(connection, policy.schedule_interval, now)
-    return fresh_result(connection, look, policy, now, proves_api_key=proves) or Due(
+    return fresh_result(connection, stored, policy, now, proves_api_key=proves) or DueConnection(
         connection, due_at(pair, connection, policy.refresh_at_percent) or LONG_AGO, pair.organization_id
     )
 
 
-def in_order(due: Iterable[Due], shuffle: Callable[[list[str]], object] = random.shuffle) -> list[str]:
+def in_order(due: Iterable[DueConnection], shuffle: Callable[[list[str]], object] = random.shuffle) -> list[str]:
     """Those longest past due first, so that a sweep that does not finish has dealt with the right ones."""
     names = [entry.connection for entry in sorted(due, key=lambda entry: entry.since)]
     ordered: list[str] = []
-    for start in range(0, len(names), TOGETHER):
-        group = names[start : start + TOGETHER]
+    for start in range(0, len(names), SHUFFLED_GROUP_SIZE):
+        group = names[start : start + SHUFFLED_GROUP_SIZE]
         shuffle(group)
         ordered += group
     return ordered
 
 
-def sparing_the_throttled(
-    refresh: Callable[[str], Result], due: Iterable[Due], now: Callable[[], datetime]
+def skip_throttled_organizations(
+    refresh: Callable[[str], Result], due: Iterable[DueConnection], now: Callable[[], datetime]
 ) -> Callable[[str], Result]:
     """*refresh*, but nothing is asked of Virtuous for an organisation that it has just throttled.
 
@@ -116,9 +125,9 @@ def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
         return Result(connection, OutcomeWord.TRY_AGAIN, f"an unforeseen {type(error).__name__}")
 
 
-def _pair(look: Stored | None) -> TokenPair | None:
+def _pair(stored: Stored | None) -> TokenPair | None:
     try:
-        return TokenPair.parse(look.pair.text) if look and look.pair else None
+        return TokenPair.parse(stored.pair.text) if stored and stored.pair else None
     except UnreadableSecret:
         return None
 

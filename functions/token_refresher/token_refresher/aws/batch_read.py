@@ -1,7 +1,7 @@
-"""Adapter: many connections at a glance. A hundred secrets are listed in one call, and twenty pairs are read in one.
+"""Adapter: many connections at once. A hundred secrets are listed in one call, and twenty pairs are read in one.
 
 What it shows may be minutes old. So it decides one thing only: that nothing is to be done about a connection. Whatever
-else it shows, or fails to show, the connection's own look decides.
+else it shows, or fails to show, the connection is read by itself then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_secretsmanager.type_defs import SecretListEntryTypeDef
 
-__all__ = ["Survey"]
+__all__ = ["Connections"]
 
 _T = TypeVar("_T")
 
@@ -28,10 +28,10 @@ READ_AT_ONCE = 20  # the most that BatchGetSecretValue takes
 READERS = 8
 
 
-class Survey(NamedTuple):
+class Connections(NamedTuple):
     """The connections under a prefix and, of each, the version that readers are given; as ListSecrets shows it.
 
-    ``problems``: why batch reads failed. It costs calls and time and no more: each connection is looked at then.
+    ``problems``: why batch reads failed. It costs calls and time and no more: each connection is read by itself then.
     """
 
     client: SecretsManagerClient
@@ -40,7 +40,7 @@ class Survey(NamedTuple):
     problems: set[str]
 
     @classmethod
-    def of(cls, client: SecretsManagerClient, prefix: str) -> Survey:
+    def of(cls, client: SecretsManagerClient, prefix: str) -> Connections:
         """A connection is a name under which there is a pair or a bearer secret, marked for deletion or not; but not
         where an operator removed it. One that was made minutes ago may be missing.
 
@@ -68,22 +68,22 @@ class Survey(NamedTuple):
         return sorted(self.published)
 
     def read(self, names: Sequence[str], work: Callable[[str, Stored | None], _T]) -> Iterator[_T]:
-        """What *work* makes of each connection's look, in the order of *names*; None is a look that could not be had.
+        """What *work* makes of what is stored of each connection, None where that could not be read; in *names*' order.
 
-        A look is dropped as soon as *work* returns, so that no more than a few pairs are held at a time. *work* is
-        called by several threads.
+        It is dropped as soon as *work* returns, so that no more than a few pairs are held at a time. *work* is called
+        by several threads.
         """
 
         def read_some(some: Sequence[str]) -> list[_T]:
             pairs = self._pairs(some)
-            return [work(name, self._look(name, pairs.pop(name, None))) for name in some]
+            return [work(name, self._stored(name, pairs.pop(name, None))) for name in some]
 
         parts = [names[start : start + READ_AT_ONCE] for start in range(0, len(names), READ_AT_ONCE)]
-        with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="survey") as pool:
+        with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="batch-read") as pool:
             for part in pool.map(read_some, parts):
                 yield from part
 
-    def _look(self, name: str, pair: CurrentPair | None) -> Stored | None:
+    def _stored(self, name: str, pair: CurrentPair | None) -> Stored | None:
         version = self.published[name]
         return Stored({CURRENT: version} if version else {}, pair) if pair else None
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-__all__ = ["Pace", "pace"]
+__all__ = ["WRITES_PER_SECOND", "Pace", "pace"]
 
 # These two are the function's own among what AWS counts together as writes.
 _WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
+WRITES_PER_SECOND = 49  # one is left to an operator who logs in
 # A tenth is left to others: operators' commands list, too.
 _READS_PER_SECOND = {"BatchGetSecretValue": 90, "ListSecrets": 90, "ListSecretVersionIds": 45}
 # Seven writes are queued at the full pace: enough that no turn is missed where threads wake up a little late.
@@ -60,8 +61,8 @@ class Pace:
     def wait(self) -> None:
         """Returns when the next call may be made; in the order in which callers came.
 
-        Whoever comes late by less than a call's distance, as threads do that woke up late, costs those behind nothing:
-        in any second one call more than the pace can be made, and no more.
+        A caller that comes late by less than the time between two calls, as threads do that woke up late, does not
+        delay those behind it. So in any second at most one call more is made than the pace allows.
         """
         with self._lock:
             now = self._clock()
@@ -105,7 +106,7 @@ class Pace:
         return min(self._now + recovered, self._full)
 
 
-def pace(client: SecretsManagerClient, writes_per_second: float) -> Pace:
+def pace(client: SecretsManagerClient, writes_per_second: float = WRITES_PER_SECOND) -> Pace:
     """Lets *client* wait before each attempt of a call that AWS throttles early, repetitions included.
 
     Returns the pace of its writes.

@@ -1,9 +1,9 @@
 """Core: what an HTTP answer of Virtuous means.
 
 ``RULES`` below is the whole judgement of ``/Token``: the first row that fits decides. A row is chosen by status and,
-where the status leaves it open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal. What
-has neither came from something in between (a firewall's page, a gateway's JSON) and condemns no credential. No word of
-the answer's body gets into a verdict but the grant itself and the codes that this module knows.
+where the status leaves it open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal.
+What has neither came from something in between (a firewall's page, a gateway's JSON) and condemns no credential. No
+word of the answer's body gets into a verdict but the grant itself and the codes that this module knows.
 """
 
 from __future__ import annotations
@@ -282,7 +282,7 @@ def _at_date(value: object, _started_at: datetime) -> datetime | None:
 
 
 def _date(text: str) -> datetime | None:
-    """An HTTP date or an RFC 3339 instant, None for all else. A wrong weekday does not matter, a missing zone is UTC."""
+    """An HTTP date or an RFC 3339 instant, else None. A wrong weekday does not matter, a missing zone is UTC."""
     if not _DATE.fullmatch(text := text.strip()):
         return None
     for parse in (parsedate_to_datetime, parse_instant):

@@ -1,4 +1,4 @@
-"""Many connections at a glance: which there are, and what a list and batch reads show of them."""
+"""Many connections at once: which there are, and what a list and batch reads show of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from botocore.awsrequest import AWSResponse, HTTPHeaders
 
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.support import Account, Clock, a_pair
-from token_refresher.aws.batch_read import READ_AT_ONCE, Survey
+from token_refresher.aws.batch_read import READ_AT_ONCE, Connections
 from token_refresher.refresh.model import CURRENT, REMOVED_TAG, Stored
 from virtuous_token.secret_text import SecretText
 
@@ -30,7 +30,7 @@ def test_every_connection_is_found_beyond_the_first_page(client: Any) -> None:
     for name in expected:
         client.create_secret(Name=f"virtuous/{name}/tokens")
 
-    assert Survey.of(client, "virtuous").names == expected
+    assert Connections.of(client, "virtuous").names == expected
 
 
 def test_only_what_has_the_form_of_a_pair_or_a_bearer_secret_is_a_connection(client: Any) -> None:
@@ -53,13 +53,13 @@ def test_only_what_has_the_form_of_a_pair_or_a_bearer_secret_is_a_connection(cli
     ):
         client.create_secret(Name=name)
 
-    assert Survey.of(client, "virtuous").names == ["a-1", "acme", "only-a-bearer"]
+    assert Connections.of(client, "virtuous").names == ["a-1", "acme", "only-a-bearer"]
 
 
 def test_a_prefix_of_several_parts(client: Any) -> None:
     client.create_secret(Name="crm/virtuous/acme/tokens")
 
-    assert Survey.of(client, "crm/virtuous").names == ["acme"]
+    assert Connections.of(client, "crm/virtuous").names == ["acme"]
 
 
 def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(client: Any) -> None:
@@ -71,11 +71,11 @@ def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_th
         lambda **_: (AWSResponse("https://aws.invalid/", 200, HTTPHeaders(), None), listed),
     )
 
-    assert Survey.of(client, "virtuous").names == ["acme"]
+    assert Connections.of(client, "virtuous").names == ["acme"]
 
 
 def test_an_empty_account_has_no_connections() -> None:
-    assert Survey.of(StrictSecretsManager().client(), "virtuous").names == []
+    assert Connections.of(StrictSecretsManager().client(), "virtuous").names == []
 
 
 @pytest.mark.parametrize("kind", ["tokens", "bearer"])
@@ -83,7 +83,7 @@ def test_a_secret_marked_for_deletion_is_missed_by_its_connections_name(client: 
     client.create_secret(Name=f"virtuous/acme/{kind}", SecretString=VALUE)
     client.delete_secret(SecretId=f"virtuous/acme/{kind}")
 
-    assert Survey.of(client, "virtuous").names == ["acme"]
+    assert Connections.of(client, "virtuous").names == ["acme"]
 
 
 def test_a_connection_that_an_operator_removed_is_none_until_it_is_restored(client: Any) -> None:
@@ -92,16 +92,16 @@ def test_a_connection_that_an_operator_removed_is_none_until_it_is_restored(clie
         client.tag_resource(SecretId=f"virtuous/acme/{kind}", Tags=[{"Key": REMOVED_TAG, "Value": "2026-11-25"}])
         client.delete_secret(SecretId=f"virtuous/acme/{kind}")
 
-    assert Survey.of(client, "virtuous").names == []
+    assert Connections.of(client, "virtuous").names == []
     client.restore_secret(SecretId="virtuous/acme/bearer")
-    assert Survey.of(client, "virtuous").names == ["acme"]
+    assert Connections.of(client, "virtuous").names == ["acme"]
 
 
 # What is seen of each
 
 
 def _looks(account: Account, *names: str) -> list[tuple[str, Stored | None]]:
-    return list(Survey.of(account.client, account.prefix).read(names, lambda name, look: (name, look)))
+    return list(Connections.of(account.client, account.prefix).read(names, lambda name, look: (name, look)))
 
 
 def test_a_look_has_the_pair_with_its_labels_and_the_version_that_readers_are_given() -> None:
@@ -158,7 +158,7 @@ def test_a_batch_that_fails_shows_nothing_and_says_why(code: str) -> None:
     account = Account("a", now=Clock().now)
     account.put_pair(a_pair(), "a")
     account.strict.fail("BatchGetSecretValue", code)
-    survey = Survey.of(account.client, "virtuous")
+    survey = Connections.of(account.client, "virtuous")
 
     assert list(survey.read(["a"], lambda _, look: look)) == [None]
     assert code in "".join(survey.problems)
