@@ -12,7 +12,7 @@ from .virtuous.address import Address, Proxy
 
 __all__ = ["InvalidSettings", "Settings"]
 
-_RATE = re.compile(r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)")
+_RATE = r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)"
 
 
 class InvalidSettings(ValueError):
@@ -61,7 +61,7 @@ class Settings(NamedTuple):
 
 
 def _interval(expression: str) -> timedelta | None:
-    rate = _RATE.fullmatch(expression)
+    rate = re.fullmatch(_RATE, expression)
     return timedelta(**{f"{rate[2]}s": int(rate[1])}) if rate else None
 
 

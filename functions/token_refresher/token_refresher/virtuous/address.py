@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
+
+from virtuous_token.secret_text import SecretText
 
 __all__ = ["Address", "Proxy"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Nothing else may be in it: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
-_ALLOWED = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+/?")
-_ALLOWED_PROXY = re.compile(r"(?:http://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?", re.IGNORECASE)
+_ALLOWED = r"https?://[A-Za-z0-9.:\[\]-]+/?"
+_ALLOWED_PROXY = r"(?i:http://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?"
 
 
 class Address(NamedTuple):
@@ -29,7 +29,7 @@ class Address(NamedTuple):
     def parse(cls, base_url: str) -> Address:
         """https, or http on loopback, and a host alone. Raises ValueError, which does not quote what may be secret."""
         try:
-            parts = urlsplit(base_url) if _ALLOWED.fullmatch(base_url) else None
+            parts = urlsplit(base_url) if re.fullmatch(_ALLOWED, base_url) else None
             host, port = (parts.hostname or "", parts.port) if parts else ("", None)
         except ValueError:
             host = ""
@@ -50,18 +50,17 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy that understands CONNECT and is spoken to without TLS, and the headers that let us in."""
+class Proxy(NamedTuple):
+    """A proxy for CONNECT, spoken to without TLS. ``authorization`` is the header that lets us in."""
 
     host: str
     port: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authorization: SecretText | None = None
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
         """An address without a scheme means ``http://``. Raises ValueError, which quotes nothing of *url*."""
-        matched = _ALLOWED_PROXY.fullmatch(url) if url.isascii() and url.isprintable() else None
+        matched = re.fullmatch(_ALLOWED_PROXY, url) if url.isascii() and url.isprintable() else None
         user, host = matched.groups() if matched else (None, "")
         try:
             parts = urlsplit(f"//{host}")
@@ -70,12 +69,12 @@ class Proxy:
             name = ""
         if not name or not all(0 < len(label) < 64 for label in name.split(".")):
             raise ValueError("HTTPS_PROXY must be an http:// address: http://user:password@host:port")
-        headers = {}
+        authorization = None
         if user:
             name_of_user, _, password = user.partition(":")
             credentials = f"{unquote(name_of_user)}:{unquote(password)}".encode()
-            headers["Proxy-Authorization"] = f"Basic {b64encode(credentials).decode()}"
-        return cls(name, port or 80, headers)
+            authorization = SecretText(f"Basic {b64encode(credentials).decode()}")
+        return cls(name, port or 80, authorization)
 
     @classmethod
     def on_the_way_to(cls, address: Address) -> Proxy | None:

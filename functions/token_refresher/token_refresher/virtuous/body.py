@@ -18,12 +18,12 @@ __all__ = ["LARGEST_BODY", "read_object", "readable_body"]
 LARGEST_BODY = 256 * 1024  # a good answer has about two kilobytes
 
 _BLANKS = "\ufeff \t\r\n\f\v\0"
-_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+_CHARSET = r"charset\s*=\s*[\"']?([\w.:-]+)"
 _WIDE_ENCODINGS = ("utf-32", "utf-16", "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 # Python decodes them, but no server writes in them, and they are slow or warn.
 _NO_CHARSETS = ("idna", "punycode", "unicode-escape", "unicodeescape")
 # Possessive, or a megabyte of digits would take hours.
-_CHUNK_SIZE = re.compile(rb"\s*+([0-9a-fA-F]{1,16}+)[^\n]*+\n")
+_CHUNK_SIZE = rb"\s*+([0-9a-fA-F]{1,16}+)[^\n]*+\n"
 _GZIP_OR_ZLIB, _RAW_DEFLATE = 47, -15  # zlib's "wbits"
 
 
@@ -39,8 +39,8 @@ def readable_body(body: bytes, headers: Mapping[str, str]) -> bytes:
 
 def _joined(data: bytes) -> bytes:
     """The content of chunks: http.client joins them only where a header says exactly "chunked"."""
-    body, position = bytearray(), 0
-    while size := _CHUNK_SIZE.match(data, position):
+    body, position, pattern = bytearray(), 0, re.compile(_CHUNK_SIZE)
+    while size := pattern.match(data, position):
         position = size.end() + int(size[1], 16)
         body += data[size.end() : position]
         if position == size.end():
@@ -86,7 +86,7 @@ def _texts(body: bytes, headers: Mapping[str, str]) -> Iterator[tuple[str, bool]
     """*body* as text in every encoding that it may be in, and whether that is UTF-8."""
     with suppress(ValueError):
         yield body.decode("utf-8"), True
-    declared = _CHARSET.search(headers.get("content-type", ""))
+    declared = re.search(_CHARSET, headers.get("content-type", ""), re.IGNORECASE)
     charset = declared[1].lower().replace("_", "-") if declared else "utf-8"
     for encoding in (charset, *_WIDE_ENCODINGS, "utf-8"):
         with suppress(LookupError, ValueError):

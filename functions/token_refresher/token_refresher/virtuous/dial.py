@@ -100,7 +100,10 @@ def _connection(
     port = proxy.port if proxy else address.port
     connection = HTTPSConnection(host, port, timeout=seconds, server_hostname=address.host, ssl_context=tls())
     if proxy:
-        connection.set_tunnel(address.host, address.port, {"Host": address.authority, **proxy.headers})
+        headers = {"Host": address.authority}
+        if proxy.authorization:
+            headers["Proxy-Authorization"] = proxy.authorization.reveal()
+        connection.set_tunnel(address.host, address.port, headers)
     return connection
 
 

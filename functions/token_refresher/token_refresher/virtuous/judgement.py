@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -35,23 +34,25 @@ LONGEST_WAIT = timedelta(days=1)
 LONGEST_TOKEN = 24_000
 LONGEST_NAME = 500
 
-_CODE = re.compile(r"[a-z][a-z0-9_]*")  # every code of RFC 6749 and its extensions looks so
+_CODE = r"[a-z][a-z0-9_]*"  # every code of RFC 6749 and its extensions looks so
 # Of HTTP, with or without its zone, and RFC 3339. Another zone's name, or a clock of twelve hours, is not understood.
-_DATE = re.compile(
+_DATE = (
     r"[^:]*[0-9]{2}:[0-9]{2}:[0-9]{2}( [0-9]{4})?( (GMT|UTC?|Z|[+-][0-9]{4}))?"
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9:]{8}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})?"
 )
-_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
+_NUMBER = r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """An HTTP answer as it arrived. ``headers`` have lower-case names; ``complete`` is False if its end is missing."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str]
+    body: bytes = b""
     complete: bool = True
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"  # the rest may hold tokens
 
 
 class Rule(NamedTuple):
@@ -149,7 +150,7 @@ def deciding_rule(status: int, code: str) -> Rule:
 
 def _error_code(response: Response, answer: Mapping[str, Any] | None) -> str:
     code = answer.get("error") if answer else None
-    if isinstance(code, str) and _CODE.fullmatch(code):
+    if isinstance(code, str) and re.fullmatch(_CODE, code):
         return code if code in _KNOWN_CODES else OWN_CODE
     return DENIED if _is_denied(response, answer) else ""
 
@@ -269,7 +270,7 @@ def _is_storable(text: str) -> bool:
 
 def _after_seconds(value: object, started_at: datetime) -> datetime | None:
     """*value* seconds, rounded down, after *started_at*. A number or a text of one; a bool is none."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
+    if isinstance(value, str) and re.fullmatch(_NUMBER, value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return None
@@ -283,7 +284,7 @@ def _at_date(value: object, _started_at: datetime) -> datetime | None:
 
 def _date(text: str) -> datetime | None:
     """An HTTP date or an RFC 3339 instant, else None. A wrong weekday does not matter, a missing zone is UTC."""
-    if not _DATE.fullmatch(text := text.strip()):
+    if not re.fullmatch(_DATE, text := text.strip()):
         return None
     for parse in (parsedate_to_datetime, parse_instant):
         try:
