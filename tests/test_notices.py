@@ -272,3 +272,36 @@ def test_a_notice_that_cannot_be_sent_fails_no_run_and_is_logged_and_counted(
     assert (logged["level"], logged["connection"]) == ("ERROR", "default")
     assert logged["notice"] == "Token Refreshed: NotAuthorizedForSourceException"
     assert lines[-1]["NoticesNotSent"] == [1.0]
+
+
+# What a person may have put into the pair
+
+CONTROLS = "\x1b[31m\r\n\x00\x9b\u00ad\u200b\u200e\u202e\u2028\u2029\u2066\ufeff"
+
+
+@pytest.mark.parametrize("event", [{"force": True}, {"report": True}, {"report": True, "connections": ["default"]}])
+def test_no_control_or_direction_character_of_a_pair_leaves_by_any_channel(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str], event: dict[str, Any]
+) -> None:
+    name = f"Example{CONTROLS}Relief"
+    deployment.log_in(organization_name=name, user_name=name, organization_id=f"4711{CONTROLS}")
+    capsys.readouterr()
+
+    answer = deployment.invoke(event)
+
+    bearer = deployment.account.bearer().organization_name if event == {"force": True} else ""
+    logged = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for told in _texts([answer, deployment.notices, logged, bearer]):
+        assert told.isprintable(), told
+    assert "Example [31m Relief" in list(_texts([answer, deployment.notices, logged]))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON value, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts([*value, *value.values()])
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _texts(entry)
