@@ -165,74 +165,35 @@ class TestWhatIsSent:
         assert len(virtuous.requests) == 3
 
 
-WAYS_TO_END = [
-    pytest.param(fake.refused(), NotGranted(Ending.REFUSED, "invalid_grant"), id="refused"),
-    pytest.param(
-        fake.refused("invalid_request"), NotGranted(Ending.REFUSED, "invalid_request"), id="refused as invalid_request"
-    ),
-    pytest.param(fake.denied(), NotGranted(Ending.REFUSED, "HTTP 401"), id="401 in Virtuous's words"),
-    pytest.param(
-        fake.refused("invalid_client"), NotGranted(Ending.MISCONFIGURED, "invalid_client"), id="no such client"
-    ),
-    pytest.param(fake.reply(404, "<html>"), NotGranted(Ending.MISCONFIGURED, "HTTP 404"), id="404"),
-    pytest.param(fake.code_needed(), NotGranted(Ending.CODE_NEEDED, "one-time code needed"), id="a code is asked for"),
-    pytest.param(fake.throttled(847), NotGranted(Ending.THROTTLED, "HTTP 429", timedelta(seconds=847)), id="throttled"),
-    pytest.param(fake.bad_gateway(), NotGranted(Ending.UNKNOWN, "HTTP 502"), id="a proxy's 502"),
-    pytest.param(
-        fake.bad_gateway(granted=True), NotGranted(Ending.UNKNOWN, "HTTP 502"), id="a proxy's 502 after the grant"
-    ),
-    pytest.param(
-        fake.answer_lost("reset"),
-        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
-        id="lost by a reset",
-    ),
-    pytest.param(
-        fake.answer_lost("closed"),
-        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
-        id="lost by a close",
-    ),
-    pytest.param(
-        fake.unprocessed("reset"),
-        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
-        id="unprocessed",
-    ),
-    pytest.param(fake.truncated(), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated"),
-    pytest.param(
-        fake.truncated(chunked=True), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated in a chunk"
-    ),
-    pytest.param(
-        fake.truncated(how="reset"), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated by a reset"
-    ),
-    pytest.param(fake.truncated(0), NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"), id="truncated after the head"),
-    pytest.param(
-        fake.raw(b""), NotGranted(Ending.UNKNOWN, "the connection broke before the answer"), id="nothing at all"
-    ),
-    pytest.param(
-        fake.raw(b"SSH-2.0-x\r\n"),
-        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
-        id="another protocol",
-    ),
-    pytest.param(
-        fake.raw(b"HTTP/1.1 99"),
-        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
-        id="no status of HTTP",
-    ),
-    pytest.param(
-        fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000),
-        NotGranted(Ending.UNKNOWN, "the connection broke before the answer"),
-        id="a header without an end",
-    ),
-    pytest.param(
+CODE = "one-time code needed"
+BROKEN = "the connection broke before the answer"
+WAYS_TO_END: dict[str, tuple[Step, Ending, str]] = {
+    "refused": (fake.refused(), Ending.REFUSED, "invalid_grant"),
+    "refused as invalid_request": (fake.refused("invalid_request"), Ending.REFUSED, "invalid_request"),
+    "401 in Virtuous's words": (fake.denied(), Ending.REFUSED, "HTTP 401"),
+    "no such client": (fake.refused("invalid_client"), Ending.MISCONFIGURED, "invalid_client"),
+    "404": (fake.reply(404, "<html>"), Ending.MISCONFIGURED, "HTTP 404"),
+    "a code is asked for": (fake.code_needed(), Ending.CODE_NEEDED, CODE),
+    "a proxy's 502": (fake.bad_gateway(), Ending.UNKNOWN, "HTTP 502"),
+    "a proxy's 502 after the grant": (fake.bad_gateway(granted=True), Ending.UNKNOWN, "HTTP 502"),
+    "lost by a reset": (fake.answer_lost("reset"), Ending.UNKNOWN, BROKEN),
+    "lost by a close": (fake.answer_lost("closed"), Ending.UNKNOWN, BROKEN),
+    "unprocessed": (fake.unprocessed("reset"), Ending.UNKNOWN, BROKEN),
+    "truncated": (fake.truncated(), Ending.UNKNOWN, "HTTP 200 cut short"),
+    "truncated in a chunk": (fake.truncated(chunked=True), Ending.UNKNOWN, "HTTP 200 cut short"),
+    "truncated by a reset": (fake.truncated(how="reset"), Ending.UNKNOWN, "HTTP 200 cut short"),
+    "truncated after the head": (fake.truncated(0), Ending.UNKNOWN, "HTTP 200 cut short"),
+    "nothing at all": (fake.raw(b""), Ending.UNKNOWN, BROKEN),
+    "another protocol": (fake.raw(b"SSH-2.0-x\r\n"), Ending.UNKNOWN, BROKEN),
+    "no status of HTTP": (fake.raw(b"HTTP/1.1 99"), Ending.UNKNOWN, BROKEN),
+    "a header without an end": (fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000), Ending.UNKNOWN, BROKEN),
+    "no size of a chunk": (
         fake.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
-        NotGranted(Ending.UNKNOWN, "HTTP 200 cut short"),
-        id="no size of a chunk",
+        Ending.UNKNOWN,
+        "HTTP 200 cut short",
     ),
-    pytest.param(
-        fake.raw(b"HTTP/1.1 101 Switching\r\n\r\n"),
-        NotGranted(Ending.UNKNOWN, "HTTP 101"),
-        id="another protocol offered",
-    ),
-]
+    "another protocol offered": (fake.raw(b"HTTP/1.1 101 Switching\r\n\r\n"), Ending.UNKNOWN, "HTTP 101"),
+}
 
 
 def chunks(body: bytes, end: bytes = b"\r\n") -> bytes:
@@ -294,13 +255,20 @@ def resolve_localhost_as(found: list[Any], monkeypatch: pytest.MonkeyPatch) -> N
 
 
 class TestHowItEnds:
-    @pytest.mark.parametrize(("step", "expected"), WAYS_TO_END)
+    @pytest.mark.parametrize("way", WAYS_TO_END)
     def test_each_way_to_end_is_a_result_of_one_post(
-        self, step: Step, expected: Answer, endpoint: TokenEndpoint, virtuous: Virtuous
+        self, way: str, endpoint: TokenEndpoint, virtuous: Virtuous
     ) -> None:
+        step, ending, reason = WAYS_TO_END[way]
         virtuous.script(step)
-        assert refresh(endpoint, virtuous) == expected
+        assert refresh(endpoint, virtuous) == NotGranted(ending, reason)
         assert len(virtuous.token_requests) == 1
+
+    def test_the_wait_that_a_throttling_server_asks_for_is_told(
+        self, endpoint: TokenEndpoint, virtuous: Virtuous
+    ) -> None:
+        virtuous.script(fake.throttled(847))
+        assert refresh(endpoint, virtuous) == NotGranted(Ending.THROTTLED, "HTTP 429", timedelta(seconds=847))
 
     @pytest.mark.parametrize(
         "step",

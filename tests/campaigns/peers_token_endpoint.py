@@ -93,7 +93,8 @@ def ours(base_url: str, token: str) -> Told:
     answer = TokenEndpoint(base_url, clock=lambda: datetime.now(UTC)).refresh(SecretText(token))
     # The core keeps the stored token unless a grant brings another.
     kept = answer.refresh_token.reveal() if isinstance(answer, Granted) and answer.refresh_token else token
-    return Told(kept, type(answer).__name__)
+    verdict = "Granted" if isinstance(answer, Granted) else str(answer.ending).title().replace("_", "")
+    return Told(kept, verdict)
 
 
 def requests_oauthlib(base_url: str, token: str) -> Told:
