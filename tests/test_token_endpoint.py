@@ -26,7 +26,7 @@ from tests.leak_harness import LeakHarness
 from token_refresher import __version__
 from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proved, Unclear
 from token_refresher.virtuous.body import LARGEST_BODY, readable_body
-from token_refresher.virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
+from token_refresher.virtuous.endpoint import TokenEndpoint
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -295,9 +295,6 @@ class TestHowItEnds:
         assert endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))) == Unclear("no answer in time")
         assert time.monotonic() - started < SHORT + SLACK
 
-    def test_the_bound_leaves_a_refresh_its_share_of_an_invocation(self) -> None:
-        assert REQUEST_SECONDS <= 60
-
     @pytest.mark.parametrize(
         "step",
         [
@@ -350,21 +347,14 @@ class TestHowItEnds:
         assert isinstance(proof, Proved)
         assert (proof.organization_id, proof.organization_name) == ("4711", "Example Relief")
 
-    @pytest.mark.parametrize("pattern", [b"1", b"\n", b"1\nx\n", b'{"a":', b" "])
-    def test_the_largest_body_of_anything_takes_seconds(self, pattern: bytes) -> None:
-        started = time.monotonic()
-        readable_body(pattern * (LARGEST_BODY // len(pattern)), {})
-        assert time.monotonic() - started < 20
-
-    def test_a_compressed_bomb_is_unpacked_no_further_than_a_body_may_be(
-        self, endpoint: TokenEndpoint, virtuous: Virtuous
-    ) -> None:
-        bomb = gzip.compress(b" " * 20_000_000)
+    @pytest.mark.parametrize("pattern", [b"1", b"\n", b"1\nx\n", b'{"a":', b" ", gzip.compress(b" " * 20_000_000)])
+    def test_the_largest_body_of_anything_takes_seconds_and_little_memory(self, pattern: bytes) -> None:
+        body, started = pattern * (LARGEST_BODY // len(pattern)), time.monotonic()
         tracemalloc.start()
-        virtuous.script(fake.reply(200, bomb, {"Content-Encoding": "gzip"}))
-        assert ending_of(refresh(endpoint, virtuous)) is Ending.UNKNOWN
+        readable_body(body, {})
         assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
         tracemalloc.stop()
+        assert time.monotonic() - started < 20
 
     def test_the_clock_is_asked_before_the_request(self, virtuous: Virtuous) -> None:
         times = iter([NOW, NOW + timedelta(days=1)])
@@ -617,29 +607,6 @@ class TestOverTls:
             monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
             assert isinstance(refresh(endpoint_of(f"https://{HOST}", ssl_context=client), virtuous), Granted)
 
-    @pytest.mark.parametrize(
-        "proxy",
-        [
-            pytest.param("socks5://127.0.0.1:1080", id="SOCKS"),
-            pytest.param("https://proxy.test:3128", id="spoken to by TLS"),
-            pytest.param("http://", id="no host"),
-            pytest.param("http://proxy .test:3128", id="a blank"),
-            pytest.param("http://proxy..test:3128", id="an empty label"),
-            pytest.param("http://proxy.test:99999", id="a port beyond the last"),
-            pytest.param("http://proxy.test:3128/path", id="a path"),
-            pytest.param("http://x:port", id="no port"),
-            pytest.param("http://user:hunter2pass/x@proxy.test", id="a slash in the password"),
-            pytest.param("http://user:hunter2pass\u2100@proxy.test", id="a letter that becomes a slash"),
-        ],
-    )
-    def test_a_proxy_of_another_kind_is_refused_unquoted(
-        self, proxy: str, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
-    ) -> None:
-        harness.secret("hunter2pass")
-        monkeypatch.setenv("HTTPS_PROXY", proxy)
-        with pytest.raises(ValueError, match=r"^HTTPS_PROXY must be an http:// address"):
-            endpoint_of(f"https://{HOST}")
-
     def test_the_credentials_of_a_proxy_may_hold_any_character(
         self, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
     ) -> None:
@@ -648,40 +615,6 @@ class TestOverTls:
             monkeypatch.setenv("HTTPS_PROXY", f"http://user:{quote(password)}@127.0.0.1:{proxy.port}")
             harness.watch(endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1")))
         assert b64encode(f"user:{password}".encode()) in proxy.heads[0]
-
-
-class TestBaseUrl:
-    @pytest.mark.parametrize(
-        "base_url",
-        [
-            "http://api.virtuoussoftware.com",
-            "api.virtuoussoftware.com",
-            "https://",
-            "ftp://127.0.0.1",
-            "https://user:hunter2pass@api.virtuoussoftware.com",
-            "https://user:hunter2pass/x@api.virtuoussoftware.com",
-            "https://user:hunter2pass\u2100@api.virtuoussoftware.com",
-            "https://api.virtuoussoftware.com/api",
-            "https://api.virtuoussoftware.com?x=1",
-            "https://api.virtuoussoftware.com#x",
-            "https://api.virtuoussoftware.com:port",
-            "http://127.0.0.1.example.org",
-            "https://.example.org",
-            "https://api.\x01.example.org",
-            "https://user name.example.org",
-            f"https://{'a' * 64}.example.org",
-        ],
-    )
-    def test_an_address_that_is_not_safe_is_refused_unquoted(self, base_url: str, harness: LeakHarness) -> None:
-        harness.secret("hunter2pass")
-        with pytest.raises(ValueError, match=r"^a base URL "):
-            endpoint_of(base_url)
-
-    @pytest.mark.parametrize(
-        "base_url", ["https://api.virtuoussoftware.com", "https://x.test:8443/", "http://[::1]:80", "http://localhost"]
-    )
-    def test_a_safe_address_is_taken(self, base_url: str) -> None:
-        endpoint_of(base_url)
 
 
 class TestNothingLeaks:

@@ -9,7 +9,7 @@ of a forced run and the schedule's, one writes it, and only that one announces.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
@@ -18,9 +18,9 @@ from uuid import NAMESPACE_OID, uuid4, uuid5
 from virtuous_token.contract import format_instant
 
 from .refresh.formats import SecretNames
-from .refresh.model import CURRENT, OutcomeWord, RefreshError, Result, Versions
+from .refresh.model import CURRENT, OutcomeWord, RefreshError, Result, Store
 
-__all__ = ["LABEL", "NEED_A_PERSON", "SOURCE", "Bus", "Kind", "Memory", "NotSent", "Notice", "announce"]
+__all__ = ["LABEL", "NEED_A_PERSON", "SOURCE", "Bus", "Kind", "NotSent", "Notice", "announce"]
 
 SOURCE = "virtuous.token"
 DETAIL_VERSION = 1
@@ -72,16 +72,6 @@ class Bus(Protocol):
         """Raises NotSent."""
 
 
-class Memory(Protocol):
-    """A pair secret, as far as remembering needs it. Both may raise RefreshError."""
-
-    def pair_versions(self) -> Versions:
-        """All versions of the pair secret."""
-
-    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
-        """None if the version holds another value than *value*."""
-
-
 class Notice(NamedTuple):
     """One event. ``detail`` is JSON and holds no secret. ``period``: within it a standing notice is sent once."""
 
@@ -98,7 +88,7 @@ class Notice(NamedTuple):
         return json.dumps(self.detail)
 
 
-def announce(result: Result, prefix: str, memory: Memory, bus: Bus, now: datetime) -> list[str]:
+def announce(result: Result, prefix: str, store: Store, bus: Bus, now: datetime) -> list[str]:
     """Sends what *result* gives reason to announce; returns for each notice that could not be sent its kind and why.
 
     What could not be sent is not sent by the next run either: better once too few than a message every run. A standing
@@ -108,26 +98,26 @@ def announce(result: Result, prefix: str, memory: Memory, bus: Bus, now: datetim
     for kind in _kinds(result, now):
         notice = _notice(kind, result, prefix, now)
         try:
-            if not notice.stands or _is_first(notice, memory):
+            if not notice.stands or _is_first(notice, store):
                 bus.send(notice)
         except (NotSent, RefreshError) as error:
             failures.append(f"{kind}: {error}")
     return failures
 
 
-def _is_first(notice: Notice, memory: Memory) -> bool:
+def _is_first(notice: Notice, store: Store) -> bool:
     """True for exactly one caller in the notice's period, whoever asks at the same time.
 
     False where the pair secret has no version yet: nobody has logged in, and a memory would be its first version, which
     AWSCURRENT goes to whatever label was asked for.
     """
     version = str(uuid5(NAMESPACE_OID, f"{notice.kind}/{notice.period}"))
-    versions = memory.pair_versions()
+    versions = store.pair_versions()
     if versions.under(CURRENT) is None or versions.get(version):
         return False
     # Each writer's value is its own, so that the second of two is refused.
     value = json.dumps({"noticed": str(notice.kind), "period": notice.period, "by": str(uuid4())})
-    return memory.write_pair(version, value, LABEL) is not None
+    return store.write_pair(version, value, LABEL) is not None
 
 
 def _kinds(result: Result, now: datetime) -> list[Kind]:
