@@ -5,9 +5,9 @@ meets both alike. Counted is processor time, which waiting for a busy machine do
 ratio. The handler's imports its module, reads the settings and makes the client; the other imports boto3 and makes a
 Secrets Manager client. The goal is a ratio of 1.10; what fails is 1.15, and more than 128 MB.
 
-Python 3.11 reaches the goal, with 1.08. Python 3.13 does not, with 1.19: powertools, whose package imports all of its core,
-takes 9 ms of it and ours 19, most of it classes of values; but boto3 starts a quarter faster there, and what we add makes
-the collector run once more (20 ms). What fails there is 1.25.
+Python 3.11 reaches the goal, with 1.08. Python 3.13 does not, with 1.19: powertools, whose package imports all of its
+core, takes 9 ms of it and ours 19, most of it classes of values; but boto3 starts a quarter faster there, and what we
+add makes the collector run once more (20 ms). What fails there is 1.25.
 """
 
 from __future__ import annotations
