@@ -879,7 +879,7 @@ def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
     """Many connections are looked at with one batch read."""
 
     def fresh() -> Result | None:
-        return fresh_result("default", SecretStore(due.client, NAMES).look(), due.policy, due.now)
+        return fresh_result("default", SecretStore(due.client, NAMES).read(), due.policy, due.now)
 
     assert fresh() is None
     due.run()

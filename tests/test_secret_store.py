@@ -24,7 +24,7 @@ from token_refresher.refresh.model import (
     PENDING,
     PREVIOUS,
     CurrentPair,
-    Look,
+    Stored,
     StoreMisconfigured,
     StoreUnavailable,
     Versions,
@@ -115,7 +115,7 @@ def labels(versions: Versions) -> dict[str, str]:
 
 
 def publish(store: SecretStore, version: str, value: str) -> None:
-    held = store.look().bearer_labels.get(CURRENT)
+    held = store.read().bearer_labels.get(CURRENT)
     if CURRENT not in store.write_bearer(version, value):
         assert store.move_bearer(version, moved_from=held)
 
@@ -123,7 +123,7 @@ def publish(store: SecretStore, version: str, value: str) -> None:
 def test_a_connection_without_a_pair_has_nothing_to_look_at(client: Any) -> None:
     store = SecretStore(client, NAMES)
 
-    assert store.look() == Look({}, None)
+    assert store.read() == Stored({}, None)
     assert (store.pair_versions(), store.bearer_versions()) == (Versions(()), Versions(()))
 
 
@@ -145,7 +145,7 @@ def test_a_look_is_the_bearers_labels_then_the_current_pair_with_its_labels(clie
     store.write_pair(version, VALUE, CURRENT, LABEL)
     publish(store, version, "{}")
 
-    look = store.look()
+    look = store.read()
 
     assert look.bearer_labels[CURRENT] == version
     assert look.pair == CurrentPair(version, frozenset({CURRENT, LABEL}), VALUE)
@@ -167,7 +167,7 @@ def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is
     assert store.write_bearer(second, "2") == [PENDING]
     assert store.move_bearer(second, moved_from=first)
 
-    found = store.look().bearer_labels
+    found = store.read().bearer_labels
     assert (found[CURRENT], found[PREVIOUS]) == (second, first)
 
 
@@ -231,7 +231,7 @@ def test_the_bearer_is_not_moved_from_where_it_is_not(store: SecretStore, moved_
 
     assert not store.move_bearer(third, moved_from=first if moved_from else None)
 
-    assert store.look().bearer_labels[CURRENT] == second
+    assert store.read().bearer_labels[CURRENT] == second
 
 
 def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStore) -> None:
@@ -241,7 +241,7 @@ def test_a_move_to_a_version_that_is_gone_leaves_readers_alone(store: SecretStor
     with pytest.raises(StoreMisconfigured):
         store.move_bearer(a_version(), moved_from=version)
 
-    assert store.look().bearer_labels[CURRENT] == version
+    assert store.read().bearer_labels[CURRENT] == version
 
 
 def test_a_version_that_is_not_there_or_not_yet_is_none(store: SecretStore) -> None:
@@ -313,7 +313,7 @@ def test_a_look_notices_a_secret_that_is_marked_for_deletion(
     strict.client().delete_secret(SecretId=secret)
 
     with pytest.raises(StoreMisconfigured, match=f"{secret}.*deletion.*RestoreSecret"):
-        store.look()
+        store.read()
 
 
 def test_a_secret_marked_for_deletion_cannot_be_used(store: SecretStore, strict: StrictSecretsManager) -> None:
@@ -357,8 +357,8 @@ def test_a_full_secret_says_that_it_empties_itself(store: SecretStore) -> None:
 
 
 USES: dict[str, tuple[str, str, Callable[[SecretStore], object]]] = {
-    "look": ("DescribeSecret", NAMES.bearer, lambda store: store.look()),
-    "look at the pair": ("GetSecretValue", NAMES.pair, lambda store: store.look()),
+    "look": ("DescribeSecret", NAMES.bearer, lambda store: store.read()),
+    "look at the pair": ("GetSecretValue", NAMES.pair, lambda store: store.read()),
     "pair_value": ("GetSecretValue", NAMES.pair, lambda store: store.pair_value(a_version())),
     "pair_versions": ("ListSecretVersionIds", NAMES.pair, lambda store: store.pair_versions()),
     "bearer_versions": ("ListSecretVersionIds", NAMES.bearer, lambda store: store.bearer_versions()),

@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSResponse, HTTPHeaders
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.support import Account, Clock, a_pair
 from token_refresher.aws.batch_read import READ_AT_ONCE, Survey
-from token_refresher.refresh.model import CURRENT, REMOVED_TAG, Look
+from token_refresher.refresh.model import CURRENT, REMOVED_TAG, Stored
 from virtuous_token.secret_text import SecretText
 
 VALUE = '{"access_token": "access-1"}'
@@ -100,7 +100,7 @@ def test_a_connection_that_an_operator_removed_is_none_until_it_is_restored(clie
 # What is seen of each
 
 
-def _looks(account: Account, *names: str) -> list[tuple[str, Look | None]]:
+def _looks(account: Account, *names: str) -> list[tuple[str, Stored | None]]:
     return list(Survey.of(account.client, account.prefix).read(names, lambda name, look: (name, look)))
 
 

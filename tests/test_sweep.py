@@ -15,7 +15,7 @@ from tests.support import NOW, a_pair, a_version
 from token_refresher.refresh.due import LONG_AGO, due_at
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL
-from token_refresher.refresh.model import CURRENT, CurrentPair, Look, OutcomeWord, Policy, Result
+from token_refresher.refresh.model import CURRENT, CurrentPair, OutcomeWord, Policy, Result, Stored
 from token_refresher.sweep import FAILED, TOGETHER, WORKERS, Due, glance, in_order, sparing_the_throttled, sweep
 from virtuous_token.secret_text import SecretText
 
@@ -31,10 +31,10 @@ def _look(
     labels: Collection[str] = (CURRENT, LABEL),
     published: str | None = None,
     step: bool = True,
-) -> Look:
+) -> Stored:
     version, text = a_version(), pair if isinstance(pair, str) else pair.to_json()
     shown = version if step else published
-    return Look({CURRENT: shown} if shown else {}, CurrentPair(version, frozenset(labels), text))
+    return Stored({CURRENT: shown} if shown else {}, CurrentPair(version, frozenset(labels), text))
 
 
 # What a glance decides
@@ -59,14 +59,14 @@ def test_a_pair_that_is_published_and_idle_and_not_due_is_fresh_at_a_glance() ->
         ),
         pytest.param(_look("no pair"), LONG_AGO, id="the pair can't be read"),
         pytest.param(None, LONG_AGO, id="nothing is seen"),
-        pytest.param(Look({CURRENT: a_version()}, None), LONG_AGO, id="there is no pair"),
+        pytest.param(Stored({CURRENT: a_version()}, None), LONG_AGO, id="there is no pair"),
         pytest.param(_look(replace(FRESH, issued_at=None)), LONG_AGO, id="nobody knows when the pair was issued"),
         pytest.param(
             _look(TokenPair(SecretText("access-1"), expires_at=NOW)), LONG_AGO, id="it ended and can't be refreshed"
         ),
     ],
 )
-def test_whatever_else_is_seen_needs_a_look(look: Look | None, since: object) -> None:
+def test_whatever_else_is_seen_needs_a_look(look: Stored | None, since: object) -> None:
     seen = glance("acme", look, POLICY, NOW)
 
     assert isinstance(seen, Due)

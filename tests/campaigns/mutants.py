@@ -376,8 +376,8 @@ MUTATIONS = [
     Mutation(
         "the pair's labels are read before the bearer's",
         "aws/secret_store.py",
-        "        return Look(bearer_labels, self._current_pair())",
-        "        pair = self._current_pair()\n        return Look(self._labels(self.names.bearer), pair)",
+        "        return Stored(bearer_labels, self._current_pair())",
+        "        pair = self._current_pair()\n        return Stored(self._labels(self.names.bearer), pair)",
     ),
     Mutation(
         "an unproven token is published",

@@ -22,7 +22,7 @@ from .events import Request
 from .notices import announce
 from .observability import log_results, log_summary, put_metrics
 from .refresh.formats import SecretNames
-from .refresh.model import Look, OutcomeWord, Policy, Result, Services, TimeLimits
+from .refresh.model import OutcomeWord, Policy, Result, Services, Stored, TimeLimits
 from .refresh.refresh import refresh_connection
 from .report import describe_at_a_glance, describe_connection, page_of
 from .settings import Settings
@@ -164,7 +164,7 @@ def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tu
     def refresh(connection: str) -> Result:
         return announced(app.refresh(connection, deadline, force=request.force))
 
-    def look_over(connection: str, look: Look | None) -> Result | Due:
+    def look_over(connection: str, look: Stored | None) -> Result | Due:
         seen = glance(connection, look, app.policy, app.services.now())
         return announced(seen) if isinstance(seen, Result) else seen
 

@@ -13,7 +13,18 @@ from virtuous_token.errors import UnreadableSecret
 from .refresh.due import due_at
 from .refresh.formats import TokenPair
 from .refresh.journal import LABEL, Intent, Outcome, chain_end, parse_entry
-from .refresh.model import CURRENT, CurrentPair, Denied, Look, Policy, Proof, Proved, RefreshError, Store, TokenEndpoint
+from .refresh.model import (
+    CURRENT,
+    CurrentPair,
+    Denied,
+    Policy,
+    Proof,
+    Proved,
+    RefreshError,
+    Store,
+    Stored,
+    TokenEndpoint,
+)
 from .refresh.publish import end_of_version
 
 __all__ = ["Page", "describe_at_a_glance", "describe_connection", "page_of"]
@@ -40,7 +51,7 @@ def describe_connection(
     is proved without *prove* as well, since nothing stored says that it was revoked.
     """
     try:
-        look = store.look()
+        look = store.read()
         if look.pair is None:
             return {"state": "no token pair was stored yet"}
         pair = TokenPair.parse(look.pair.text)
@@ -57,7 +68,7 @@ def describe_connection(
         return {"error": str(error)}
 
 
-def describe_at_a_glance(connection: str, look: Look | None, policy: Policy) -> dict[str, Any] | None:
+def describe_at_a_glance(connection: str, look: Stored | None, policy: Policy) -> dict[str, Any] | None:
     """The same from a look that was taken; None where that does not tell all, or may be wrong."""
     if look is None or look.pair is None or LABEL not in look.pair.labels:
         return None

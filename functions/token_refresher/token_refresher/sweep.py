@@ -13,7 +13,7 @@ from virtuous_token.errors import UnreadableSecret
 
 from .refresh.due import LONG_AGO, due_at, fraction_of
 from .refresh.formats import TokenPair
-from .refresh.model import Look, OutcomeWord, Policy, Result
+from .refresh.model import OutcomeWord, Policy, Result, Stored
 from .refresh.refresh import fresh_result
 
 __all__ = ["FAILED", "WORKERS", "Due", "for_each", "glance", "in_order", "sparing_the_throttled", "sweep"]
@@ -48,7 +48,7 @@ class Due(NamedTuple):
     organization: str | None = None
 
 
-def glance(connection: str, look: Look | None, policy: Policy, now: datetime) -> Result | Due:
+def glance(connection: str, look: Stored | None, policy: Policy, now: datetime) -> Result | Due:
     """The result where *look* shows that nothing is to be done; else the connection must have a look of its own.
 
     A pair that is never refreshed (an API key) is proved once a day, by that look.
@@ -116,7 +116,7 @@ def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
         return Result(connection, OutcomeWord.TRY_AGAIN, f"an unforeseen {type(error).__name__}")
 
 
-def _pair(look: Look | None) -> TokenPair | None:
+def _pair(look: Stored | None) -> TokenPair | None:
     try:
         return TokenPair.parse(look.pair.text) if look and look.pair else None
     except UnreadableSecret:

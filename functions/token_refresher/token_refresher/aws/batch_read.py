@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..refresh.formats import CONNECTION_NAME, SecretNames
-from ..refresh.model import CURRENT, REMOVED_TAG, CurrentPair, Look, RefreshError
+from ..refresh.model import CURRENT, REMOVED_TAG, CurrentPair, RefreshError, Stored
 from .secret_store import converted
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Survey(NamedTuple):
     def names(self) -> list[str]:
         return sorted(self.published)
 
-    def read(self, names: Sequence[str], work: Callable[[str, Look | None], _T]) -> Iterator[_T]:
+    def read(self, names: Sequence[str], work: Callable[[str, Stored | None], _T]) -> Iterator[_T]:
         """What *work* makes of each connection's look, in the order of *names*; None is a look that could not be had.
 
         A look is dropped as soon as *work* returns, so that no more than a few pairs are held at a time. *work* is
@@ -83,9 +83,9 @@ class Survey(NamedTuple):
             for part in pool.map(read_some, parts):
                 yield from part
 
-    def _look(self, name: str, pair: CurrentPair | None) -> Look | None:
+    def _look(self, name: str, pair: CurrentPair | None) -> Stored | None:
         version = self.published[name]
-        return Look({CURRENT: version} if version else {}, pair) if pair else None
+        return Stored({CURRENT: version} if version else {}, pair) if pair else None
 
     def _pairs(self, names: Sequence[str]) -> dict[str, CurrentPair]:
         """Those that could be read."""

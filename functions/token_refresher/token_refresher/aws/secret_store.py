@@ -16,7 +16,7 @@ from ..refresh.model import (
     CURRENT,
     PENDING,
     CurrentPair,
-    Look,
+    Stored,
     StoredVersion,
     StoreMisconfigured,
     StoreUnavailable,
@@ -78,9 +78,9 @@ class SecretStore(NamedTuple):
     client: SecretsManagerClient
     names: SecretNames
 
-    def look(self) -> Look:
+    def read(self) -> Stored:
         bearer_labels = self._labels(self.names.bearer)
-        return Look(bearer_labels, self._current_pair())
+        return Stored(bearer_labels, self._current_pair())
 
     def pair_versions(self) -> Versions:
         return self._versions(self.names.pair)

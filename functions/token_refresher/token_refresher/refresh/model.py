@@ -28,7 +28,6 @@ __all__ = [
     "Denied",
     "Ending",
     "Granted",
-    "Look",
     "NotGranted",
     "OutcomeWord",
     "PairNotSaved",
@@ -42,6 +41,7 @@ __all__ = [
     "Store",
     "StoreMisconfigured",
     "StoreUnavailable",
+    "Stored",
     "StoredVersion",
     "TimeLimits",
     "TokenEndpoint",
@@ -237,7 +237,7 @@ class CurrentPair:
     text: str = field(repr=False)
 
 
-class Look(NamedTuple):
+class Stored(NamedTuple):
     """What a run sees of a connection before it does anything; it may be a moment old.
 
     ``bearer_labels`` (label to version id) must have been read before ``pair``: then what is published was saved
@@ -277,7 +277,7 @@ class Versions(NamedTuple):
 class Store(Protocol):
     """One connection's secrets. Every method may raise StoreUnavailable or StoreMisconfigured."""
 
-    def look(self) -> Look:
+    def read(self) -> Stored:
         """The bearer's labels, then the current pair: two calls."""
 
     def pair_versions(self) -> Versions:

@@ -23,7 +23,6 @@ from .model import (
     Denied,
     Ending,
     Granted,
-    Look,
     NotGranted,
     OutcomeWord,
     PairNotSaved,
@@ -32,6 +31,7 @@ from .model import (
     RunEnds,
     Services,
     Store,
+    Stored,
     StoreMisconfigured,
     StoreUnavailable,
     TimeLimits,
@@ -81,7 +81,7 @@ def refresh_connection(
 
 
 def fresh_result(
-    connection: str, look: Look, policy: Policy, now: datetime, *, proves_api_key: bool = True
+    connection: str, look: Stored, policy: Policy, now: datetime, *, proves_api_key: bool = True
 ) -> Result | None:
     """The result where *look* alone shows that nothing is to be done; None where ``refresh_connection`` is needed.
 
@@ -134,7 +134,7 @@ class _Run:
     def outcome(self) -> _Verdict:
         if self.journal.time_left() < self.policy.limits.look:
             return OutcomeWord.POSTPONED, "too little time is left to look"
-        look = self.journal.store.look()
+        look = self.journal.store.read()
         self.publisher.published = look.bearer_labels.get(CURRENT)
         if look.pair is None:
             return OutcomeWord.LOGIN_REQUIRED, "no token pair was stored yet"
