@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tests.explorer import properties
-from tests.explorer.people import HANDS
+from tests.explorer.people import EIGHT_DAYS, HANDS
 from tests.explorer.processes import NAMES, History, Kind, ProcessEnd, Raised, Step
 from tests.explorer.world import Late, Process, State, Verdict, a_pair, pair_in
 from token_refresher.refresh.model import Denied, Ending, Granted, NotGranted, Unclear
@@ -83,6 +83,9 @@ def _begun(state: State, i: int) -> tuple[State, str]:
     kind = state.processes[i].kind
     if kind.job != "login":
         return state.process(i, status="running", started_at=state.now), ""
+    if kind.adopts:
+        value = a_pair(1, state.now - EIGHT_DAYS).to_json()
+        return state.process(i, status="running", started_at=state.now, brought=1), value
     after = state._replace(provider=state.provider.log_in(state.now))
     value = a_pair(after.provider.newest, state.now + kind.skew).to_json()
     return after.process(i, status="running", started_at=state.now, brought=after.provider.newest), value

@@ -86,10 +86,8 @@ def _slot(claim: str) -> str:
 
 
 def is_dead(entry: Mapping[str, Any], version: Version, now: datetime) -> bool:
-    """By Secrets Manager's clock; an intent of version 1.0 named an instant of its holder's clock."""
-    seconds = entry.get("holds_for_seconds")
-    dead_after = datetime.fromisoformat(entry["dead_after"])
-    return now > (version.created_at + timedelta(seconds=seconds) if seconds is not None else dead_after)
+    """By Secrets Manager's clock."""
+    return now > version.created_at + timedelta(seconds=entry["holds_for_seconds"])
 
 
 def readers_went_back(before: State, after: State, i: int) -> str:

@@ -54,7 +54,7 @@ def describe_connection(
         look = store.read()
         if look.pair is None:
             return {"state": "no token pair was stored yet"}
-        pair = TokenPair.parse(look.pair.text)
+        pair = look.pair.parsed()
         is_to_be_proved = prove or pair.refresh_token is None
         return {
             **_pair(connection, pair, policy),
@@ -70,12 +70,12 @@ def describe_connection(
 
 def describe_at_a_glance(connection: str, look: Stored | None, policy: Policy) -> dict[str, Any] | None:
     """The same from a look that was taken; None where that does not tell all, or may be wrong."""
-    if look is None or look.pair is None or LABEL not in look.pair.labels:
+    if look is None or look.pair is None or not look.is_idle:
         return None
     if look.bearer_labels.get(CURRENT) != look.pair.version_id:
         return None
     try:
-        pair = TokenPair.parse(look.pair.text)
+        pair = look.pair.parsed()
     except UnreadableSecret:
         return None
     if pair.refresh_token is None:
@@ -143,12 +143,15 @@ def _bearer(store: Store, version: str, published: str | None) -> dict[str, Any]
 
 
 def _journal(store: Store, current: CurrentPair, now: datetime) -> dict[str, Any]:
-    end = None if LABEL in current.labels else chain_end(store.pair_versions())
+    if LABEL in current.labels:
+        return _IDLE
+    versions = store.pair_versions()
+    end = versions.get(chain_end(versions))
     entry = parse_entry(store.pair_value(end.version_id)) if end else None
     if end is None or entry is None or (isinstance(entry, Outcome) and entry.replaces != current.version_id):
         return _IDLE
     if isinstance(entry, Intent):
-        holder = "its holder died" if entry.is_dead(end.created_at, now) else "refreshing"
+        holder = "its holder died" if entry.is_dead(end.created_at, versions.at) else "refreshing"
         return {"journal": f"{holder}, since {format_instant(entry.started_at)}", "last_outcome": None}
     waits = entry.retry_at is not None and now < entry.retry_at
     return {

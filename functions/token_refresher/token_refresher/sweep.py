@@ -118,7 +118,7 @@ def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
 
 def _pair(look: Stored | None) -> TokenPair | None:
     try:
-        return TokenPair.parse(look.pair.text) if look and look.pair else None
+        return look.pair.parsed() if look and look.pair else None
     except UnreadableSecret:
         return None
 

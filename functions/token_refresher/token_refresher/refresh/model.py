@@ -18,8 +18,11 @@ from typing import NamedTuple, Protocol
 
 from virtuous_token.secret_text import SecretText
 
+from .formats import TokenPair
+
 __all__ = [
     "CURRENT",
+    "LABEL",
     "PENDING",
     "PREVIOUS",
     "REMOVED_TAG",
@@ -207,6 +210,8 @@ class Result(NamedTuple):
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"
 PENDING = "AWSPENDING"
+# The refresh journal's own: it is on the end of the chain (journal.py).
+LABEL = "REFRESHING"
 # The operator's command puts it on the secrets of a connection that it removes: a secret that is marked for deletion
 # with it was removed on purpose, any other one by accident.
 REMOVED_TAG = "virtuous-token:removed"
@@ -230,23 +235,44 @@ class PairNotSaved(RefreshError):
 
 @dataclass(frozen=True, slots=True)
 class CurrentPair:
-    """The version of the pair secret under AWSCURRENT, and every label that it carries."""
+    """The version of the pair secret under AWSCURRENT, every label that it carries, and when it was made (by Secrets
+    Manager's clock; None where nobody asked)."""
 
     version_id: str
     labels: Collection[str]
     text: str = field(repr=False)
+    created_at: datetime | None = None
+
+    def parsed(self) -> TokenPair:
+        """Raises UnreadableSecret."""
+        return TokenPair.parse(self.text).dated_by(self.created_at)
 
 
 class Stored(NamedTuple):
-    """What a run sees of a connection before it does anything; it may be a moment old.
+    """What a run reads of a connection before it does anything; it may be a moment old.
 
-    ``bearer_labels`` (label to version id) must have been read before ``pair``: then what is published was saved
-    before, and a pair that is not published yet is never the older one by more than a stale read. ``pair`` is None
-    where no pair was stored yet.
+    ``bearer_labels`` (label to version id) must have been read before ``pair``: what was published then had been saved
+    before that. ``pair`` is None where no pair was stored yet. ``pair_labels``: those of the pair secret, where a list
+    of many secrets told them.
     """
 
     bearer_labels: Mapping[str, str]
     pair: CurrentPair | None
+    pair_labels: Mapping[str, str] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """True where the labels show that nobody holds a claim, and that no attempt was made since the newest pair.
+
+        REFRESHING is on a pair then: on the current one, or on the one that a person's put displaced. It is nowhere
+        where only people stored pairs.
+        """
+        if self.pair is None:
+            return False
+        labels = self.pair_labels
+        if labels is None or labels.get(CURRENT) != self.pair.version_id:
+            return LABEL in self.pair.labels
+        return labels.get(LABEL) in (None, labels[CURRENT], labels.get(PREVIOUS))
 
 
 class StoredVersion(NamedTuple):
@@ -258,15 +284,21 @@ class StoredVersion(NamedTuple):
 
 
 class Versions(NamedTuple):
-    """All versions of one secret, as one list shows them; it may be a moment old."""
+    """All versions of one secret, as one list shows them; it may be a moment old.
+
+    ``arn`` ends in six characters that no other secret of that name has. ``at`` is when it was listed, by Secrets
+    Manager's own clock.
+    """
 
     listed: tuple[StoredVersion, ...]
+    arn: str
+    at: datetime
 
     def under(self, label: str) -> str | None:
         """The version that carries *label*."""
         return next((version.version_id for version in self.listed if label in version.labels), None)
 
-    def get(self, version_id: str) -> StoredVersion | None:
+    def get(self, version_id: str | None) -> StoredVersion | None:
         return next((version for version in self.listed if version.version_id == version_id), None)
 
     def kept_since(self, instant: datetime) -> int:
@@ -298,8 +330,8 @@ class Store(Protocol):
         A version gets *labels* when it is made, and writing it again moves none.
         """
 
-    def write_bearer(self, version_id: str, value: str) -> Collection[str]:
-        """The labels that the version carries. It is made under AWSPENDING; one that was there stays as it is."""
+    def write_bearer(self, version_id: str, value: str) -> Collection[str] | None:
+        """The same of the bearer secret, where a version is made under AWSPENDING."""
 
     def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
         """Moves AWSCURRENT to a version that exists; False where *moved_from* did not carry it."""
