@@ -97,11 +97,12 @@ class Verdict(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A request of a process that takes effect some time, or never."""
+    """A request of a process that takes effect some time, or never: AWS refuses a signature older than 15 minutes."""
 
     operation: str
     arguments: Mapping[str, Any]
     process: int
+    sent_at: datetime
 
 
 class Interned:
@@ -181,10 +182,10 @@ class State(NamedTuple):
         after, answer = _answered(seen, operation, params, self.now)
         if view is not None or after is None:
             return self, answer
-        changed = {name: self.interned.secret(secret) for name, secret in after.items()}
-        return self._with_secrets(changed), answer
+        return self.with_secrets(after), answer
 
-    def _with_secrets(self, secrets: Mapping[str, Secret]) -> State:
+    def with_secrets(self, secrets: Mapping[str, Secret]) -> State:
+        secrets = {name: self.interned.secret(secret) for name, secret in secrets.items()}
         views = self.views
         for name, secret in secrets.items():
             before = self.secrets.get(name)

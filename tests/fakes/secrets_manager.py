@@ -131,7 +131,8 @@ def put_version(
     moved = dict(secret.labels)
     for label in dict.fromkeys([*(labels or ()), *wanted]):
         _move(moved, label, version_id)
-    return replace(secret, versions={**kept, version_id: Version(value, now)}, labels=moved, changed_at=now)
+    versions, unreadable = {**kept, version_id: Version(value, now)}, secret.unreadable - {version_id}
+    return replace(secret, versions=versions, labels=moved, changed_at=now, unreadable=unreadable)
 
 
 def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str | None, now: datetime) -> Secret:

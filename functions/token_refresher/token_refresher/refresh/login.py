@@ -1,6 +1,6 @@
 """Core: the pair that a person obtained. It takes the next place of the refresh journal's chain, in one write.
 
-There is nothing to send, so nothing is claimed and nobody is waited for. It is the way out of every state.
+There is nothing to send, so nothing is claimed. It is the way out of every state, at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from virtuous_token.secret_text import SecretText
 
 from .claim import retry_until
 from .formats import TokenPair, pair_in
-from .journal import LABEL, Outcome, chain_end, claim_id, merged, parse_entry, result_id, without
-from .model import CURRENT, Services, Store, StoredVersion, StoreMisconfigured, StoreUnavailable, Versions
+from .journal import LABEL, Intent, chain_end, claim_id, merged, parse_entry, result_id, without
+from .model import CURRENT, Services, Store, StoredVersion, StoreMisconfigured, StoreUnavailable
 
 __all__ = ["store_login"]
 
@@ -28,16 +28,22 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
     """Makes *pair* current and returns its version id; unknown keys of the pair that it displaces are kept.
 
     A refresh that holds the claim finds its place taken, and keeps its pair beside it. *adopted*: the provider has not
-    just granted the pair, so what is known of its refresh token still holds. Raises StoreUnavailable where Secrets
-    Manager does not answer until *give_up_at*, and StoreMisconfigured.
+    just granted the pair. So what is known of its refresh token still holds; and until *give_up_at* it waits for a
+    refresh under way, which may be sending that token. Raises StoreUnavailable where Secrets Manager does not answer
+    until then, and StoreMisconfigured.
     """
-    for tries_left in reversed(range(TRIES)):
+    tries_left = TRIES
+    while tries_left:
+        patience_is_over = services.now() >= give_up_at
         versions = retry_until(give_up_at, store.pair_versions, services, retried=StoreUnavailable)
-        end, current = chain_end(versions), versions.under(CURRENT)
-        texts = [retry_until(give_up_at, partial(_text, store, versions.get(v)), services) for v in (end, current)]
-        if None not in texts or not tries_left:
-            place, spent = _next_place(versions, texts[0])
-            displaced = pair_in(texts[1]) or TokenPair(SecretText(""))
+        end, current = versions.get(chain_end(versions)), versions.get(versions.under(CURRENT))
+        text, displaced_text = (retry_until(give_up_at, partial(_text, store, v), services) for v in (end, current))
+        intent, spent = _intent_and_spent(text)
+        is_held = end and intent and not intent.is_dead(end.created_at, versions.at)
+        if patience_is_over or not (None in (text, displaced_text) or (adopted and is_held)):
+            # Not to be read: it may be a holder's, whose result goes into this place.
+            place = result_id(end.version_id) if end and (intent or not text) else claim_id(chain_end(versions))
+            displaced = pair_in(displaced_text) or TokenPair(SecretText(""))
             spent = merged(spent, displaced.spent)
             spent = spent if adopted else without(spent, pair.refresh_token)
             stored = replace(pair, spent=spent, extra={**displaced.extra, **pair.extra})
@@ -45,22 +51,17 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
             # Written there already means: those versions were stale, or somebody else was first.
             if retry_until(give_up_at, write, services, retried=StoreUnavailable) is not None:
                 return place
+            tries_left -= 1
         services.pause(BETWEEN_TRIES)
     raise StoreUnavailable("the pair secret changed again and again: try again in a few minutes")
 
 
-def _next_place(versions: Versions, text: str | None) -> tuple[str, tuple[str, ...]]:
-    """Its version id, given what the chain's end holds; and the fingerprints of the tokens that are spent by then."""
-    end = chain_end(versions)
-    written, entry, pair = versions.get(end), parse_entry(text), pair_in(text)
-    if written is None or isinstance(entry, Outcome) or pair:
-        known = entry.history.spent_and_refused() if entry else pair.spent if pair else ()
-        return claim_id(end), known
-    # The place of a holder's result, dead or alive; or of who knows what, where it can't be read.
-    if entry is None:
-        return result_id(end), ()
-    in_flight = () if entry.is_dead(written.created_at, versions.at) else (entry.credential,)
-    return result_id(end), merged(in_flight, entry.history.spent_and_refused())
+def _intent_and_spent(text: str | None) -> tuple[Intent | None, tuple[str, ...]]:
+    """What the chain's end says: who holds a claim, and the fingerprints of the refresh tokens that are spent."""
+    entry, pair = parse_entry(text), pair_in(text)
+    if entry:
+        return entry if isinstance(entry, Intent) else None, entry.history.spent_and_refused()
+    return None, pair.spent if pair else ()
 
 
 def _text(store: Store, version: StoredVersion | None) -> str | None:

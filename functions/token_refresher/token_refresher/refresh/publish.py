@@ -21,6 +21,7 @@ from .model import (
     RunEnds,
     Services,
     Store,
+    StoreMisconfigured,
     Unclear,
     Versions,
 )
@@ -162,10 +163,13 @@ class Publisher:
     def _readers_token_expired(self, newer: TokenPair) -> bool:
         if self.published is None:
             return False
-        text = self.store.pair_value(self.published)
+        try:
+            text = self.store.pair_value(self.published)
+        except StoreMisconfigured:
+            text = None
         end = _end(text)
         if text is None and newer.issued_at and newer.expires_at:
-            # Secrets Manager has removed the version. Its token was issued before it was published, and lives as long.
+            # The version was removed, or its key. Its token was issued before it was published, and lives as long.
             published = self.store.bearer_versions().get(self.published)
             end = published.created_at + (newer.expires_at - newer.issued_at) if published else None
         return end is not None and end <= self.services.now()

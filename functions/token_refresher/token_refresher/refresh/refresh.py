@@ -1,8 +1,7 @@
 """Core: one refresh of one connection, so that a refresh token is never sent twice and never lost.
 
 The order is the guarantee: look, claim, send once, save, prove, publish. ``claim.py`` keeps the journal,
-``candidates.py`` says what is sent, ``new_pair.py`` what is saved, ``publish.py`` what readers get. Nothing here talks
-to a network or asks a clock of its own.
+``candidates.py`` says what is sent, ``new_pair.py`` what is saved, ``publish.py`` what readers get.
 """
 
 from __future__ import annotations
@@ -66,10 +65,7 @@ def refresh_connection(
         outcome, reason, run.throttled_until = end.outcome, end.reason, end.throttled_until
     except PairNotSaved as error:
         outcome, pair_at_risk = OutcomeWord.TRY_AGAIN, True
-        reason = (
-            f"{error}; the next run sends the refresh token again and, if that is refused, every other one that is "
-            "stored and not known to be spent, and the stored password"
-        )
+        reason = f"{error}; the next run sends the refresh token again, then every other that may work, then the stored password"
     except StoreUnavailable as error:
         outcome, reason = OutcomeWord.TRY_AGAIN, str(error)
     except StoreMisconfigured as error:
