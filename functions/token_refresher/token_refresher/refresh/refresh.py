@@ -65,7 +65,7 @@ def refresh_connection(
         outcome, reason, run.throttled_until = end.outcome, end.reason, end.throttled_until
     except PairNotSaved as error:
         outcome, pair_at_risk = OutcomeWord.TRY_AGAIN, True
-        reason = f"{error}; the next run sends the refresh token again, then every other that may work, then the stored password"
+        reason = f"{error}; the next run sends the refresh token again, then whatever else is stored and may work"
     except StoreUnavailable as error:
         outcome, reason = OutcomeWord.TRY_AGAIN, str(error)
     except StoreMisconfigured as error:
