@@ -15,7 +15,6 @@ from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import (
     LABEL,
     SUPERSEDED,
-    CredentialKind,
     Entry,
     Intent,
     Outcome,
@@ -54,9 +53,9 @@ def _intent(current: str, *, dead_after: timedelta) -> Intent:
     return Intent(
         replaces=current,
         holder=a_version(),
-        kind=CredentialKind.CURRENT,
+        credential="0a0a0a0a",
         started_at=NOW - timedelta(minutes=1),
-        dead_after=NOW + dead_after,
+        holds_for=timedelta(minutes=1) + dead_after,
     )
 
 
