@@ -25,6 +25,7 @@ from token_refresher.refresh.model import (
     CURRENT,
     PREVIOUS,
     Answer,
+    CurrentPair,
     Denied,
     Ending,
     Granted,
@@ -32,6 +33,7 @@ from token_refresher.refresh.model import (
     Proof,
     Proved,
     Services,
+    Stored,
     Unclear,
 )
 from token_refresher.refresh.refresh import Policy, Result, fresh_result, refresh_connection
@@ -884,6 +886,24 @@ def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
     assert fresh() is None
 
 
+@pytest.mark.parametrize(
+    ("labels", "listed", "is_idle"),
+    [
+        pytest.param({LABEL}, None, True, id="the journal's newest pair"),
+        pytest.param(set(), None, False, id="a pair of a person's, and nobody knows what REFRESHING is on"),
+        pytest.param(set(), {CURRENT: "v"}, True, id="nothing was ever claimed"),
+        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u"}, True, id="nor since another was stored by hand"),
+        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u", LABEL: "u"}, True, id="it displaced the journal's newest"),
+        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u", LABEL: "c"}, False, id="an intent or an outcome"),
+        pytest.param(set(), {CURRENT: "u", LABEL: "u"}, False, id="the list is older than the pair"),
+    ],
+)
+def test_a_connection_is_idle_where_the_labels_say_so(
+    labels: set[str], listed: dict[str, str] | None, is_idle: bool
+) -> None:
+    assert Stored({}, CurrentPair("v", labels, "{}"), listed).is_idle is is_idle
+
+
 # Time
 
 
@@ -1058,7 +1078,7 @@ def test_an_api_key_that_was_refused_from_the_start_is_not_published(scene: Scen
 
 
 def test_what_readers_hold_is_never_fresh_once_it_is_over(due: Scene) -> None:
-    """After an answer without an access token the next try waits an hour, and that may be longer than the token lives."""
+    """After an answer without an access token the next try waits an hour, which may be longer than the token lives."""
     due.now = NOW + timedelta(days=7) - timedelta(minutes=10)
     due.virtuous.answers = [granted(2, due.now, access_token=None)]
     assert due.run().outcome == "try_again"

@@ -288,7 +288,11 @@ def test_a_version_is_written_under_several_labels_at_once(client: Any) -> None:
 
 def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
-    page: dict[str, Any] = {"Versions": [{"VersionId": a_version(), "CreatedDate": now}]}
+    page: dict[str, Any] = {
+        "Versions": [{"VersionId": a_version(), "CreatedDate": now}],
+        "ARN": "arn",
+        "ResponseMetadata": {},
+    }
     answers = [page | {"NextToken": "more"}, page | {"NextToken": "yet more"}, page]
     asked: list[dict[str, Any]] = []
 

@@ -1,7 +1,8 @@
-"""Orders of steps beyond what the tests have time for: ``python -m tests.campaigns.explore [schedules] [seed] [processes]``.
+"""Orders of steps beyond what the tests have time for: ``python -m tests.campaigns.explore``.
 
-Explores all bounds of ``tests/explorer/campaign.py``, each to its end or to AT_MOST states, then random schedules, with
-a process for each processor. Exit status 1 where a property breaks; the shortest schedule that shows it is printed.
+*argv* is [schedules] [seed] [processes]. Explores all bounds of ``tests/explorer/campaign.py``, each to its end or to
+AT_MOST states, then random schedules, with a process for each processor. Exit status 1 where a property breaks; the
+shortest schedule that shows it is printed.
 """
 
 from __future__ import annotations
