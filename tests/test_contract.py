@@ -127,19 +127,29 @@ class TestPair:
             TokenPair.parse(text)
         assert "fresh" not in str(error.value).replace("refresh_token", "")
 
-    def test_a_refresh_token_that_version_1_0_stored_may_hold_what_the_rfc_allows(self) -> None:
-        stored = {"version": 1, "access_token": "access-1", "refresh_token": 'odd "one"'}
-        assert TokenPair.parse(json.dumps(stored)).refresh_token == SecretText('odd "one"')
+    @pytest.mark.parametrize("granted", ['odd "one"', " odd ", "odd\tone", "\u00f8dd"])
+    def test_a_granted_refresh_token_may_hold_what_a_pasted_one_may_not(self, granted: str) -> None:
+        """It is kept to the letter; what a person then writes in its place is not."""
+        pair = TokenPair(SecretText("access-1"), SecretText(granted))
+        stored = json.loads(pair.to_json())
+        assert TokenPair.parse(json.dumps(stored | {"note": "edited"})).refresh_token == SecretText(granted)
         with pytest.raises(UnreadableSecret):
-            TokenPair.parse(json.dumps(stored | {"refresh_token": "odd\none"}))
+            TokenPair.parse(json.dumps(stored | {"refresh_token": "pasted with a blank"}))
 
-    @pytest.mark.parametrize("spent", [None, (), ("0a1b2c3d", "4e5f6071")])
-    def test_fingerprints_of_spent_tokens_survive_and_so_does_not_knowing_any(
-        self, spent: tuple[str, ...] | None
-    ) -> None:
+    @pytest.mark.parametrize("spent", [(), ("0a1b2c3d", "4e5f6071")])
+    def test_fingerprints_of_spent_tokens_survive(self, spent: tuple[str, ...]) -> None:
         pair = TokenPair(SecretText("access-1"), spent=spent)
         assert TokenPair.parse(pair.to_json()) == pair
-        assert ("spent" in json.loads(pair.to_json())) == (spent is not None)
+        assert ("spent" in json.loads(pair.to_json())) == bool(spent)
+
+    @pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(), timedelta(minutes=10), timedelta(days=1)])
+    def test_a_token_is_not_younger_than_the_version_that_holds_it(self, ahead: timedelta) -> None:
+        """Whatever its writer's clock said: it lives as long as the writer was told, from then on."""
+        issued_at = ISSUED_AT + ahead
+        pair = TokenPair(SecretText("access-1"), issued_at=issued_at, expires_at=issued_at + timedelta(hours=1))
+        dated = pair.dated_by(ISSUED_AT)
+        assert dated.issued_at == min(issued_at, ISSUED_AT)
+        assert dated.expires_at == min(issued_at, ISSUED_AT) + timedelta(hours=1)
 
     def test_tokens_that_were_pasted_with_quotes_and_space_are_cleaned(self) -> None:
         text = json.dumps({"access_token": " 'access-1'\n", "refresh_token": ' "refresh-1" '})

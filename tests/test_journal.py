@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -16,24 +17,23 @@ from tests.seed import SEED
 from tests.support import NOW, a_pair
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import (
-    FIRST_PAIR_ID,
     Attempt,
-    CredentialKind,
     Entry,
     History,
     Intent,
     Outcome,
-    ancestors,
     backoff,
-    beside_id,
     chain_end,
     claim_id,
+    late_pair_id,
     merged,
     parse_entry,
     result_id,
 )
 from token_refresher.refresh.model import Ending, StoredVersion, Versions
+from token_refresher.virtuous.judgement import LONGEST_TOKEN
 from virtuous_token.errors import UnreadableSecret
+from virtuous_token.secret_text import SecretText
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSION = "11111111-1111-4111-8111-111111111111"
@@ -44,27 +44,9 @@ BY_HAND = "a version id that a person chose, 47 characters"
 INTENT = Intent(
     replaces=VERSION,
     holder=HOLDER,
-    kind=CredentialKind.PREVIOUS,
-    started_at=NOW,
-    dead_after=NOW + timedelta(minutes=6),
-    history=History({"refresh_token": Attempt(NOW - timedelta(seconds=2), Ending.REFUSED)}, failures=1),
-)
-OUTCOME = Outcome(
-    replaces=VERSION,
-    result=Ending.THROTTLED,
-    at=NOW + timedelta(seconds=3),
-    retry_at=NOW + timedelta(seconds=850),
-    history=History({**INTENT.history.attempts, "previous_refresh_token": Attempt(NOW, Ending.THROTTLED)}, failures=2),
-)
-
-INTENT_1_1 = Intent(
-    replaces=VERSION,
-    holder=HOLDER,
-    kind=CredentialKind.SUPERSEDED,
-    started_at=NOW,
-    dead_after=NOW + timedelta(minutes=6),
-    holds_for=timedelta(minutes=6),
     credential="c6d7e8f9",
+    started_at=NOW,
+    holds_for=timedelta(minutes=6),
     history=History(
         attempts={
             "0a1b2c3d": Attempt(NOW - timedelta(seconds=2), Ending.REFUSED),
@@ -75,13 +57,8 @@ INTENT_1_1 = Intent(
         newest=VERSION,
     ),
 )
-OUTCOME_1_1 = INTENT_1_1.ends(Ending.THROTTLED, NOW + timedelta(seconds=3), wait=timedelta(seconds=847))
-GOLDEN_ENTRIES = [
-    ("intent-v1.json", INTENT),
-    ("outcome-v1.json", OUTCOME),
-    ("intent-v1.1.json", INTENT_1_1),
-    ("outcome-v1.1.json", OUTCOME_1_1),
-]
+OUTCOME = INTENT.ends(Ending.THROTTLED, NOW + timedelta(seconds=3), wait=timedelta(seconds=847))
+GOLDEN_ENTRIES = [("intent-v1.json", INTENT), ("outcome-v1.json", OUTCOME)]
 
 instants = st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda instant: instant.replace(microsecond=0)
@@ -90,7 +67,7 @@ histories = st.builds(
     History,
     attempts=st.dictionaries(st.text(), st.builds(Attempt, instants, st.sampled_from(Ending))),
     failures=st.integers(0, 10**6),
-    spent=st.none() | st.lists(st.text()).map(tuple),
+    spent=st.lists(st.text()).map(tuple),
     newest=st.none() | st.text(min_size=1),
 )
 entries: st.SearchStrategy[Entry] = st.one_of(
@@ -98,11 +75,9 @@ entries: st.SearchStrategy[Entry] = st.one_of(
         Intent,
         replaces=st.text(),
         holder=st.text(),
-        kind=st.sampled_from(CredentialKind),
+        credential=st.text(),
         started_at=instants,
-        dead_after=instants,
-        holds_for=st.none() | st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
-        credential=st.none() | st.text(min_size=1),
+        holds_for=st.integers(0, 10**6).map(lambda seconds: timedelta(seconds=seconds)),
         history=histories,
     ),
     st.builds(
@@ -146,9 +121,9 @@ def test_a_result_slot_has_the_same_id_in_every_release(claim: str, expected: st
     assert result_id(claim) == expected
 
 
-def test_the_first_login_and_a_pair_beside_its_slot_have_the_same_ids_in_every_release() -> None:
-    assert FIRST_PAIR_ID == "63e939fd-66a3-53d4-ba7b-88d647b7c912"
-    assert beside_id(VERSION) == "eb6502aa-8ebb-57ce-8921-5080821217f3"
+def test_a_new_chain_and_a_pair_beside_its_slot_have_the_same_ids_in_every_release() -> None:
+    assert chain_end(_listed()) == "c0f37fcb-75f2-5c12-a8a6-a98545f80b7f"
+    assert late_pair_id(VERSION) == "6565cba2-6e79-3ec0-940f-dfb444435277"
 
 
 @settings(deadline=None)  # a busy machine is no defect
@@ -180,10 +155,10 @@ def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
 
 
 def test_an_instant_is_stored_in_whole_seconds_rounded_down() -> None:
-    stored = parse_entry(INTENT._replace(dead_after=NOW + timedelta(seconds=1.9)).to_json())
+    stored = parse_entry(INTENT._replace(started_at=NOW + timedelta(seconds=1.9)).to_json())
 
     assert isinstance(stored, Intent)
-    assert stored.dead_after == NOW + timedelta(seconds=1)
+    assert stored.started_at == NOW + timedelta(seconds=1)
 
 
 @pytest.mark.parametrize(("name", "entry"), GOLDEN_ENTRIES)
@@ -206,7 +181,7 @@ def test_unknown_keys_are_ignored() -> None:
 
 def test_an_entry_without_its_history_counts_as_the_first_attempt() -> None:
     stored = json.loads(OUTCOME.to_json())
-    del stored["attempts"], stored["failures"]
+    del stored["attempts"], stored["failures"], stored["spent"], stored["newest"]
 
     assert parse_entry(json.dumps(stored)) == OUTCOME._replace(history=History())
 
@@ -233,9 +208,9 @@ def _without(entry: Entry, key: str) -> str:
         pytest.param(_without(INTENT, "entry"), id="no kind"),
         pytest.param(_without(INTENT, "replaces"), id="an intent for no version"),
         pytest.param(_without(OUTCOME, "replaces"), id="an outcome for no version"),
-        pytest.param(_without(INTENT, "dead_after"), id="an intent that never dies"),
+        pytest.param(_without(INTENT, "holds_for_seconds"), id="an intent that never dies"),
         pytest.param(_changed(INTENT, started_at="soon"), id="an instant in words"),
-        pytest.param(_changed(INTENT, dead_after=1795608360), id="an instant in seconds"),
+        pytest.param(_changed(INTENT, started_at=1795608360), id="an instant in seconds"),
         pytest.param(_changed(OUTCOME, at="0001-01-01T00:00:00+23:00"), id="an instant before the calendar"),
         pytest.param(_changed(OUTCOME, retry_at=True), id="a retry_at that is true"),
         pytest.param(_changed(OUTCOME, attempts=["refresh_token"]), id="attempts in a list"),
@@ -248,13 +223,6 @@ def _without(entry: Entry, key: str) -> str:
 )
 def test_anything_else_is_no_entry(text: str | None) -> None:
     assert parse_entry(text) is None
-
-
-def test_a_claim_with_a_grant_that_only_a_later_version_knows_still_counts() -> None:
-    for grant in ("client_credentials", ["refresh_token"]):
-        entry = parse_entry(_changed(INTENT, grant=grant))
-        assert isinstance(entry, Intent)
-        assert (entry.replaces, entry.dead_after) == (INTENT.replaces, INTENT.dead_after)
 
 
 def test_an_ending_that_only_a_later_version_knows_leaves_a_doubt() -> None:
@@ -283,13 +251,13 @@ def test_an_entry_is_never_taken_for_a_token_pair(entry: Entry) -> None:
 # The chain
 
 
-def _listed(*version_ids: str, start: datetime = NOW) -> Versions:
-    return Versions(
-        tuple(StoredVersion(version_id, start + timedelta(seconds=n)) for n, version_id in enumerate(version_ids))
-    )
+def _listed(*version_ids: str) -> Versions:
+    listed = (StoredVersion(version_id, NOW + timedelta(seconds=n)) for n, version_id in enumerate(version_ids))
+    return Versions(tuple(listed), "arn:aws:secretsmanager:us-east-1:123456789012:secret:v/a/tokens-AbCdEf", NOW)
 
 
-CLAIM = claim_id(VERSION)
+ROOT = chain_end(_listed())
+CLAIM = claim_id(ROOT)
 RESULT = result_id(CLAIM)
 LOGIN = claim_id(RESULT)
 
@@ -297,62 +265,65 @@ LOGIN = claim_id(RESULT)
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [
-        pytest.param([], None, id="no version"),
-        pytest.param([VERSION], VERSION, id="one pair"),
-        pytest.param([VERSION, ENTRY, HOLDER], VERSION, id="nothing was claimed: the oldest, whatever came after it"),
+        pytest.param([], ROOT, id="no version"),
+        pytest.param([VERSION, ENTRY], ROOT, id="what people stored"),
         pytest.param([VERSION, CLAIM], CLAIM, id="a claim"),
         pytest.param([VERSION, CLAIM, RESULT], RESULT, id="what came of it"),
-        pytest.param([VERSION, CLAIM, RESULT, ENTRY], RESULT, id="and a pair that a person stored later"),
+        pytest.param([VERSION, CLAIM, RESULT, ENTRY, BY_HAND], RESULT, id="and pairs that people stored later"),
         pytest.param([VERSION, CLAIM, RESULT, LOGIN], LOGIN, id="a login in the next claim's place"),
-        pytest.param([ENTRY, RESULT, LOGIN], LOGIN, id="what came before is removed"),
-        pytest.param([VERSION, CLAIM, RESULT, beside_id(RESULT)], RESULT, id="a pair beside the slot is no part of it"),
-        pytest.param([VERSION, ENTRY, claim_id(ENTRY), CLAIM], CLAIM, id="of two chains the one that went on last"),
+        pytest.param([CLAIM, LOGIN], LOGIN, id="what came between is removed"),
+        pytest.param([LOGIN], LOGIN, id="all that came before is removed"),
+        pytest.param([CLAIM, RESULT, late_pair_id(RESULT)], RESULT, id="a pair beside the slot is no part of it"),
+        pytest.param([LOGIN, late_pair_id(RESULT)], LOGIN, id="nor where the slot is removed"),
     ],
 )
-def test_the_chains_end(listed: list[str], expected: str | None) -> None:
-    end = chain_end(_listed(*listed))
+def test_the_chains_end(listed: list[str], expected: str) -> None:
+    assert chain_end(_listed(*listed)) == expected
 
-    assert (end.version_id if end else None) == expected
+
+def test_a_secret_that_is_made_again_begins_another_chain() -> None:
+    assert chain_end(_listed()._replace(arn=_listed().arn[:-6] + "GhIjKl")) != ROOT
 
 
 def test_versions_of_one_instant_are_told_apart_by_the_chain() -> None:
-    at_once = Versions(tuple(StoredVersion(version_id, NOW) for version_id in (RESULT, LOGIN, CLAIM, VERSION)))
+    at_once = tuple(StoredVersion(version_id, NOW) for version_id in (RESULT, LOGIN, CLAIM, VERSION))
 
-    end = chain_end(at_once)
-
-    assert end is not None
-    assert end.version_id == LOGIN
-
-
-def test_ancestors_are_all_that_the_end_follows() -> None:
-    versions = _listed(VERSION, CLAIM, ENTRY, RESULT, LOGIN)
-
-    assert ancestors(LOGIN, versions) == {LOGIN, RESULT, CLAIM, VERSION}
-    assert ancestors(ENTRY, versions) == {ENTRY}
+    assert chain_end(_listed()._replace(listed=at_once)) == LOGIN
 
 
 @settings(deadline=None)
 @seed(SEED)
-@given(st.lists(st.integers(0, 2), max_size=30), st.lists(st.integers(0, 40), max_size=8))
-def test_a_chain_of_any_steps_ends_where_it_was_last_written(steps: list[int], by_hand: list[int]) -> None:
-    """A step is a claim and its result, or a login; pairs stored by hand come in between."""
-    chain = [VERSION]
+@given(st.lists(st.integers(0, 2), max_size=30), st.lists(st.integers(0, 40), max_size=8), st.data())
+def test_a_chain_of_any_steps_ends_where_it_was_last_written(
+    steps: list[int], by_hand: list[int], data: st.DataObject
+) -> None:
+    """A step is a claim and its result, or a login; pairs stored by hand come in between, any of the others may go."""
+    chain = [CLAIM]
     for step in steps:
         chain += [claim_id(chain[-1])] if step == 2 else [claim_id(chain[-1]), result_id(claim_id(chain[-1]))]
-    listed = list(chain)
+    listed = [entry for entry in chain[:-1] if data.draw(st.booleans())] + chain[-1:]
     for number, place in enumerate(by_hand):
-        listed.insert(1 + place % len(listed), f"by-hand-{number:032}")
+        listed.insert(place % (len(listed) + 1), f"by-hand-{number:032}")
 
-    end = chain_end(_listed(*listed))
-
-    assert end is not None
-    assert end.version_id == chain[-1]
-    assert ancestors(chain[-1], _listed(*listed)) == set(chain)
+    assert chain_end(_listed(*listed)) == chain[-1]
 
 
-def test_fingerprints_are_merged_newest_first_and_twenty_are_kept() -> None:
+def test_fingerprints_are_merged_newest_first_and_two_hundred_are_kept() -> None:
     assert merged(["c"], ["b", "a"], ["a", "c", "0"]) == ("c", "b", "a", "0")
-    assert merged([str(number) for number in range(30)]) == tuple(str(number) for number in range(20))
+    assert merged([str(number) for number in range(300)]) == tuple(str(number) for number in range(200))
+
+
+def test_an_entry_and_a_pair_with_all_that_is_remembered_fit_into_a_secret() -> None:
+    """Secrets Manager takes 64 KB, and Virtuous's answer two tokens of the largest size."""
+    spent = tuple(f"{number:08x}" for number in range(200))
+    attempts = {f"{number:08x}": Attempt(NOW, Ending.MISCONFIGURED) for number in range(20)}
+    intent = INTENT._replace(history=History(attempts, 10**6, spent, VERSION))
+    pair = a_pair(
+        access_token=SecretText("a" * LONGEST_TOKEN), refresh_token=SecretText("r" * LONGEST_TOKEN), spent=spent
+    )
+
+    assert len(intent.to_json()) < 6_000
+    assert len(pair.to_json()) < 65_536
 
 
 # What follows an intent, and when
@@ -362,21 +333,19 @@ def test_fingerprints_are_merged_newest_first_and_twenty_are_kept() -> None:
 def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration(ahead: timedelta) -> None:
     """Whatever its own clock said when it named an instant."""
     holds_for = timedelta(minutes=6)
-    intent = INTENT_1_1._replace(started_at=NOW + ahead, dead_after=NOW + ahead + holds_for, holds_for=holds_for)
+    intent = INTENT._replace(started_at=NOW + ahead, holds_for=holds_for)
 
     assert not intent.is_dead(NOW, NOW + timedelta(minutes=6))
     assert intent.is_dead(NOW, NOW + timedelta(minutes=6, seconds=1))
 
 
-def test_a_holder_of_version_1_0_is_dead_at_the_instant_that_it_named() -> None:
-    assert not INTENT.is_dead(NOW - timedelta(days=1), INTENT.dead_after)
-    assert INTENT.is_dead(NOW, INTENT.dead_after + timedelta(seconds=1))
-
-
 def test_an_intent_ends_with_its_own_attempt_added_to_the_earlier_ones() -> None:
-    ended = INTENT.ends(Ending.THROTTLED, OUTCOME.at, wait=timedelta(seconds=847))
-
-    assert ended == OUTCOME
+    assert OUTCOME.retry_at == NOW + timedelta(seconds=850)
+    assert OUTCOME.history == replace(
+        INTENT.history,
+        attempts={**INTENT.history.attempts, "c6d7e8f9": Attempt(NOW, Ending.THROTTLED)},
+        failures=3,
+    )
 
 
 @pytest.mark.parametrize("before", [None, *Ending])

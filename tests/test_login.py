@@ -9,13 +9,12 @@ import pytest
 from tests.support import NOW, Account, Clock, a_pair, a_version
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import (
-    FIRST_PAIR_ID,
     LABEL,
     SUPERSEDED,
-    CredentialKind,
     History,
     Intent,
     Outcome,
+    chain_end,
     claim_id,
     result_id,
 )
@@ -36,23 +35,21 @@ def account(clock: Clock) -> Account:
     return Account(now=clock.now)
 
 
-def _log_in(account: Account, clock: Clock, pair: TokenPair) -> str:
-    return store_login(account.store(), clock.services(), pair, give_up_at=clock.now() + PATIENCE)
+def _log_in(account: Account, clock: Clock, pair: TokenPair, *, adopted: bool = False) -> str:
+    return store_login(account.store(), clock.services(), pair, give_up_at=clock.now() + PATIENCE, adopted=adopted)
 
 
-def _claimed(account: Account, follows: str, clock: Clock, *, holds_for: timedelta = timedelta(minutes=6)) -> str:
-    """A refresh that holds the claim after *follows*; the claim's version id."""
-    intent = Intent(
-        replaces=follows,
-        holder=a_version(),
-        kind=CredentialKind.CURRENT,
-        started_at=clock.now(),
-        dead_after=clock.now() + holds_for,
-        holds_for=holds_for,
-        history=History(spent=("0a0a0a0a",)),
-    )
-    assert account.store().write_pair(claim_id(follows), intent.to_json(), LABEL) is not None
-    return claim_id(follows)
+def _end(account: Account) -> str:
+    return chain_end(account.store().pair_versions())
+
+
+def _claimed(account: Account, replaces: str, clock: Clock, *, holds_for: timedelta = timedelta(minutes=6)) -> str:
+    """A refresh that holds the claim; the claim's version id."""
+    history = History(spent=("0a0a0a0a",))
+    intent = Intent(replaces, a_version(), "1b1b1b1b", clock.now(), holds_for, history)
+    claim = claim_id(_end(account))
+    assert account.store().write_pair(claim, intent.to_json(), LABEL) is not None
+    return claim
 
 
 def _writes(account: Account) -> int:
@@ -62,12 +59,14 @@ def _writes(account: Account) -> int:
 # The next place
 
 
-def test_the_first_login_is_the_first_version_under_an_id_that_every_first_login_has(
+def test_the_first_login_is_the_first_version_under_an_id_that_every_first_login_of_this_secret_has(
     account: Account, clock: Clock
 ) -> None:
+    first = claim_id(_end(account))
+
     version = _log_in(account, clock, a_pair())
 
-    assert version == FIRST_PAIR_ID
+    assert version == first
     assert account.strict.versions(PAIR_SECRET) == [version]
     assert account.strict.labels(PAIR_SECRET) == {CURRENT: version, LABEL: version}
     assert account.pair() == a_pair(spent=())
@@ -82,20 +81,21 @@ def test_of_two_first_logins_the_later_follows_the_earlier(account: Account, clo
             others.append(_log_in(account, Clock(), a_pair(1)))
 
     account.strict.before = another_login
+    first = claim_id(_end(account))
     version = _log_in(account, clock, a_pair(2))
 
-    assert (others[1], version) == (FIRST_PAIR_ID, claim_id(FIRST_PAIR_ID))
+    assert (others[1], version) == (first, claim_id(first))
     assert account.pair() == a_pair(2, spent=())
-    assert account.strict.labels(PAIR_SECRET) == {CURRENT: version, LABEL: version, PREVIOUS: FIRST_PAIR_ID}
+    assert account.strict.labels(PAIR_SECRET) == {CURRENT: version, LABEL: version, PREVIOUS: first}
 
 
 def test_a_login_takes_the_next_claims_place_in_one_write(account: Account, clock: Clock) -> None:
     displaced = account.put_pair(a_pair(1, replaces=a_version()))
-    before = _writes(account)
+    before, place = _writes(account), claim_id(_end(account))
 
     version = _log_in(account, clock, a_pair(2))
 
-    assert version == claim_id(displaced)
+    assert version == place
     assert account.strict.labels(PAIR_SECRET) == {CURRENT: version, LABEL: version, PREVIOUS: displaced}
     assert account.pair() == a_pair(2)
     assert _writes(account) == before + 1
@@ -113,17 +113,29 @@ def test_a_login_takes_the_next_claims_place_in_one_write(account: Account, cloc
         ),
     ],
 )
-def test_a_login_waits_for_a_refresh_and_follows_what_comes_of_it(
-    account: Account, clock: Clock, value: str, label: str
-) -> None:
+def test_a_login_follows_what_came_of_a_refresh(account: Account, clock: Clock, value: str, label: str) -> None:
     claim = _claimed(account, account.put_pair(a_pair(1)), clock)
-    clock.on_pause = lambda: account.store().write_pair(result_id(claim), value, label, LABEL)
+    account.store().write_pair(result_id(claim), value, label, LABEL)
 
     version = _log_in(account, clock, a_pair(3))
 
-    assert len(clock.pauses) == 1
     assert version == claim_id(result_id(claim))
     assert account.pair() == a_pair(3, spent=("0a0a0a0a",))
+    labels = account.strict.labels(PAIR_SECRET)
+    assert (labels[CURRENT], labels[LABEL]) == (version, version)
+
+
+@pytest.mark.parametrize("holds_for", [timedelta(minutes=-1), timedelta(hours=1)], ids=["a dead one", "a living one"])
+def test_a_login_takes_the_place_of_a_holders_result_at_once(
+    account: Account, clock: Clock, holds_for: timedelta
+) -> None:
+    claim = _claimed(account, account.put_pair(a_pair(1)), clock, holds_for=holds_for)
+
+    version = _log_in(account, clock, a_pair(2))
+
+    assert version == result_id(claim)
+    assert clock.pauses == []
+    assert account.pair() == a_pair(2, spent=("0a0a0a0a",))
     labels = account.strict.labels(PAIR_SECRET)
     assert (labels[CURRENT], labels[LABEL]) == (version, version)
 
@@ -136,29 +148,44 @@ def test_a_login_waits_for_a_refresh_and_follows_what_comes_of_it(
         pytest.param(timedelta(hours=1), PATIENCE, id="a live one after the longest wait"),
     ],
 )
-def test_a_login_takes_the_result_slot_of_a_refresh_that_does_not_end(
+def test_an_adopted_pair_waits_for_a_refresh_that_may_be_sending_its_token(
     account: Account, clock: Clock, holds_for: timedelta, waited: timedelta
 ) -> None:
     claim = _claimed(account, account.put_pair(a_pair(1)), clock, holds_for=holds_for)
 
-    version = _log_in(account, clock, a_pair(2))
-
-    assert version == result_id(claim)
+    assert _log_in(account, clock, a_pair(1), adopted=True) == result_id(claim)
     assert waited <= clock.now() - NOW < waited + timedelta(seconds=10)
-    assert account.pair() == a_pair(2, spent=("0a0a0a0a",))
-    labels = account.strict.labels(PAIR_SECRET)
-    assert (labels[CURRENT], labels[LABEL]) == (version, version)
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_what_is_known_as_spent_stays_so_unless_the_provider_has_just_granted_it(
+    account: Account, clock: Clock, adopted: bool
+) -> None:
+    token = a_pair(1).refresh_token
+    assert token is not None
+    account.put_pair(a_pair(2, spent=(token.fingerprint(), "0a0a0a0a")))
+
+    _log_in(account, clock, a_pair(1), adopted=adopted)
+
+    assert account.pair().spent == ((token.fingerprint(), "0a0a0a0a") if adopted else ("0a0a0a0a",))
+
+
+def test_an_end_whose_key_is_gone_keeps_no_login_waiting(account: Account, clock: Clock) -> None:
+    claim = _claimed(account, account.put_pair(a_pair(1, spent=("2c2c2c2c",))), clock)
+    account.strict.replace_key(PAIR_SECRET)
+
+    assert _log_in(account, clock, a_pair(2)) == result_id(claim)
+    assert clock.pauses == []
+    assert account.pair() == a_pair(2, spent=("2c2c2c2c",))
 
 
 def test_a_clock_that_is_a_day_off_keeps_nobody_waiting_longer(account: Account, clock: Clock) -> None:
     claim = _claimed(account, account.put_pair(a_pair(1)), clock)
     for days in (1, -1):
         laptop = Clock(NOW + timedelta(days=days))
-        laptop.on_pause = lambda: setattr(clock, "instant", clock.instant + timedelta(seconds=2))
-
         _log_in(account, laptop, a_pair(2 + days))
 
-        assert sum(laptop.pauses) <= PATIENCE.total_seconds() + 2
+        assert laptop.pauses == []
         assert account.pair().access_token == a_pair(2 + days).access_token
     assert account.strict.versions(PAIR_SECRET)[2:] == [result_id(claim), claim_id(result_id(claim))]
 
@@ -257,11 +284,12 @@ def test_a_stale_read_of_the_displaced_pair_costs_it_no_key(account: Account, cl
 def test_what_fails_for_a_moment_or_loses_its_answer_is_repeated(
     account: Account, clock: Clock, operation: str, after_effect: bool
 ) -> None:
-    displaced = account.put_pair(a_pair(1))
+    account.put_pair(a_pair(1))
+    place = claim_id(_end(account))
     for error in ("ThrottlingException", "InternalServiceError", "ReadTimeoutError"):
         account.strict.fail(operation, error, after_effect=after_effect)
 
-    assert _log_in(account, clock, a_pair(2)) == claim_id(displaced)
+    assert _log_in(account, clock, a_pair(2)) == place
     assert account.pair() == a_pair(2)
     assert len(account.strict.versions(PAIR_SECRET)) == 2
 

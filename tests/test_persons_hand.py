@@ -107,7 +107,57 @@ def first_login_in_the_moment_of_a_first_paste() -> Play:
     return play.ends(0).person("pastes a dead refresh token").person("pastes a dead pair")
 
 
+def pair_secret_made_again(refreshes: int) -> Play:
+    play = Play(first_state((LOGIN, *(RUN,) * (refreshes + 1), LOGIN, RUN), stored=False, published=False)).ends(0)
+    for i in range(1, refreshes + 2):
+        play.ends(i).weeks_pass()
+    play.person("makes the pair secret again").ends(refreshes + 2).ends(refreshes + 3)
+    assert play.published() == f"access-{play.state.provider.newest}"
+    return play
+
+
+def version_lost_while_another_claims(lost: str) -> Play:
+    play = Play(first_state((RUN, RUN), refreshes=1)).until(1, "claims").person(lost).until(0, "sends")
+    assert play.ends(1).ended(1).word == "busy"
+    return play.ends(0)
+
+
+def key_replaced_after_a_failed_attempt(then: str) -> Play:
+    play = Play(first_state((RUN, RUN, LOGIN), Budget(faults=1), refreshes=1)).until(0, "sends").meets(0, "429").ends(0)
+    play.person("replaces the key").minutes_pass(0 if then == "login" else 6)
+    return play.ends(2 if then == "login" else 1)
+
+
+def spent_token_adopted(provider: str) -> Play:
+    play = Play(first_state((Kind("login", adopts=True), RUN), refreshes=1, provider=provider)).ends(0).ends(1)
+    assert play.ended(1).word == "refreshed"
+    return play
+
+
+def first_pair_put_back(refreshes: int) -> Play:
+    play = Play(first_state((RUN,), refreshes=refreshes, provider="revoking")).person("pastes the first pair").ends(0)
+    assert play.ended(0).word == "refreshed"
+    return play
+
+
+def clock_ten_minutes_ahead() -> Play:
+    """It takes nobody for dead who is alive."""
+    play = Play(first_state((RUN, Kind("run", timedelta(minutes=10))))).until(0, "saves").ends(1)
+    assert play.ended(1).word == "busy"
+    return play.ends(0)
+
+
 CASES = {
+    "a pair secret is made again after a login": lambda: pair_secret_made_again(0),
+    "a pair secret is made again after three refreshes": lambda: pair_secret_made_again(3),
+    "the oldest version is lost before a claim": lambda: version_lost_while_another_claims("loses the oldest version"),
+    "an intent is lost before a claim": lambda: version_lost_while_another_claims("loses the second oldest version"),
+    "a key is replaced, and a run follows": lambda: key_replaced_after_a_failed_attempt("run"),
+    "a key is replaced, and a login follows": lambda: key_replaced_after_a_failed_attempt("login"),
+    "a spent token is adopted": lambda: spent_token_adopted("strict"),
+    "a spent token is adopted, and reuse ends the line": lambda: spent_token_adopted("revoking"),
+    "the first pair is put back after many refreshes": lambda: first_pair_put_back(25),
+    "a run whose clock is ten minutes ahead meets a claim": clock_ten_minutes_ahead,
     "an edit with the same tokens, then a run that reads the labels": lambda: edited_during_a_refresh(1),
     "the same, the run reads a value as well": lambda: edited_during_a_refresh(2),
     "the same, the run reads the bearer as well": lambda: edited_during_a_refresh(3),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
 
 import boto3
 import botocore.exceptions
@@ -26,6 +25,7 @@ from token_refresher.refresh.model import (
     CURRENT,
     PREVIOUS,
     Answer,
+    CurrentPair,
     Denied,
     Ending,
     Granted,
@@ -33,10 +33,11 @@ from token_refresher.refresh.model import (
     Proof,
     Proved,
     Services,
+    Stored,
     Unclear,
 )
 from token_refresher.refresh.refresh import Policy, Result, fresh_result, refresh_connection
-from virtuous_token.contract import Bearer, format_instant
+from virtuous_token.contract import Bearer
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -263,7 +264,12 @@ def test_the_main_job_on_moto_too(scene: Scene, monkeypatch: pytest.MonkeyPatch)
         for name in NAMES[:2]:
             scene.client.create_secret(Name=name)
         scene.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair().to_json())
-        assert scene.runs(4, timedelta(days=4)) == ["refreshed", "fresh", "refreshed", "fresh"]
+        scene.now = datetime.now(UTC)  # which is moto's
+        assert [str(scene.run(force=force).outcome) for force in (False, False, True)] == [
+            "refreshed",
+            "fresh",
+            "refreshed",
+        ]
         ids = [scene.client.get_secret_value(SecretId=name, VersionStage=CURRENT)["VersionId"] for name in NAMES[:2]]
         assert ids[0] == ids[1]
     assert scene.virtuous.sent == ["refresh-1", "refresh-2"]
@@ -301,7 +307,13 @@ def test_a_refresh_token_that_the_provider_grants_again_is_sent_again(due: Scene
         due.now += timedelta(days=8)
     due.virtuous.answers = [NotGranted(Ending.REFUSED, "invalid_grant")]
     due.run()
-    store_login(SecretStore(due.client, NAMES), due.services(), pair(2, age=timedelta(days=-24)), give_up_at=due.now)
+    store_login(
+        SecretStore(due.client, NAMES),
+        due.services(),
+        pair(2, age=timedelta(days=-24)),
+        give_up_at=due.now,
+        adopted=False,
+    )
     due.now += timedelta(days=8)
     due.virtuous.answers = [granted(3, due.now)]
     assert due.run().outcome == "refreshed"
@@ -317,7 +329,6 @@ def test_a_granted_refresh_token_may_hold_what_a_pasted_one_may_not(due: Scene) 
     due.store_pair(json.dumps(json.loads(due.pair.to_json()) | {"note": "edited"}))
     assert due.run().outcome == "refreshed"
     assert due.virtuous.sent == ["refresh-1", 'odd "two"']
-    assert due.pair.spent is not None
 
 
 def test_an_unusable_access_token_stays_out_and_its_refresh_token_is_saved(due: Scene) -> None:
@@ -736,19 +747,6 @@ def test_a_pair_that_is_displaced_while_the_readers_label_moves_is_not_published
     assert due.bearer.access_token == SecretText("by-hand")
 
 
-def test_a_stale_look_before_the_save_does_not_push_the_new_pair_aside(due: Scene) -> None:
-    """The view shows another pair as current: one from before the pair that we claimed, not one from after it."""
-    due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(6).to_json())
-    due.virtuous.live = "refresh-6"
-    writes_ago = iter([0, 0, 2])
-    due.strict.choose_view = lambda operation, name, count: (
-        next(writes_ago, 0) if operation == "ListSecretVersionIds" and name == NAMES.pair else 0
-    )
-    assert due.run().outcome == "refreshed"
-    assert list(writes_ago) == []
-    assert due.pair.refresh_token == SecretText("refresh-2")
-
-
 def test_a_save_whose_answer_is_lost_is_found_done(due: Scene) -> None:
     def lost_while_saving() -> Answer:
         due.strict.fail("PutSecretValue", "ReadTimeoutError", after_effect=True)
@@ -888,100 +886,22 @@ def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
     assert fresh() is None
 
 
-# Taken over from version 1.0
-
-
-def as_version_1_0_left_it(scene: Scene, shape: str) -> str:
-    """The current pair's version after a refresh by version 1.0, a day ago."""
-    first, second = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
-    then = NOW - timedelta(days=1)
-    claim = str(uuid5(UUID(first), "claim"))
-    slot = str(uuid5(UUID(claim), "result"))
-    intent = {
-        "version": 1,
-        "entry": "intent",
-        "replaces": first,
-        "holder": "h",
-        "grant": "refresh_token",
-        "started_at": format_instant(then),
-        "dead_after": format_instant(then + timedelta(minutes=6)),
-        "attempts": {},
-        "failures": 0,
-    }
-    renewed = pair(2, age=timedelta(days=1), replaces=first)
-
-    def put(version: str, value: str, *labels: str) -> None:
-        params = {"SecretString": value, "ClientRequestToken": version, "VersionStages": list(labels)}
-        scene.client.put_secret_value(SecretId=NAMES.pair, **params)
-
-    scene.now = then
-    put(first, pair(1).to_json(), CURRENT)
-    if shape == "never claimed":
-        put(second, renewed.to_json(), CURRENT)
-    else:
-        put(claim, json.dumps(intent), LABEL)
-        put(slot, renewed.to_json(), SUPERSEDED if shape == "superseded" else CURRENT)
-    if shape == "label removed":
-        scene.client.update_secret_version_stage(SecretId=NAMES.pair, VersionStage=LABEL, RemoveFromVersionId=claim)
-    if shape == "an old form saved":
-        put(second, pair(1).to_json(), CURRENT)
-    scene.now = NOW
-    scene.strict.settle()
-    current: str = scene.strict.labels(NAMES.pair)[CURRENT]
-    scene.client.put_secret_value(SecretId=NAMES.bearer, SecretString="{}", ClientRequestToken=current)
-    scene.virtuous.live = "refresh-2"
-    return current
-
-
-@pytest.mark.parametrize("shape", ["REFRESHING on the intent", "label removed", "never claimed"])
-def test_what_version_1_0_left_is_refreshed_when_it_is_due_and_not_before(scene: Scene, shape: str) -> None:
-    current = as_version_1_0_left_it(scene, shape)
-    assert scene.run().outcome == "fresh"
-    assert scene.strict.labels(NAMES.pair)[CURRENT] == current
-    scene.now += timedelta(days=7)
-    assert scene.run().outcome == "refreshed"
-    assert scene.virtuous.sent == ["refresh-2"]
-    labels = scene.strict.labels(NAMES.pair)
-    assert labels[CURRENT] == labels[LABEL]
-    assert SecretText("refresh-1").fingerprint() in (scene.pair.spent or ())
-
-
-@pytest.mark.parametrize("shape", ["superseded", "an old form saved"])
-def test_a_token_that_version_1_0_spent_is_not_sent_again(scene: Scene, shape: str) -> None:
-    """Its pairs do not say what is spent, but which version they were refreshed from."""
-    as_version_1_0_left_it(scene, shape)
-    assert scene.run().outcome == "refreshed"
-    assert scene.virtuous.sent == ["refresh-2"]
-
-
 @pytest.mark.parametrize(
-    ("ended", "kind", "outcome", "sent"),
+    ("labels", "listed", "is_idle"),
     [
-        pytest.param("refused", "refresh_token", "login_required", [], id="a verdict waits for a login"),
-        pytest.param("throttled", "refresh_token", "try_again", [], id="a throttled try waits"),
-        pytest.param("refused", "password", "refreshed", ["refresh-1"], id="a password says nothing of the token"),
+        pytest.param({LABEL}, None, True, id="the journal's newest pair"),
+        pytest.param(set(), None, False, id="a pair of a person's, and nobody knows what REFRESHING is on"),
+        pytest.param(set(), {CURRENT: "v"}, True, id="nothing was ever claimed"),
+        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u"}, True, id="nor since another was stored by hand"),
+        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u", LABEL: "u"}, True, id="it displaced the journal's newest"),
+        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u", LABEL: "c"}, False, id="an intent or an outcome"),
+        pytest.param(set(), {CURRENT: "u", LABEL: "u"}, False, id="the list is older than the pair"),
     ],
 )
-def test_an_outcome_of_version_1_0_still_counts(
-    due: Scene, ended: str, kind: str, outcome: str, sent: list[str]
+def test_a_connection_is_idle_where_the_labels_say_so(
+    labels: set[str], listed: dict[str, str] | None, is_idle: bool
 ) -> None:
-    current = due.strict.labels(NAMES.pair)[CURRENT]
-    stored = {
-        "version": 1,
-        "entry": "outcome",
-        "replaces": current,
-        "outcome": ended,
-        "at": format_instant(NOW),
-        "retry_at": format_instant(NOW + timedelta(hours=1)) if kind == "refresh_token" else None,
-        "attempts": {kind: {"at": format_instant(NOW), "ended": ended}},
-        "failures": 1,
-    }
-    claim = str(uuid5(UUID(current), "claim"))
-    store = SecretStore(due.client, NAMES)
-    store.write_pair(claim, "{}", LABEL)
-    store.write_pair(str(uuid5(UUID(claim), "result")), json.dumps(stored), LABEL)
-    assert due.run().outcome == outcome
-    assert due.virtuous.sent == sent
+    assert Stored({}, CurrentPair("v", labels, "{}"), listed).is_idle is is_idle
 
 
 # Time
@@ -1157,7 +1077,62 @@ def test_an_api_key_that_was_refused_from_the_start_is_not_published(scene: Scen
     assert scene.strict.versions(NAMES.bearer) == []
 
 
+def test_what_readers_hold_is_never_fresh_once_it_is_over(due: Scene) -> None:
+    """After an answer without an access token the next try waits an hour, which may be longer than the token lives."""
+    due.now = NOW + timedelta(days=7) - timedelta(minutes=10)
+    due.virtuous.answers = [granted(2, due.now, access_token=None)]
+    assert due.run().outcome == "try_again"
+    assert due.run().outcome == "fresh"
+    due.now += timedelta(minutes=20)
+    assert due.run().outcome == "try_again"
+
+
+def test_a_pair_from_a_clock_that_is_a_day_ahead_falls_due_by_secrets_managers(scene: Scene) -> None:
+    """Its token of an hour is over in an hour, and not tomorrow."""
+    tomorrow = NOW + DAY
+    pasted = pair(issued_at=tomorrow, expires_at=tomorrow + timedelta(hours=1), refresh_token_issued_at=tomorrow)
+    scene.store_pair(pasted.to_json())
+    assert scene.run().outcome == "recovered"
+    assert scene.bearer.expires_at == NOW + timedelta(hours=1)
+    scene.now += timedelta(minutes=31)
+    assert scene.run().outcome == "refreshed"
+
+
 # Publishing
+
+
+def test_a_version_of_the_bearer_that_holds_something_else_is_no_success(due: Scene) -> None:
+    """It is older than the pair of that id: then the pair is refreshed, which gives it another id."""
+    version = "11111111-1111-4111-8111-111111111111"
+    put = {"SecretId": NAMES.bearer, "SecretString": "old", "ClientRequestToken": version, "VersionStages": ["OLD"]}
+    due.client.put_secret_value(**put)
+    due.now += timedelta(seconds=1)
+    fresh = {"SecretString": pair(1, age=timedelta(0)).to_json(), "ClientRequestToken": version}
+    due.client.put_secret_value(SecretId=NAMES.pair, **fresh)
+    assert due.run().outcome == "refreshed"
+    assert due.bearer.access_token == SecretText("access-2")
+
+
+def test_such_a_version_under_an_api_keys_id_is_told(due: Scene) -> None:
+    version = "11111111-1111-4111-8111-111111111111"
+    put = {"SecretId": NAMES.bearer, "SecretString": "old", "ClientRequestToken": version, "VersionStages": ["OLD"]}
+    due.client.put_secret_value(**put)
+    due.now += timedelta(seconds=1)
+    key = {"SecretString": '{"access_token": "v_key"}', "ClientRequestToken": version}
+    due.client.put_secret_value(SecretId=NAMES.pair, **key)
+    result = due.run()
+    assert (result.outcome, "virtuous-token login" in result.reason) == ("misconfigured", True)
+
+
+def test_what_an_earlier_run_published_in_other_words_is_ours(due: Scene) -> None:
+    """A setting may have changed between its two writes."""
+    version = due.store_pair(pair(2, age=timedelta(0)).to_json())
+    due.now += timedelta(seconds=1)
+    bearer = Bearer(access_token=SecretText("access-2"), base_url="https://before.example.org")
+    put = {"SecretId": NAMES.bearer, "SecretString": bearer.to_json(), "ClientRequestToken": version}
+    due.client.put_secret_value(**put, VersionStages=["AWSPENDING"])
+    assert due.run().outcome == "recovered"
+    assert due.bearer.access_token == SecretText("access-2")
 
 
 def test_a_run_killed_before_publishing_is_finished_by_the_next(due: Scene) -> None:

@@ -15,7 +15,6 @@ from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import (
     LABEL,
     SUPERSEDED,
-    CredentialKind,
     Entry,
     Intent,
     Outcome,
@@ -54,9 +53,9 @@ def _intent(current: str, *, dead_after: timedelta) -> Intent:
     return Intent(
         replaces=current,
         holder=a_version(),
-        kind=CredentialKind.CURRENT,
+        credential="0a0a0a0a",
         started_at=NOW - timedelta(minutes=1),
-        dead_after=NOW + dead_after,
+        holds_for=dead_after,
     )
 
 
@@ -124,14 +123,15 @@ def test_a_bearer_that_was_never_published_is_out_of_step(
 def test_a_bearer_of_an_earlier_pair_is_out_of_step(
     account: Account, described: Callable[[], dict[str, object]]
 ) -> None:
-    account.publish(account.put_pair(a_pair(1)), a_pair(1))
-    account.put_pair(a_pair(2, NOW + timedelta(days=2)))
+    earlier = a_pair(1, NOW - timedelta(days=2))
+    account.publish(account.put_pair(earlier), earlier)
+    account.put_pair(a_pair(2))
 
     shown = described()
 
     assert shown["bearer_in_step"] is False
     # The end of the token that readers have, not of the newest.
-    assert (shown["readers_work_until"], shown["expires_at"]) == ("2026-12-10T12:00:00Z", "2026-12-12T12:00:00Z")
+    assert (shown["readers_work_until"], shown["expires_at"]) == ("2026-12-08T12:00:00Z", "2026-12-10T12:00:00Z")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ def labels(versions: Versions) -> dict[str, str]:
 
 def publish(store: SecretStore, version: str, value: str) -> None:
     held = store.read().bearer_labels.get(CURRENT)
-    if CURRENT not in store.write_bearer(version, value):
+    if CURRENT not in (store.write_bearer(version, value) or ()):
         assert store.move_bearer(version, moved_from=held)
 
 
@@ -124,7 +124,7 @@ def test_a_connection_without_a_pair_has_nothing_to_look_at(client: Any) -> None
     store = SecretStore(client, NAMES)
 
     assert store.read() == Stored({}, None)
-    assert (store.pair_versions(), store.bearer_versions()) == (Versions(()), Versions(()))
+    assert (store.pair_versions().listed, store.bearer_versions().listed) == ((), ())
 
 
 def test_a_pair_is_written_under_its_labels_and_read_by_its_id(client: Any) -> None:
@@ -148,7 +148,9 @@ def test_a_look_is_the_bearers_labels_then_the_current_pair_with_its_labels(clie
     look = store.read()
 
     assert look.bearer_labels[CURRENT] == version
-    assert look.pair == CurrentPair(version, frozenset({CURRENT, LABEL}), VALUE)
+    assert look.pair is not None
+    assert look.pair == CurrentPair(version, frozenset({CURRENT, LABEL}), VALUE, look.pair.created_at)
+    assert abs(datetime.now(UTC) - (look.pair.created_at or datetime.min.replace(tzinfo=UTC))) < timedelta(minutes=1)
     assert VALUE not in repr(look)
 
 
@@ -163,7 +165,7 @@ def test_the_same_bytes_again_are_no_error(client: Any) -> None:
 def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is_moved(client: Any) -> None:
     store, first, second = SecretStore(client, NAMES), a_version(), a_version()
 
-    assert CURRENT in store.write_bearer(first, "1")
+    assert CURRENT in (store.write_bearer(first, "1") or ())
     assert store.write_bearer(second, "2") == [PENDING]
     assert store.move_bearer(second, moved_from=first)
 
@@ -217,9 +219,9 @@ def test_publishing_again_tells_whether_readers_see_it(store: SecretStore) -> No
     publish(store, first, "1")
     publish(store, second, "2")
 
-    assert CURRENT in store.write_bearer(second, "2")
-    assert CURRENT not in store.write_bearer(first, "1")
-    assert CURRENT not in store.write_bearer(first, "other bytes")
+    assert CURRENT in (store.write_bearer(second, "2") or ())
+    assert CURRENT not in (store.write_bearer(first, "1") or (CURRENT,))
+    assert store.write_bearer(first, "other bytes") is None
 
 
 @pytest.mark.parametrize("moved_from", [None, "the version before"])
@@ -286,7 +288,11 @@ def test_a_version_is_written_under_several_labels_at_once(client: Any) -> None:
 
 def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
     now = datetime.now(UTC)
-    page: dict[str, Any] = {"Versions": [{"VersionId": a_version(), "CreatedDate": now}]}
+    page: dict[str, Any] = {
+        "Versions": [{"VersionId": a_version(), "CreatedDate": now}],
+        "ARN": "arn",
+        "ResponseMetadata": {},
+    }
     answers = [page | {"NextToken": "more"}, page | {"NextToken": "yet more"}, page]
     asked: list[dict[str, Any]] = []
 
@@ -522,9 +528,9 @@ def test_a_throttled_call_is_repeated_within_the_client(
     credentials: None, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    answers = [_raw(400, {"__type": "ThrottlingException"})] * failures + [_raw(200, {"Versions": []})]
+    answers = [_raw(400, {"__type": "ThrottlingException"})] * failures + [_raw(200, {"Versions": [], "ARN": "arn"})]
 
-    assert _versions_through(answers) == Versions(())
+    assert _versions_through(answers).listed == ()
     assert answers == []
 
 

@@ -173,7 +173,9 @@ class Login:
         with self.console.status("Storing the tokens"):
             store = SecretStore(secrets.client, secrets.names)
             try:
-                store_login(store, services, pair, give_up_at=_now() + PATIENCE)
+                store_login(
+                    store, services, pair, give_up_at=_now() + PATIENCE, adopted=self.options.kind == "refresh-token"
+                )
             except RefreshError as error:
                 raise CommandFailed(f"The tokens could not be stored: {error}.", "the same command again") from None
         self.changed(f"The tokens are stored in {secrets.names.pair}.")

@@ -1,11 +1,13 @@
-"""Orders of steps beyond what the tests have time for: ``python -m tests.campaigns.explore [schedules] [seed]``.
+"""Orders of steps beyond what the tests have time for: ``python -m tests.campaigns.explore``.
 
-Explores all bounds of ``tests/explorer/campaign.py``, each to its end or to AT_MOST states, then random schedules, with
-a process for each processor. Exit status 1 where a property breaks; the shortest schedule that shows it is printed.
+*argv* is [schedules] [seed] [processes]. Explores all bounds of ``tests/explorer/campaign.py``, each to its end or to
+AT_MOST states, then random schedules, with a process for each processor. Exit status 1 where a property breaks; the
+shortest schedule that shows it is printed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -33,9 +35,9 @@ class Chunk(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> int:
-    """*argv*: how many random schedules, and the seed of the first; the next has the next seed."""
-    schedules, seed = (*map(int, argv), *(SCHEDULES, SEED)[len(argv) :])
-    with ProcessPoolExecutor() as workers:
+    """*argv*: how many random schedules, the seed of the first (the next has the next seed), how many processes."""
+    schedules, seed, workers_at_most = (*map(int, argv), *(SCHEDULES, SEED, os.cpu_count() or 1)[len(argv) :])
+    with ProcessPoolExecutor(workers_at_most) as workers:
         bounds = [_shown(chunk) for chunk in workers.map(_explore, ALL_BOUNDS)]
         print(f"{sum(chunk.seen for chunk in bounds)} states of {len(bounds)} bounds", flush=True)
         starts = range(seed, seed + schedules, CHUNK)

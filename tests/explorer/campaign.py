@@ -9,8 +9,11 @@ from tests.explorer.provider import KINDS
 from tests.explorer.search import FORCED, LOGIN, RUN, SKEWS, first_state
 from tests.explorer.world import CURRENT, Budget, State
 
+AHEAD = Kind("run", max(SKEWS["run"]))
 LAPTOP = Kind("login", max(SKEWS["login"]))
 ONE_OF_EACH = Budget(kills=1, stale=1, lost=1, faults=1, late=1, ticks=1)
+ADOPTING = Kind("login", adopts=True)
+LOST = ("loses the oldest version", "loses the newest version")
 FORM = ("opens the form", "saves the form")
 ON_THE_PAIR = (
     "pastes a live pair",
@@ -25,6 +28,9 @@ ON_THE_PAIR = (
     "pastes the first pair",
     "keeps the tokens alone",
     "moves AWSCURRENT to REFRESHING",
+    "replaces the key",
+    "goes to a replica",
+    "makes the pair secret again",
 )
 
 BOUNDS: Mapping[str, Callable[[], State]] = {
@@ -34,6 +40,8 @@ BOUNDS: Mapping[str, Callable[[], State]] = {
     "two first logins and a run": lambda: first_state((LOGIN, LOGIN, RUN), stored=False, published=False),
     "an edit and two runs": lambda: first_state((RUN, RUN), Budget(switches=1), FORM),
     "a slow run, a login and another run": lambda: first_state((RUN, LOGIN, RUN), Budget(switches=1)),
+    "an adopted pair and a run": lambda: first_state((ADOPTING, RUN), Budget(switches=2), refreshes=1),
+    "versions are lost": lambda: first_state((RUN, RUN), Budget(switches=1), LOST, refreshes=2),
     "a frozen run and another": lambda: first_state((RUN, RUN), Budget(freezes=1, ticks=2, switches=0)),
     **{
         f"a person {hand}": lambda hand=hand: first_state(  # type: ignore[misc]
@@ -67,6 +75,13 @@ WIDE: Mapping[str, Callable[[], State]] = {
     ),
     "deleted and restored": lambda: first_state(
         (RUN, LOGIN), Budget(ticks=1, switches=1), ("deletes the pair secret", "restores the pair secret")
+    ),
+    "a clock ten minutes ahead": lambda: first_state((AHEAD, RUN), Budget(kills=1, ticks=2), refreshes=1),
+    "made again, and a login": lambda: first_state(
+        (RUN, LOGIN, RUN), Budget(switches=1), ("makes the pair secret again",)
+    ),
+    "a key is replaced after a failed attempt": lambda: first_state(
+        (RUN, RUN, LOGIN), Budget(faults=1, ticks=6, switches=0), ("replaces the key",), refreshes=1
     ),
     "the proof is forbidden": lambda: first_state((RUN, RUN), Budget(weeks=2), ("closes the proof's address",)),
     "hardly any room": lambda: first_state((RUN, RUN), Budget(kills=1, ticks=2), ("pastes a live pair",), others=90),

@@ -8,13 +8,15 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from tests.explorer import properties
-from tests.explorer.people import HANDS
+from tests.explorer.people import EIGHT_DAYS, HANDS
 from tests.explorer.processes import NAMES, History, Kind, ProcessEnd, Raised, Step
 from tests.explorer.world import Late, Process, State, Verdict, a_pair, pair_in
+from token_refresher.refresh.journal import is_of_the_chain
 from token_refresher.refresh.model import Denied, Ending, Granted, NotGranted, Unclear
 
 TICK = timedelta(seconds=200)  # two of them outlast a holder (300 s and a minute) and every stale read, one does not
 WEEK = timedelta(days=8)  # a fresh pair is due afterwards
+SIGNED_FOR = timedelta(minutes=15)
 WRITES = ("PutSecretValue", "UpdateSecretVersionStage", "CreateSecret")
 
 
@@ -48,6 +50,8 @@ def _of_others(state: State) -> Iterator[Move]:
             after = after._replace(hands=tuple(left))
             yield Move(f"a person {hand}", "hand", lambda after=after: after)  # type: ignore[misc]
     for n, late in enumerate(state.late):
+        if state.now - late.sent_at > SIGNED_FOR:
+            continue
         yield Move(f"late: {late.operation} {n}", "late", lambda n=n: landed(state, n))  # type: ignore[misc]
     if state.budget.ticks and _may_pass(state, TICK):
         yield Move("minutes pass", "time", lambda: state.spent("ticks").later(TICK))
@@ -83,6 +87,9 @@ def _begun(state: State, i: int) -> tuple[State, str]:
     kind = state.processes[i].kind
     if kind.job != "login":
         return state.process(i, status="running", started_at=state.now), ""
+    if kind.adopts and state.provider.newest:
+        value = a_pair(1, state.now - EIGHT_DAYS).to_json()
+        return state.process(i, status="running", started_at=state.now, brought=1), value
     after = state._replace(provider=state.provider.log_in(state.now))
     value = a_pair(after.provider.newest, state.now + kind.skew).to_json()
     return after.process(i, status="running", started_at=state.now, brought=after.provider.newest), value
@@ -213,8 +220,10 @@ def _noted(before: State, after: State, step: Step | Late, value: Any, i: int) -
     if after.secrets is before.secrets:
         return after
     if step.operation == "PutSecretValue" and step.arguments["SecretId"] == NAMES.pair:
-        if pair_in(step.arguments["SecretString"]) is not None and not isinstance(value, Raised):
-            after = after._replace(chain_newest=step.arguments["ClientRequestToken"])
+        made = step.arguments["ClientRequestToken"]
+        is_pair = pair_in(step.arguments["SecretString"]) is not None
+        if is_pair and is_of_the_chain(made) and not isinstance(value, Raised):
+            after = after._replace(chain_newest=made)
         after = after.broke(properties.claimed_twice(after))
     return after.broke(properties.readers_went_back(before, after, i))
 
@@ -261,7 +270,9 @@ def _mishaps_of_a_post(state: State, i: int, step: Step) -> Iterator[Move]:
     if state.budget.late and step.operation == "refresh":
 
         def late() -> State:
-            after = _misled(state, i, "late")._replace(late=(*state.late, Late(step.operation, step.arguments, i)))
+            after = _misled(state, i, "late")._replace(
+                late=(*state.late, Late(step.operation, step.arguments, i, state.now))
+            )
             return replied(
                 after.broke(properties.wrongly_posted(state, i, step.arguments["token"])),
                 i,
@@ -305,7 +316,9 @@ def _mishaps_of_a_call(state: State, i: int, step: Step) -> Iterator[Move]:
 
         def late() -> State:
             after = _misled(state, i, "late")
-            return replied(after._replace(late=(*state.late, Late(step.operation, step.arguments, i))), i, TIMED_OUT)
+            return replied(
+                after._replace(late=(*state.late, Late(step.operation, step.arguments, i, state.now))), i, TIMED_OUT
+            )
 
         yield Move(f"{name}: {step} times out and is done later", "mishap", late)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from tests.explorer.processes import NAMES
 from tests.explorer.provider import number_of
 from tests.explorer.world import CURRENT, PREVIOUS, REFRESHING, SUPERSEDED, State, a_pair, pair_in
+from tests.fakes.secrets_manager import StrictSecretsManager
 
+A_DAY = timedelta(days=1)
 EIGHT_DAYS = timedelta(days=8)  # a pair that is as old as this is due
 
 
@@ -121,8 +124,9 @@ def _removes_superseded(state: State) -> State | None:
 
 def _moves_refreshing_to(label: str) -> Callable[[State], State | None]:
     def move(state: State) -> State | None:
-        version = state.pair_secret.labels.get(label)
-        return None if version is None else _moved(state, REFRESHING, version)
+        labels = state.pair_secret.labels
+        is_possible = REFRESHING in labels and label in labels
+        return _moved(state, REFRESHING, labels[label]) if is_possible else None
 
     return move
 
@@ -158,6 +162,56 @@ def _forbids(state: State) -> State:
     return state._replace(provider=state.provider._replace(forbids=True))
 
 
+def _changed(state: State, change: Callable[[StrictSecretsManager], object]) -> State:
+    machine = StrictSecretsManager(lambda: state.now)
+    machine.go_on_from(state.secrets)
+    change(machine)
+    return state.with_secrets(machine.secrets)
+
+
+def _makes_the_pair_secret_again(state: State) -> State | None:
+    """It is deleted for good; the bearer secret stays."""
+    if any(process.in_progress for process in state.processes):
+        return None
+    after = _called(state, "DeleteSecret", ForceDeleteWithoutRecovery=True)
+    after, _ = after.called("CreateSecret", {"Name": NAMES.pair})
+    return after._replace(reigns=(), chain_newest="", verdicts=(), forms=(), late=(), views=())
+
+
+def _loses_a_version(place: int) -> Callable[[State], State | None]:
+    """Secrets Manager may remove any version that carries no label, once it is older than a day."""
+
+    def remove(state: State) -> State | None:
+        labelled = set(state.pair_secret.labels.values())
+        old = [
+            version_id
+            for version_id, version in state.pair_secret.versions.items()
+            if version_id not in labelled and state.now - version.created_at > A_DAY
+        ]
+        if not old:
+            return None
+        gone = old[place % len(old)]
+        return _changed(state, lambda machine: machine.remove_version(NAMES.pair, gone))
+
+    return remove
+
+
+def _replaces_the_key(state: State) -> State | None:
+    after = _changed(state, lambda machine: machine.replace_key(NAMES.pair))
+    return None if after.pair_secret is state.pair_secret else after
+
+
+def _goes_to_a_replica(state: State) -> State | None:
+    """The Region is lost, and the replicas are made stand-alone: the same versions under other ARNs."""
+    if "eu-west-1" in state.pair_secret.arn or any(process.in_progress for process in state.processes):
+        return None
+    moved = {
+        name: replace(secret, arn=secret.arn.replace("us-east-1", "eu-west-1"))
+        for name, secret in state.secrets.items()
+    }
+    return state.with_secrets(moved)
+
+
 HANDS: Mapping[str, Callable[[State], State | None]] = {
     "pastes a live pair": _pastes_a_live_pair,
     "pastes a dead pair": _pastes_a_dead_pair,
@@ -179,4 +233,10 @@ HANDS: Mapping[str, Callable[[State], State | None]] = {
     "restores the pair secret": _restores,
     "rolls the readers' AWSCURRENT back": _rolls_readers_back,
     "closes the proof's address": _forbids,
+    "makes the pair secret again": _makes_the_pair_secret_again,
+    "loses the oldest version": _loses_a_version(0),
+    "loses the second oldest version": _loses_a_version(1),
+    "loses the newest version": _loses_a_version(-1),
+    "replaces the key": _replaces_the_key,
+    "goes to a replica": _goes_to_a_replica,
 }

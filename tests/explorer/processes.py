@@ -40,10 +40,14 @@ OPERATIONS = {
 
 
 class Kind(NamedTuple):
-    """``job`` is run, forced or login; ``skew`` what its host's clock is ahead by."""
+    """``job`` is run, forced or login; ``skew`` what its host's clock is ahead by.
+
+    ``adopts``: the login stores a pair that somebody had already, the first that was given out.
+    """
 
     job: str = "run"
     skew: timedelta = timedelta()
+    adopts: bool = False
 
 
 class Step(NamedTuple):
@@ -184,7 +188,8 @@ def _run(outside: _Outside) -> Step | ProcessEnd:
     with _repeatable_uuids(begun.name):
         try:
             if begun.kind.job == "login":
-                store_login(store, services, TokenPair.parse(begun.value), give_up_at=outside.now() + PATIENCE)
+                pair, give_up_at = TokenPair.parse(begun.value), outside.now() + PATIENCE
+                store_login(store, services, pair, give_up_at=give_up_at, adopted=begun.kind.adopts)
                 return ProcessEnd("stored")
             policy = Policy("https://api.virtuoussoftware.com")
             deadline = outside.now() + INVOCATION

@@ -17,10 +17,15 @@ JUST_NOW = timedelta(minutes=5)  # what happened so lately may make a run carefu
 
 
 def stored_tokens(secret: Secret, *more: str) -> dict[str, str]:
-    """The refresh tokens of labelled versions and of *more* versions, each with the version that holds it."""
+    """The refresh tokens of labelled versions and of *more* versions, each with the version that holds it.
+
+    Not of those whose key is gone.
+    """
     found = {}
     for version in (*secret.labels.values(), *more):
-        pair = pair_in(secret.versions[version].value) if version in secret.versions else None
+        if version not in secret.versions or version in secret.unreadable:
+            continue
+        pair = pair_in(secret.versions[version].value)
         if pair is not None and pair.refresh_token is not None:
             found[pair.refresh_token.reveal()] = version
     return found
@@ -86,10 +91,8 @@ def _slot(claim: str) -> str:
 
 
 def is_dead(entry: Mapping[str, Any], version: Version, now: datetime) -> bool:
-    """By Secrets Manager's clock; an intent of version 1.0 named an instant of its holder's clock."""
-    seconds = entry.get("holds_for_seconds")
-    dead_after = datetime.fromisoformat(entry["dead_after"])
-    return now > (version.created_at + timedelta(seconds=seconds) if seconds is not None else dead_after)
+    """By Secrets Manager's clock."""
+    return now > version.created_at + timedelta(seconds=entry["holds_for_seconds"])
 
 
 def readers_went_back(before: State, after: State, i: int) -> str:
@@ -164,7 +167,8 @@ def _not_published(state: State, i: int, bearer: Secret) -> str:
         return "" if me.misled or version == state.pair_secret.labels.get(CURRENT) else "nothing was published"
     if _rank(state.reigns, version) >= _rank(state.reigns, ours):
         return ""
-    pair = pair_in(state.pair_secret.versions[ours].value)
+    saved = state.pair_secret.versions.get(ours)
+    pair = pair_in(saved.value) if saved else None
     is_newer = pair is not None and _access_number(state, version) >= number_of(pair.access_token.reveal())
     return "" if is_newer else "readers have an older token"
 
@@ -222,7 +226,7 @@ def _untrue_misconfigured(state: State, i: int, reason: str) -> str:
     seen = me.looked or state.pair_secret
     current = seen.labels.get(CURRENT)
     is_pair = current is not None and pair_in(seen.versions[current].value) is not None
-    is_true = me.misled or not is_pair or state.deleted_at is not None
+    is_true = me.misled or not is_pair or state.deleted_at is not None or state.pair_secret.unreadable
     return "" if is_true else f"nothing is: {reason}"
 
 

@@ -15,6 +15,8 @@ from tests.explorer.processes import NAMES, Kind
 from tests.explorer.provider import KINDS, Provider
 from tests.explorer.world import CURRENT, REFRESHING, START, Budget, Interned, Process, State, a_pair, pair_in
 from tests.fakes.secrets_manager import StrictSecretsManager
+from token_refresher.refresh.journal import chain_end, claim_id
+from token_refresher.refresh.model import Versions
 
 # Between quiet runs. The longest backoff is an hour; a stored password is tried once a day.
 QUIET = (timedelta(minutes=10), timedelta(minutes=70), timedelta(minutes=70))
@@ -23,6 +25,7 @@ MANY_VERSIONS = 85
 ANYWHERE = 0.5
 LOOKED_AT = 0.02  # of the states of a random schedule, and its last
 WITH_PASSWORD = 0.1
+ADOPTS = 0.2
 NEARLY_FULL = 0.02  # of the random schedules begin so: a hundred versions take their time
 NO_TROUBLE = Budget()
 RUN, FORCED, LOGIN = Kind(), Kind("forced"), Kind("login")
@@ -54,11 +57,14 @@ def first_state(
     reigns: tuple[str, ...] = ()
     if stored:
         played = played.log_in(START - EIGHT_DAYS)
-        pair, reigns = a_pair(1, START - EIGHT_DAYS), (FIRST,)
+        # A login's pair is in the chain; one without REFRESHING was stored by hand.
+        nothing = Versions((), strict.secret(NAMES.pair).arn, START)
+        first = claim_id(chain_end(nothing)) if REFRESHING in labels else FIRST
+        pair, reigns = a_pair(1, START - EIGHT_DAYS), (first,)
         for name, wanted in ((NAMES.pair, list(labels)), (NAMES.bearer, [CURRENT])):
             if name == NAMES.pair or published:
                 value = pair.to_json() if name == NAMES.pair else _readers_copy(pair)
-                params = {"SecretId": name, "SecretString": value, "ClientRequestToken": FIRST}
+                params = {"SecretId": name, "SecretString": value, "ClientRequestToken": first}
                 strict.call("PutSecretValue", {**params, "VersionStages": wanted})
     made_at = START - timedelta(hours=1)
     for n in range(others):
@@ -124,6 +130,8 @@ def _ill(state: State, live: bool, word: str) -> str:
     """What is wrong with this state after its last run; *live*: a live refresh token was stored before."""
     current = state.pair_secret.labels.get(CURRENT)
     pair = pair_in(state.pair_secret.versions[current].value) if current else None
+    if current in state.pair_secret.unreadable:
+        return "" if word.startswith("misconfigured") else "no pair that can be read, and nobody learns of it"
     if pair is not None and pair.refresh_token is None:
         return "" if word.startswith(("fresh", "login_required")) else "no end"
     if pair is None or pair.refresh_token is None:
@@ -267,15 +275,22 @@ def shortened(first: State, kind: str, schedule: Sequence[str]) -> Finding:
 # Random schedules
 
 
-# Hosts of Lambda agree within moments; a laptop's clock may be anything.
-_MOMENTS = (timedelta(), timedelta(), timedelta(seconds=20), -timedelta(seconds=20))
+# Hosts of Lambda agree within moments, or should; a laptop's clock may be anything.
+_MOMENTS = (
+    *(timedelta(),) * 4,
+    *(timedelta(seconds=20), -timedelta(seconds=20)),
+    *(timedelta(minutes=10), -timedelta(minutes=10)),
+)
 SKEWS = {"run": _MOMENTS, "forced": _MOMENTS, "login": (timedelta(), timedelta(days=1), -timedelta(days=1))}
 
 
 def random_first(rng: random.Random) -> State:
     """A beginning, a cast and a budget drawn at random: each schedule has its own kind of trouble."""
     jobs = rng.choice((["run"], ["run", "run", "login"], ["run", "forced", "login"], ["login"]))
-    cast = [Kind(job, rng.choice(SKEWS[job])) for job in rng.choices(jobs, k=rng.randint(1, 5))]
+    cast = [
+        Kind(job, rng.choice(SKEWS[job]), job == "login" and rng.random() < ADOPTS)
+        for job in rng.choices(jobs, k=rng.randint(1, 5))
+    ]
     budget = Budget(
         kills=rng.choice((0, 0, 1, 2)),
         freezes=rng.choice((0, 0, 1, 2)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -96,11 +97,12 @@ class Verdict(NamedTuple):
 
 
 class Late(NamedTuple):
-    """A request of a process that takes effect some time, or never."""
+    """A request of a process that takes effect some time, or never: AWS refuses a signature older than 15 minutes."""
 
     operation: str
     arguments: Mapping[str, Any]
     process: int
+    sent_at: datetime
 
 
 class Interned:
@@ -112,7 +114,7 @@ class Interned:
 
     def secret(self, secret: Secret) -> Secret:
         labels = tuple(sorted(secret.labels.items()))
-        key = (secret.name, tuple(secret.versions.items()), labels, secret.gone_at, secret.changed_at)
+        key = (secret.arn, tuple(secret.versions.items()), labels, secret.gone_at, secret.changed_at, secret.unreadable)
         return self._secrets.setdefault(key, secret)
 
     def start(self, name: str, kind: Kind, value: str, at: datetime) -> History:
@@ -180,16 +182,18 @@ class State(NamedTuple):
         after, answer = _answered(seen, operation, params, self.now)
         if view is not None or after is None:
             return self, answer
-        changed = {name: self.interned.secret(secret) for name, secret in after.items()}
-        return self._with_secrets(changed), answer
+        return self.with_secrets(after), answer
 
-    def _with_secrets(self, secrets: Mapping[str, Secret]) -> State:
+    def with_secrets(self, secrets: Mapping[str, Secret]) -> State:
+        secrets = {name: self.interned.secret(secret) for name, secret in secrets.items()}
         views = self.views
         for name, secret in secrets.items():
             before = self.secrets.get(name)
             if self.budget.stale and before is not None and before is not secret:
                 views = (*views, View(name, before, self.now + STALE_FOR))
         after = self._replace(secrets=secrets, views=views)
+        if NAMES.pair not in secrets:
+            return after  # it was deleted, to be made again
         current = after.pair_secret.labels.get(CURRENT)
         if current is not None and current != self.pair_secret.labels.get(CURRENT):
             after = after._replace(reigns=(*self.reigns, current))
@@ -252,13 +256,15 @@ def _answered(
     # No two versions are made in the same instant, and yet time stands still between two steps.
     instant = now + timedelta(milliseconds=sum(len(secret.versions) for secret in secrets.values()))
     _machine.now = lambda: instant
+    _machine._created = round(instant.timestamp())  # the end of an ARN: the same when this is played again
     try:
         answer = _machine.call(operation, params)
     except AwsError as refusal:
         return None, Raised(refusal.code)
     after = _machine.secrets
     is_same = all(after.get(name) is secret for name, secret in secrets.items()) and len(after) == len(secrets)
-    return (None if is_same else after), _with_instants(answer)
+    date = format_datetime(now, usegmt=True)
+    return (None if is_same else after), _with_instants(answer) | {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
 
 
 def _with_instants(answer: Any) -> Any:

@@ -78,6 +78,7 @@ class Secret:
     gone_at: datetime | None = None  # the end of the recovery window, once marked for deletion
     primary_region: str = ""  # set on a replica
     policy: str = ""
+    unreadable: frozenset[str] = frozenset()  # versions whose KMS key is gone
 
     def labels_of(self, version_id: str) -> list[str]:
         return [label for label, holder in self.labels.items() if holder == version_id]
@@ -130,7 +131,8 @@ def put_version(
     moved = dict(secret.labels)
     for label in dict.fromkeys([*(labels or ()), *wanted]):
         _move(moved, label, version_id)
-    return replace(secret, versions={**kept, version_id: Version(value, now)}, labels=moved, changed_at=now)
+    versions, unreadable = {**kept, version_id: Version(value, now)}, secret.unreadable - {version_id}
+    return replace(secret, versions=versions, labels=moved, changed_at=now, unreadable=unreadable)
 
 
 def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str | None, now: datetime) -> Secret:
@@ -351,6 +353,14 @@ class StrictSecretsManager:
         """From here on the secret is the copy of one in another Region."""
         name = self._name_of(secret_id)
         self._secrets[name] = replace(self._secrets[name], primary_region=primary_region)
+
+    def replace_key(self, secret_id: str) -> None:
+        """The secret gets another KMS key and the old one is deleted. UpdateSecret encrypts anew what is under these
+        three labels, and leaves the others under the old key (KmsKeyId, API Reference)."""
+        name = self._name_of(secret_id)
+        secret = self._secrets[name]
+        kept = {secret.labels.get(label) for label in (CURRENT, PREVIOUS, "AWSPENDING")}
+        self._secrets[name] = replace(secret, unreadable=secret.unreadable | (set(secret.versions) - kept))
 
     def remove_version(self, secret_id: str, version_id: str) -> None:
         """As the service does with a version without a label, a day later."""
@@ -682,6 +692,8 @@ class StrictSecretsManager:
         if version_id is None or version is None:
             raise AwsError("ResourceNotFoundException", "the secret has no such version")
         self._check_kms(secret.name, "kms:Decrypt")
+        if version_id in secret.unreadable:
+            raise AwsError("AccessDeniedException", "Access to KMS is not allowed")
         value: Answer = {"SecretString": version.value}
         if isinstance(version.value, bytes):
             value = {"SecretBinary": base64.b64encode(version.value).decode()}

@@ -7,6 +7,8 @@ classes are botocore's own. Only the HTTP is cut out, and with it the SDK's retr
 import copy
 import functools
 import json
+from datetime import UTC
+from email.utils import format_datetime
 from typing import Any
 
 import boto3
@@ -44,7 +46,8 @@ def answer_through(strict: StrictSecretsManager, events: Any) -> None:
             body = {"__type": refusal.code, "message": refusal.message}
         except TransportError as lost:
             raise getattr(botocore.exceptions, lost.name)(endpoint_url=params["url"], error="no answer") from None
-        received = {"status_code": status, "headers": {}, "body": json.dumps(body).encode()}
+        date = format_datetime(strict.now().astimezone(UTC), usegmt=True)
+        received = {"status_code": status, "headers": {"date": date}, "body": json.dumps(body).encode()}
         return AWSResponse(params["url"], status, HTTPHeaders(), None), PARSER.parse(received, model.output_shape)
 
     events.register("before-call.secrets-manager", answer)

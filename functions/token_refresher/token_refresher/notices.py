@@ -12,8 +12,9 @@ import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
-from uuid import NAMESPACE_OID, uuid4, uuid5
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 from virtuous_token.contract import format_instant
 
@@ -111,7 +112,8 @@ def _is_first(notice: Notice, store: Store) -> bool:
     False where the pair secret has no version yet: nobody has logged in, and a memory would be its first version, which
     AWSCURRENT goes to whatever label was asked for.
     """
-    version = str(uuid5(NAMESPACE_OID, f"{notice.kind}/{notice.period}"))
+    # Of version 4, as a person's put has it: ids of version 5 are the refresh journal's own.
+    version = str(UUID(bytes=sha256(f"{notice.kind}/{notice.period}".encode()).digest()[:16], version=4))
     versions = store.pair_versions()
     if versions.under(CURRENT) is None or versions.get(version):
         return False

@@ -48,7 +48,7 @@ def describe_connection(
         stored = store.read()
         if stored.pair is None:
             return {"state": "no token pair was stored yet"}
-        pair = TokenPair.parse(stored.pair.text)
+        pair = stored.pair.parsed()
         is_to_be_proved = prove or pair.refresh_token is None
         return {
             **_pair(connection, pair, policy),
@@ -64,12 +64,12 @@ def describe_connection(
 
 def describe_if_idle(connection: str, stored: Stored | None, policy: Policy) -> dict[str, Any] | None:
     """The same from what was read already; None where that does not tell all, or may be wrong."""
-    if stored is None or stored.pair is None or LABEL not in stored.pair.labels:
+    if stored is None or stored.pair is None or not stored.is_idle:
         return None
     if stored.bearer_labels.get(CURRENT) != stored.pair.version_id:
         return None
     try:
-        pair = TokenPair.parse(stored.pair.text)
+        pair = stored.pair.parsed()
     except UnreadableSecret:
         return None
     if pair.refresh_token is None:
@@ -106,12 +106,15 @@ def _bearer(store: Store, version: str, published: str | None) -> dict[str, Any]
 
 
 def _journal(store: Store, current: CurrentPair, now: datetime) -> dict[str, Any]:
-    end = None if LABEL in current.labels else chain_end(store.pair_versions())
+    if LABEL in current.labels:
+        return _IDLE
+    versions = store.pair_versions()
+    end = versions.get(chain_end(versions))
     entry = parse_entry(store.pair_value(end.version_id)) if end else None
     if end is None or entry is None or (isinstance(entry, Outcome) and entry.replaces != current.version_id):
         return _IDLE
     if isinstance(entry, Intent):
-        holder = "its holder died" if entry.is_dead(end.created_at, now) else "refreshing"
+        holder = "its holder died" if entry.is_dead(end.created_at, versions.at) else "refreshing"
         return {"journal": f"{holder}, since {format_instant(entry.started_at)}", "last_outcome": None}
     waits = entry.retry_at is not None and now < entry.retry_at
     return {

@@ -127,7 +127,7 @@ def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
 
 def _pair(stored: Stored | None) -> TokenPair | None:
     try:
-        return TokenPair.parse(stored.pair.text) if stored and stored.pair else None
+        return stored.pair.parsed() if stored and stored.pair else None
     except UnreadableSecret:
         return None
 

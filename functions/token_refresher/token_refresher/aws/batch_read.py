@@ -29,7 +29,8 @@ READERS = 8
 
 
 class Connections(NamedTuple):
-    """The connections under a prefix and, of each, the version that readers are given; as ListSecrets shows it.
+    """The connections under a prefix and, of each, the version that readers are given and the labels of the pair; as
+    ListSecrets shows it.
 
     ``problems``: why batch reads failed. It costs calls and time and no more: each connection is read by itself then.
     """
@@ -37,6 +38,7 @@ class Connections(NamedTuple):
     client: SecretsManagerClient
     prefix: str
     published: Mapping[str, str | None]
+    pair_labels: Mapping[str, Mapping[str, str]]
     problems: set[str]
 
     @classmethod
@@ -47,6 +49,7 @@ class Connections(NamedTuple):
         Raises StoreUnavailable and StoreMisconfigured.
         """
         published: dict[str, str | None] = {}
+        pair_labels: dict[str, Mapping[str, str]] = {}
         with converted("ListSecrets", f"{prefix}/"):
             pages = client.get_paginator("list_secrets").paginate(
                 Filters=[{"Key": "name", "Values": [f"{prefix}/"]}],
@@ -59,9 +62,12 @@ class Connections(NamedTuple):
                     if kind not in ("tokens", "bearer") or _was_removed(secret):
                         continue
                     published.setdefault(connection, None)
-                    if kind == "bearer" and "DeletedDate" not in secret:
-                        published[connection] = _current(secret)
-        return cls(client, prefix, published, set())
+                    labels = _labels(secret)
+                    if kind == "tokens":
+                        pair_labels[connection] = labels
+                    elif "DeletedDate" not in secret:
+                        published[connection] = labels.get(CURRENT)
+        return cls(client, prefix, published, pair_labels, set())
 
     @property
     def names(self) -> list[str]:
@@ -85,7 +91,7 @@ class Connections(NamedTuple):
 
     def _stored(self, name: str, pair: CurrentPair | None) -> Stored | None:
         version = self.published[name]
-        return Stored({CURRENT: version} if version else {}, pair) if pair else None
+        return Stored({CURRENT: version} if version else {}, pair, self.pair_labels.get(name)) if pair else None
 
     def _pairs(self, names: Sequence[str]) -> dict[str, CurrentPair]:
         """Those that could be read."""
@@ -98,7 +104,10 @@ class Connections(NamedTuple):
             return {}
         return {
             secrets[value["Name"]]: CurrentPair(
-                value["VersionId"], frozenset(value.get("VersionStages", ())), value.get("SecretString", "")
+                value["VersionId"],
+                frozenset(value.get("VersionStages", ())),
+                value.get("SecretString", ""),
+                value.get("CreatedDate"),
             )
             for value in answer["SecretValues"]
         }
@@ -115,6 +124,6 @@ def _was_removed(secret: SecretListEntryTypeDef) -> bool:
     return "DeletedDate" in secret and any(tag.get("Key") == REMOVED_TAG for tag in secret.get("Tags", ()))
 
 
-def _current(secret: SecretListEntryTypeDef) -> str | None:
+def _labels(secret: SecretListEntryTypeDef) -> Mapping[str, str]:
     versions = secret.get("SecretVersionsToStages", {})
-    return next((version for version, labels in versions.items() if CURRENT in labels), None)
+    return {label: version for version, labels in versions.items() for label in labels}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         GetSecretValueRequestTypeDef,
         GetSecretValueResponseTypeDef,
         ListSecretVersionIdsRequestTypeDef,
+        ResponseMetadataTypeDef,
     )
 
 __all__ = ["SecretStore", "converted", "make_client"]
@@ -100,8 +103,8 @@ class SecretStore(NamedTuple):
     def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
         return self._labels_after_put(self.names.pair, version_id, value, labels)
 
-    def write_bearer(self, version_id: str, value: str) -> Collection[str]:
-        return self._labels_after_put(self.names.bearer, version_id, value, [PENDING]) or ()
+    def write_bearer(self, version_id: str, value: str) -> Collection[str] | None:
+        return self._labels_after_put(self.names.bearer, version_id, value, [PENDING])
 
     def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
         with converted("UpdateSecretVersionStage", self.names.bearer):
@@ -120,7 +123,8 @@ class SecretStore(NamedTuple):
     def _current_pair(self) -> CurrentPair | None:
         answer = self._value(SecretId=self.names.pair, VersionStage=CURRENT)
         if answer:
-            return CurrentPair(answer["VersionId"], frozenset(answer["VersionStages"]), answer.get("SecretString", ""))
+            labels = frozenset(answer["VersionStages"])
+            return CurrentPair(answer["VersionId"], labels, answer.get("SecretString", ""), answer["CreatedDate"])
         # There is no version, or no secret: then this raises.
         if self.pair_versions().under(CURRENT):
             raise StoreUnavailable(f"{self.names.pair}: its current version can't be read yet")
@@ -146,7 +150,7 @@ class SecretStore(NamedTuple):
                     for version in page["Versions"]
                 ]
                 if not page.get("NextToken"):
-                    return Versions(tuple(listed))
+                    return Versions(tuple(listed), page["ARN"], _date(page["ResponseMetadata"]))
                 asked["NextToken"] = page["NextToken"]
 
     def _labels_after_put(self, name: str, version_id: str, value: str, labels: Sequence[str]) -> Sequence[str] | None:
@@ -166,6 +170,14 @@ class SecretStore(NamedTuple):
         if "DeletedDate" in answer:
             raise StoreMisconfigured(f"{name} is marked for deletion: restore it with RestoreSecret")
         return {label: version for version, labels in answer.get("VersionIdsToStages", {}).items() for label in labels}
+
+
+def _date(metadata: ResponseMetadataTypeDef) -> datetime:
+    """Secrets Manager's clock when it answered, to the second; ours where the answer does not tell."""
+    try:
+        return parsedate_to_datetime(metadata["HTTPHeaders"]["date"])
+    except (KeyError, ValueError):
+        return datetime.now(UTC)
 
 
 @contextmanager

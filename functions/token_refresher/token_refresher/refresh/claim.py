@@ -8,20 +8,18 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
-from virtuous_token.errors import UnreadableSecret
-
-from .formats import TokenPair
+from .formats import TokenPair, pair_in
 from .journal import (
     LABEL,
     SUPERSEDED,
-    CredentialKind,
+    Entry,
     History,
     Intent,
     Outcome,
     backoff,
-    beside_id,
     chain_end,
     claim_id,
+    late_pair_id,
     parse_entry,
     result_id,
 )
@@ -36,28 +34,27 @@ from .model import (
     Services,
     Store,
     StoredVersion,
+    StoreMisconfigured,
     StoreUnavailable,
     Versions,
 )
 
-__all__ = ["Claim", "Head", "Journal", "persistently"]
+__all__ = ["Claim", "Head", "Journal", "retry_until"]
 
 # Added to a holder's deadline before it counts as dead: Lambda ends an invocation only roughly at its time-out.
 GRACE = timedelta(minutes=1)
+# Lambda's longest invocation, and the grace: an entry that is older than this is no living holder's.
+LONGEST_CLAIM = timedelta(minutes=15) + GRACE
 # Waits between tries to save, in seconds: doubled each time, five at most, so that a throttled Region is not hammered
 # and an answer in hand is never far from its next chance.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 # An answer in hand is tried so often even if its holder was frozen until its deadline was over.
 LEAST_TRIES = 3
-# How often the versions are read, at the most, before a save: a list without our own claim is stale. One that hangs
-# takes up to 40 s (the store adapter's bound), so none is begun when that would leave no time to save.
-LOOKS_BEFORE_SAVE = 4
+# A list that hangs takes up to 40 s (the store adapter's bound): none is begun that would leave no time to save.
 LONGEST_LOOK = timedelta(seconds=40)
 # "Secret value size", Secrets Manager quotas. The adapter's judge keeps two tokens far below it.
 LARGEST_VALUE = 65_536
-
-_KINDS_OF_REFRESH_TOKENS = frozenset(CredentialKind) - {CredentialKind.PASSWORD}
 
 _T = TypeVar("_T")
 
@@ -65,32 +62,12 @@ _T = TypeVar("_T")
 class Head(NamedTuple):
     """The journal's head: its newest entry is ``end``, and nobody holds a claim.
 
-    ``outcome`` is the newest attempt that brought no pair, None where the head is a pair. ``history`` is what the head
-    knows; its attempts are by fingerprint.
+    ``outcome`` is the newest attempt that brought no pair, None where there was none since the newest pair.
     """
 
     end: str
     history: History
     outcome: Outcome | None = None
-
-    @classmethod
-    def on_pair(cls, version_id: str, text: str) -> Head:
-        """A head that is a pair, or something that a person stored in its place: nothing was attempted since."""
-        try:
-            spent = TokenPair.parse(text).spent
-        except UnreadableSecret:
-            spent = None
-        return cls(version_id, History(spent=spent, newest=version_id))
-
-    @classmethod
-    def on_outcome(cls, version_id: str, outcome: Outcome, current: str, pair: TokenPair) -> Head:
-        """Version 1.0 remembered attempts by kind, and only for the version that was to be replaced."""
-        attempts = dict(outcome.history.attempts)
-        by_kind = {kind: attempts.pop(kind, None) for kind in _KINDS_OF_REFRESH_TOKENS}
-        of_current = by_kind[CredentialKind.CURRENT]
-        if of_current and outcome.replaces == current and pair.refresh_token:
-            attempts[pair.refresh_token.fingerprint()] = of_current
-        return cls(version_id, replace(outcome.history, attempts=attempts), outcome)
 
 
 class Journal(NamedTuple):
@@ -106,31 +83,45 @@ class Journal(NamedTuple):
     def time_left(self) -> timedelta:
         return self.deadline - self.services.now()
 
-    def head(self, current: CurrentPair, pair: TokenPair, versions: Versions, *, busy_for: timedelta) -> Head:
-        """The head, given what is under AWSCURRENT (*pair* is its text parsed) and all *versions* as they were read.
+    def head(self, current: CurrentPair, versions: Versions, *, busy_for: timedelta) -> Head:
+        """The head, given what is under AWSCURRENT and all *versions* as they were read.
 
         Raises RunEnds while another holds a claim, and where what was read is stale: ``busy``, or ``try_again`` once
         the claim is older than *busy_for* (its holder should be done, and may be dead). A dead holder's result slot is
         closed first: whoever reads stale labels then meets a taken slot instead of a second chance to send.
         """
-        now, end = self.services.now(), chain_end(versions)
-        if end is None or versions.under(CURRENT) != current.version_id:
+        if versions.under(CURRENT) != current.version_id:
             raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
-        is_current = end.version_id == current.version_id
-        value = current.text if is_current else self.store.pair_value(end.version_id)
-        if value is None:
-            raise StoreUnavailable("the newest entry of the refresh journal can't be read yet")
-        version_id, entry = end.version_id, parse_entry(value)
+        end = chain_end(versions)
+        written = versions.get(end)
+        if written is None:  # nobody has claimed anything in this secret yet
+            return Head(end, History())
+        entry = self._entry(written, current, versions.at)
         if isinstance(entry, Intent):
-            version_id, entry = result_id(version_id), self._closed(end, entry, now, busy_for)
-        return (
-            Head.on_outcome(version_id, entry, current.version_id, pair) if entry else Head.on_pair(version_id, value)
-        )
+            outcome = self._closed(written, entry, versions.at, busy_for)
+            return Head(result_id(end), outcome.history, outcome)
+        if isinstance(entry, Outcome):
+            return Head(end, entry.history, entry)
+        return Head(end, History(spent=entry.spent if entry else (), newest=end))
 
-    def _closed(self, claimed: StoredVersion, intent: Intent, now: datetime, busy_for: timedelta) -> Outcome:
-        """The outcome of an intent whose holder died."""
-        if not intent.is_dead(claimed.created_at, now):
-            age = now - claimed.created_at
+    def _entry(self, written: StoredVersion, current: CurrentPair, now: datetime) -> Entry | TokenPair | None:
+        """What the chain's end holds; an intent where nobody can know, so that its slot is closed."""
+        try:
+            is_current = written.version_id == current.version_id
+            text = current.text if is_current else self.store.pair_value(written.version_id)
+        except StoreMisconfigured:
+            # Its key may be gone: when a secret's key is changed, what is under REFRESHING stays under the old one.
+            if now - written.created_at <= LONGEST_CLAIM:
+                raise
+            return Intent(current.version_id, "", "", written.created_at, timedelta())
+        if text is None:
+            raise StoreUnavailable("the newest entry of the refresh journal can't be read yet")
+        return parse_entry(text) or pair_in(text)
+
+    def _closed(self, written: StoredVersion, intent: Intent, now: datetime, busy_for: timedelta) -> Outcome:
+        """The outcome of an intent whose holder died; *now* by Secrets Manager's clock."""
+        if not intent.is_dead(written.created_at, now):
+            age = now - written.created_at
             if age <= busy_for:
                 raise RunEnds(OutcomeWord.BUSY, "another run holds the claim")
             raise RunEnds(
@@ -140,26 +131,22 @@ class Journal(NamedTuple):
             )
         # Once is an accident; a holder that dies again and again must not send a credential every minute.
         wait = backoff(intent.history.failures) if intent.history.failures else None
-        outcome = intent.ends(Ending.HOLDER_DIED, now, wait=wait)
-        if self.store.write_pair(result_id(claimed.version_id), outcome.to_json(), LABEL) is None:
+        outcome = intent.ends(Ending.HOLDER_DIED, self.now(), wait=wait)
+        if self.store.write_pair(result_id(written.version_id), outcome.to_json(), LABEL) is None:
             raise RunEnds(OutcomeWord.BUSY, "another run was first")
         return outcome
 
-    def claim(self, head: Head, replaces: str, kind: CredentialKind, key: str, spent: tuple[str, ...]) -> Claim:
-        """Writes the intent to send the credential *key* on behalf of version *replaces*. *spent*: all that is known.
+    def claim(self, head: Head, replaces: str, credential: str, spent: tuple[str, ...]) -> Claim:
+        """Writes the intent to send *credential* on behalf of version *replaces*. *spent*: all that is known.
 
         It also proves that we may write (IAM, KMS) before anything is spent. Raises RunEnds if somebody else was first.
         """
-        now = self.services.now()
-        dead_after = self.deadline + GRACE
         intent = Intent(
             replaces=replaces,
             holder=str(uuid4()),  # no two intents may be the same bytes: the same bytes again are no error
-            kind=kind,
-            started_at=now,
-            dead_after=dead_after,
-            holds_for=dead_after - now,
-            credential=key,
+            credential=credential,
+            started_at=self.now(),
+            holds_for=self.time_left() + GRACE,
             history=replace(head.history, spent=spent),
         )
         claim = Claim(self, claim_id(head.end), intent)
@@ -178,7 +165,7 @@ class Claim(NamedTuple):
     def save_outcome(self, outcome: Outcome) -> Head:
         """The head afterwards. Raises what the store raises at the deadline, RunEnds if the claim was taken over."""
         slot = result_id(self.version_id)
-        if self._persistently(lambda: self.journal.store.write_pair(slot, outcome.to_json(), LABEL)) is None:
+        if self._retried(lambda: self.journal.store.write_pair(slot, outcome.to_json(), LABEL)) is None:
             raise RunEnds(OutcomeWord.BUSY, "a login or another run took this claim over")
         return Head(slot, outcome.history, outcome)
 
@@ -186,8 +173,8 @@ class Claim(NamedTuple):
         """The version that *pair* is in, with the labels that it carries.
 
         AWSCURRENT is among them unless a person stored another pair meanwhile: that one stays current and ours is kept
-        under SUPERSEDED. A slot that was filled by somebody who took us for dead costs no pair either. Raises
-        PairNotSaved at the deadline.
+        under SUPERSEDED. A slot that was filled by a login, or by somebody who took us for dead, costs no pair either.
+        Raises PairNotSaved at the deadline.
         """
         store, slot, value = self.journal.store, result_id(self.version_id), _storable(pair)
 
@@ -196,41 +183,32 @@ class Claim(NamedTuple):
             labels = store.write_pair(slot, value, label, LABEL)
             if labels is not None:
                 return slot, labels
-            return beside_id(slot), store.write_pair(beside_id(slot), value, SUPERSEDED)
+            return late_pair_id(slot), store.write_pair(late_pair_id(slot), value, SUPERSEDED)
 
         try:
-            version_id, labels = self._persistently(try_once)
+            version_id, labels = self._retried(try_once)
         except RefreshError as error:
             raise PairNotSaved(f"the provider's answer could not be saved before the deadline ({error})") from error
-        return StoredVersion(version_id, self.journal.services.now(), labels or ())
+        return StoredVersion(version_id, self.journal.now(), labels or ())
 
     def _is_superseded(self, slot: str) -> bool:
-        """True if AWSCURRENT has left the claimed version for another than *slot*.
+        """True if AWSCURRENT has left the claimed version for another than *slot*; False where no list comes.
 
-        If no list comes that is newer than our claim, the answer is False: the pair in hand is then saved as current,
-        and what it displaces stays under AWSPREVIOUS.
+        The pair in hand is then saved as current, and what it displaces stays under AWSPREVIOUS.
         """
-        services, wait = self.journal.services, FIRST_PAUSE
-        for look in range(LOOKS_BEFORE_SAVE):
-            if look:
-                services.pause(wait)
-                wait *= 2
-            if self.journal.deadline - services.now() < LONGEST_LOOK:
-                return False
-            try:
-                versions = self.journal.store.pair_versions()
-            except RefreshError:
-                continue
-            if versions.get(self.version_id):
-                return versions.under(CURRENT) not in (self.intent.replaces, slot)
-        return False
+        if self.journal.time_left() < LONGEST_LOOK:
+            return False
+        try:
+            return self.journal.store.pair_versions().under(CURRENT) not in (self.intent.replaces, slot)
+        except RefreshError:
+            return False
 
-    def _persistently(self, save: Callable[[], _T]) -> _T:
-        return persistently(save, self.journal.services, self.journal.deadline)
+    def _retried(self, save: Callable[[], _T]) -> _T:
+        return retry_until(self.journal.deadline, save, self.journal.services)
 
 
-def persistently(
-    save: Callable[[], _T], services: Services, deadline: datetime, *, retried: type[RefreshError] = RefreshError
+def retry_until(
+    deadline: datetime, save: Callable[[], _T], services: Services, *, retried: type[RefreshError] = RefreshError
 ) -> _T:
     """What *save* gives, tried until it works or *deadline* comes, and a few times in any case; then its error."""
     wait = FIRST_PAUSE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -28,11 +28,12 @@ from virtuous_token.contract import (
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
-__all__ = ["CONNECTION_NAME", "SecretNames", "TokenPair", "parse_spent", "printable"]
+__all__ = ["CONNECTION_NAME", "SecretNames", "TokenPair", "pair_in", "parse_spent", "printable"]
 
 _PAIR = "the pair secret"
-# RFC 6749 appendix A.17.
-_VISIBLE_OR_SPACE = re.compile(r"[ -~]+")
+# Stored beside a refresh token with a blank or a quote in it, and only there: its fingerprint. In a pasted token they
+# are a slip, in a granted one they may be meant (RFC 6749 appendix A.17).
+_AS_GRANTED = "refresh_token_as_granted"
 CONNECTION_NAME = re.compile(r"[a-z0-9-]+")
 
 
@@ -57,8 +58,7 @@ class TokenPair:
 
     ``expires_at`` and ``issued_at`` are None where a person stored the pair by hand without them or unreadably.
     ``refresh_token`` is None for an API key, which is never refreshed. ``extra`` holds the keys that this version does
-    not know; they survive a refresh. ``spent``: fingerprints of the refresh tokens known to be spent, newest first;
-    None where whoever stored the pair did not know.
+    not know; they survive a refresh. ``spent``: fingerprints of the refresh tokens known to be spent, newest first.
     """
 
     access_token: SecretText
@@ -73,7 +73,7 @@ class TokenPair:
     organization_name: str | None = None
     replaces: str | None = None
     two_factor_enabled: bool | None = None
-    spent: tuple[str, ...] | None = None
+    spent: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -86,29 +86,54 @@ class TokenPair:
         if "entry" in stored:
             raise UnreadableSecret(f"{_PAIR} holds a journal entry where a token pair must be")
         known = {key: kind.read(stored, key) for key, kind in _PAIR_KEYS.items()}
-        extra = {key: value for key, value in stored.items() if key not in _PAIR_KEYS and key != "version"}
+        extra = {key: value for key, value in stored.items() if key not in _KNOWN_KEYS}
         return cls(**known, extra=extra)
 
     def to_json(self) -> str:
         """The value to store. It holds both tokens in plain text."""
-        return write_object(self, _PAIR_KEYS, self.extra)
+        token = self.refresh_token
+        is_odd = token is not None and not can_be_header(token.reveal())
+        as_granted = {_AS_GRANTED: token.fingerprint()} if token is not None and is_odd else {}
+        return write_object(self, _PAIR_KEYS, {**self.extra, **as_granted})
+
+    def dated_by(self, created_at: datetime | None) -> TokenPair:
+        """The same by Secrets Manager's clock, which says that the pair was stored at *created_at*: no token was issued
+        later, whatever its writer's clock said, and it lives as long as that writer was told."""
+        if created_at is None or self.issued_at is None or self.issued_at <= created_at:
+            return self
+        issued_at = created_at.replace(microsecond=0)
+        return replace(
+            self,
+            issued_at=issued_at,
+            expires_at=self.expires_at and self.expires_at - (self.issued_at - issued_at),
+            refresh_token_issued_at=self.refresh_token_issued_at and min(self.refresh_token_issued_at, issued_at),
+        )
+
+
+def pair_in(text: str | None) -> TokenPair | None:
+    """The pair in a version of the pair secret; None where it holds something else."""
+    try:
+        return TokenPair.parse(text)
+    except UnreadableSecret:
+        return None
 
 
 def _refresh_token(stored: Mapping[str, Any], key: str) -> SecretText | None:
     value = stored.get(key)
+    if isinstance(value, str) and value and stored.get(_AS_GRANTED) == SecretText(value).fingerprint():
+        return SecretText(value)
     token = unquoted(value) if isinstance(value, str) else ""
     if value is None or (isinstance(value, str) and not token):
         return None
-    stored_by_version_1_0 = "version" in stored and "spent" not in stored
-    if not (_VISIBLE_OR_SPACE.fullmatch(token) if stored_by_version_1_0 else can_be_header(token)):
+    if not can_be_header(token):
         raise unusable(_PAIR, f"a {key}")
     return SecretText(token)
 
 
-def parse_spent(stored: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The fingerprints of spent refresh tokens in a pair or a journal entry; None where it has no such list."""
+def parse_spent(stored: Mapping[str, Any]) -> tuple[str, ...]:
+    """The fingerprints of spent refresh tokens in a pair or a journal entry."""
     spent = stored.get("spent")
-    return tuple(map(str, spent)) if isinstance(spent, list) else None
+    return tuple(map(str, spent)) if isinstance(spent, list) else ()
 
 
 def printable(text: str) -> str | None:
@@ -141,5 +166,6 @@ _PAIR_KEYS = {
     "organization_name": StoredKey(_text),
     "replaces": StoredKey(_text),
     "two_factor_enabled": StoredKey(_flag),
-    "spent": StoredKey(lambda stored, _: parse_spent(stored), list),
+    "spent": StoredKey(lambda stored, _: parse_spent(stored), lambda spent: list(spent) or None),
 }
+_KNOWN_KEYS = {*_PAIR_KEYS, "version", _AS_GRANTED}

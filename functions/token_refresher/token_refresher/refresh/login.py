@@ -1,6 +1,6 @@
 """Core: the pair that a person obtained. It takes the next place of the refresh journal's chain, in one write.
 
-There is nothing to send, so nothing is claimed. It is the way out of every state.
+There is nothing to send, so nothing is claimed. It is the way out of every state, at once.
 """
 
 from __future__ import annotations
@@ -9,71 +9,64 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
-from .claim import persistently
-from .formats import TokenPair
-from .journal import (
-    FIRST_PAIR_ID,
-    LABEL,
-    Entry,
-    Intent,
-    chain_end,
-    claim_id,
-    parse_entry,
-    result_id,
-    unless_granted_again,
-)
-from .model import CURRENT, Services, Store, StoredVersion, StoreUnavailable
+from .claim import retry_until
+from .formats import TokenPair, pair_in
+from .journal import LABEL, Intent, chain_end, claim_id, merged, parse_entry, result_id, without
+from .model import CURRENT, Services, Store, StoredVersion, StoreMisconfigured, StoreUnavailable
 
 __all__ = ["store_login"]
 
-# Seconds between two looks while a refresh holds the claim.
-BETWEEN_LOOKS = 2.0
-# How often a place is looked for after the longest wait; more than stale reads and other logins can take away.
-LAST_LOOKS = 10
+# How often a place is looked for: more than stale reads and others at work can take away.
+TRIES = 10
+# Seconds between two of them.
+BETWEEN_TRIES = 2.0
 
 
-def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at: datetime) -> str:
+def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at: datetime, adopted: bool) -> str:
     """Makes *pair* current and returns its version id; unknown keys of the pair that it displaces are kept.
 
-    Waits until *give_up_at* for a refresh that holds the claim, then takes the place of its result. Raises
-    StoreUnavailable where Secrets Manager does not answer until then, and StoreMisconfigured.
+    A refresh that holds the claim finds its place taken, and keeps its pair beside it. *adopted*: the provider has not
+    just granted the pair. So what is known of its refresh token still holds; and until *give_up_at* it waits for a
+    refresh under way, which may be sending that token. Raises StoreUnavailable where Secrets Manager does not answer
+    until then, and StoreMisconfigured.
     """
-    last_looks = LAST_LOOKS
-    while last_looks:
+    tries_left = TRIES
+    while tries_left:
         patience_is_over = services.now() >= give_up_at
-        versions = persistently(store.pair_versions, services, give_up_at, retried=StoreUnavailable)
-        end, current = chain_end(versions), versions.under(CURRENT)
-        text = store.pair_value(end.version_id) if end else None
-        displaced = store.pair_value(current) if current else None
-        is_unread = (end and text is None) or (current and displaced is None)
-        entry = parse_entry(text)
-        is_held = isinstance(entry, Intent) and end and not entry.is_dead(end.created_at, services.now())
-        if patience_is_over or not (is_held or is_unread):
-            version_id = _next_id(end, entry)
-            spent = entry.history.used_up() if entry else _parsed(text).spent if end else ()
-            extra = {**_parsed(displaced).extra, **pair.extra}
-            stored = replace(pair, spent=unless_granted_again(spent, pair.refresh_token), extra=extra)
-            write = partial(store.write_pair, version_id, stored.to_json(), CURRENT, LABEL)
+        versions = retry_until(give_up_at, store.pair_versions, services, retried=StoreUnavailable)
+        end, current = versions.get(chain_end(versions)), versions.get(versions.under(CURRENT))
+        text, displaced_text = (retry_until(give_up_at, partial(_text, store, v), services) for v in (end, current))
+        intent, spent = _intent_and_spent(text)
+        is_held = end and intent and not intent.is_dead(end.created_at, versions.at)
+        if patience_is_over or not (None in (text, displaced_text) or (adopted and is_held)):
+            # Not to be read: it may be a holder's, whose result goes into this place.
+            place = result_id(end.version_id) if end and (intent or not text) else claim_id(chain_end(versions))
+            displaced = pair_in(displaced_text) or TokenPair(SecretText(""))
+            spent = merged(spent, displaced.spent)
+            spent = spent if adopted else without(spent, pair.refresh_token)
+            stored = replace(pair, spent=spent, extra={**displaced.extra, **pair.extra})
+            write = partial(store.write_pair, place, stored.to_json(), CURRENT, LABEL)
             # Written there already means: those versions were stale, or somebody else was first.
-            if persistently(write, services, give_up_at, retried=StoreUnavailable) is not None:
-                return version_id
-        last_looks -= patience_is_over
-        services.pause(BETWEEN_LOOKS)
+            if retry_until(give_up_at, write, services, retried=StoreUnavailable) is not None:
+                return place
+            tries_left -= 1
+        services.pause(BETWEEN_TRIES)
     raise StoreUnavailable("the pair secret changed again and again: try again in a few minutes")
 
 
-def _next_id(end: StoredVersion | None, entry: Entry | None) -> str:
-    if end is None:
-        return FIRST_PAIR_ID
-    return result_id(end.version_id) if isinstance(entry, Intent) else claim_id(end.version_id)
+def _intent_and_spent(text: str | None) -> tuple[Intent | None, tuple[str, ...]]:
+    """What the chain's end says: who holds a claim, and the fingerprints of the refresh tokens that are spent."""
+    entry, pair = parse_entry(text), pair_in(text)
+    if entry:
+        return entry if isinstance(entry, Intent) else None, entry.history.spent_and_refused()
+    return None, pair.spent if pair else ()
 
 
-def _parsed(text: str | None) -> TokenPair:
-    """The pair in *text*; an empty one where it holds something else."""
+def _text(store: Store, version: StoredVersion | None) -> str | None:
+    """Empty where it can never be read, for instance because its key is gone; None where it can't be read yet."""
     try:
-        return TokenPair.parse(text)
-    except UnreadableSecret:
-        return TokenPair(SecretText(""))
+        return store.pair_value(version.version_id) if version else ""
+    except StoreMisconfigured:
+        return ""

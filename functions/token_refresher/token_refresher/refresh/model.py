@@ -10,16 +10,19 @@ Errors::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from virtuous_token.secret_text import SecretText
 
+from .stored import CURRENT, LABEL, PENDING, PREVIOUS, CurrentPair, Stored, StoredVersion, Versions
+
 __all__ = [
     "CURRENT",
+    "LABEL",
     "PENDING",
     "PREVIOUS",
     "REMOVED_TAG",
@@ -203,10 +206,6 @@ class Result(NamedTuple):
     throttled_until: datetime | None = None
 
 
-# Secrets Manager's own staging labels.
-CURRENT = "AWSCURRENT"
-PREVIOUS = "AWSPREVIOUS"
-PENDING = "AWSPENDING"
 # The operator's command puts it on the secrets of a connection that it removes: a secret that is marked for deletion
 # with it was removed on purpose, any other one by accident.
 REMOVED_TAG = "virtuous-token:removed"
@@ -226,52 +225,6 @@ class StoreMisconfigured(RefreshError):
 
 class PairNotSaved(RefreshError):
     """The provider answered and its answer could not be saved before the deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class CurrentPair:
-    """The version of the pair secret under AWSCURRENT, and every label that it carries."""
-
-    version_id: str
-    labels: Collection[str]
-    text: str = field(repr=False)
-
-
-class Stored(NamedTuple):
-    """What a run sees of a connection before it does anything; it may be a moment old.
-
-    ``bearer_labels`` (label to version id) must have been read before ``pair``: then what is published was saved
-    before, and a pair that is not published yet is never the older one by more than a stale read. ``pair`` is None
-    where no pair was stored yet.
-    """
-
-    bearer_labels: Mapping[str, str]
-    pair: CurrentPair | None
-
-
-class StoredVersion(NamedTuple):
-    """One version of a secret. ``created_at`` is Secrets Manager's own clock."""
-
-    version_id: str
-    created_at: datetime
-    labels: Collection[str] = ()
-
-
-class Versions(NamedTuple):
-    """All versions of one secret, as one list shows them; it may be a moment old."""
-
-    listed: tuple[StoredVersion, ...]
-
-    def under(self, label: str) -> str | None:
-        """The version that carries *label*."""
-        return next((version.version_id for version in self.listed if label in version.labels), None)
-
-    def get(self, version_id: str) -> StoredVersion | None:
-        return next((version for version in self.listed if version.version_id == version_id), None)
-
-    def kept_since(self, instant: datetime) -> int:
-        """How many of them Secrets Manager can't remove: labelled, or made after *instant*."""
-        return sum(bool(version.labels) or version.created_at > instant for version in self.listed)
 
 
 class Store(Protocol):
@@ -298,8 +251,8 @@ class Store(Protocol):
         A version gets *labels* when it is made, and writing it again moves none.
         """
 
-    def write_bearer(self, version_id: str, value: str) -> Collection[str]:
-        """The labels that the version carries. It is made under AWSPENDING; one that was there stays as it is."""
+    def write_bearer(self, version_id: str, value: str) -> Collection[str] | None:
+        """The same of the bearer secret, where a version is made under AWSPENDING."""
 
     def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
         """Moves AWSCURRENT to a version that exists; False where *moved_from* did not carry it."""

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
-from virtuous_token.contract import can_be_header
-
 from .formats import TokenPair
-from .journal import CredentialKind, Intent, merged, unless_granted_again
+from .journal import PASSWORD, Intent, merged, without
 from .model import Granted, Policy, Proved
 
 __all__ = ["REFRESH_TOKEN_LIFE", "oddities", "renewed_pair"]
@@ -26,8 +24,8 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
     *source* is the pair whose refresh token was sent. A refresh token that the provider gives back, or gives no other
     for, is not spent. One that it refused counts as spent from here on.
     """
-    is_login = intent.kind is CredentialKind.PASSWORD
-    spent = intent.history.used_up(but=intent.credential) or ()
+    is_login = intent.credential == PASSWORD
+    spent = intent.history.spent_and_refused(but=intent.credential)
     renewed = replace(
         pair,
         replaces=None if is_login else intent.replaces,
@@ -50,13 +48,9 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
             refresh_token=answer.refresh_token,
             refresh_token_issued_at=answer.issued_at,
             refresh_token_expires_at=answer.issued_at + REFRESH_TOKEN_LIFE,
-            spent=spent if is_login or intent.credential is None else merged([intent.credential], spent),
+            spent=spent if is_login else merged([intent.credential], spent),
         )
-    if renewed.refresh_token is not None and not can_be_header(renewed.refresh_token.reveal()):
-        # A blank or a quote is a slip in a pasted token, and allowed in a granted one (RFC 6749 appendix A.17). Without
-        # a list of spent tokens, as version 1.0 stored it, the pair's token is read to the letter.
-        return replace(renewed, spent=None)
-    return replace(renewed, spent=unless_granted_again(renewed.spent, renewed.refresh_token))
+    return replace(renewed, spent=without(renewed.spent, renewed.refresh_token))
 
 
 def oddities(renewed: TokenPair, answer: Granted, policy: Policy) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from virtuous_token.contract import Bearer
-from virtuous_token.errors import UnreadableSecret
 
 from .due import due_at
-from .formats import TokenPair
+from .formats import TokenPair, pair_in
 from .model import (
     CURRENT,
     Denied,
@@ -21,6 +21,7 @@ from .model import (
     RunEnds,
     Services,
     Store,
+    StoreMisconfigured,
     Unclear,
     Versions,
 )
@@ -70,21 +71,22 @@ class Publisher:
         return proof
 
     def publish(self, version_id: str, pair: TokenPair, *, if_displaced: OutcomeWord) -> str:
-        """Proves the access token and lets readers have it; or a newer one, if that was published meanwhile.
+        """Proves the access token and lets readers have it.
 
         Returns what is worth a line. Raises RunEnds: ``unproven`` where Virtuous refuses the token (it is published all
-        the same once the one that readers hold has expired), *if_displaced* where another pair is current and not
-        published yet, ``busy`` where what was read is stale, ``try_again``.
+        the same once the one that readers hold has expired), *if_displaced* where another pair is current,
+        ``misconfigured`` where the bearer secret holds another token under this version's id, ``busy`` where what was
+        read is stale, ``try_again``.
         """
         proof = self.prove(pair)
         refusal = f"Virtuous refuses the new access token ({proof.reason})" if isinstance(proof, Denied) else ""
         if refusal and not self._readers_token_expired(pair):
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}: readers keep the one before")
         named = proof.organization_name if isinstance(proof, Proved) else None
-        newer = self._make_current(version_id, self._bearer(pair, named), if_displaced)
+        self._make_current(version_id, self._bearer(pair, named), if_displaced)
         if refusal:
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}; readers have it all the same, since theirs had expired")
-        return newer or (proof.reason if isinstance(proof, Unclear) else "")
+        return proof.reason if isinstance(proof, Unclear) else ""
 
     def check(self, version_id: str, versions: Versions, *, if_displaced: OutcomeWord) -> None:
         """Raises RunEnds unless *versions* show *version_id* as current and are no older than what is published."""
@@ -99,7 +101,7 @@ class Publisher:
             published = self.store.bearer_versions().get(self.published)
         elif published is None or published.labels:
             return
-        age = self.services.now() - published.created_at if published else LONGEST_STALENESS
+        age = versions.at - published.created_at if published else LONGEST_STALENESS
         if published and published.created_at >= ours.created_at and age < LONGEST_STALENESS:
             raise RunEnds(OutcomeWord.BUSY, "another run has just published a newer pair")
 
@@ -114,24 +116,39 @@ class Publisher:
         except RefreshError:
             return None
 
-    def _make_current(self, version_id: str, bearer: Bearer, if_displaced: OutcomeWord) -> str:
+    def _make_current(self, version_id: str, bearer: Bearer, if_displaced: OutcomeWord) -> None:
         """A compare-and-swap: AWSCURRENT moves from the version that was seen there, or we look again."""
         labels = self.store.write_bearer(version_id, bearer.to_json())
+        if labels is None:
+            labels = self._labels_of_ours(version_id)
         for _ in range(TRIES):
             if CURRENT in labels or self.store.move_bearer(version_id, moved_from=self.published):
                 self.published = version_id
-                return ""
+                return
             self.published = self.store.bearer_versions().under(CURRENT)
             if self.published == version_id:
-                return ""
-            versions = self.store.pair_versions()
-            ours, theirs = versions.get(version_id), versions.get(self.published or "")
-            if ours and theirs and CURRENT in theirs.labels and theirs.created_at >= ours.created_at:
-                return "a newer token was published meanwhile"
-            self.check(version_id, versions, if_displaced=if_displaced)
+                return
+            self.check(version_id, self.store.pair_versions(), if_displaced=if_displaced)
         raise RunEnds(
             OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again while it was to be published"
         )
+
+    def _labels_of_ours(self, version_id: str) -> Collection[str]:
+        """The labels of the version that has this id already, where an earlier run published this pair.
+
+        It may differ by a word (a setting, the organisation's name). It is another token where it is older than the
+        pair: then the pair secret was lost and made again, with ids that the bearer secret kept.
+        """
+        saved, there = self.store.pair_versions().get(version_id), self.store.bearer_versions().get(version_id)
+        if saved is None or there is None:
+            raise RunEnds(OutcomeWord.BUSY, "another run has just published")
+        if there.created_at < saved.created_at:
+            raise RunEnds(
+                OutcomeWord.MISCONFIGURED,
+                "the bearer secret holds another token under this version's id, and readers keep theirs: "
+                f"run virtuous-token login --connection {self.connection}",
+            )
+        return there.labels
 
     def _bearer(self, pair: TokenPair, named: str | None) -> Bearer:
         return Bearer(
@@ -146,10 +163,13 @@ class Publisher:
     def _readers_token_expired(self, newer: TokenPair) -> bool:
         if self.published is None:
             return False
-        text = self.store.pair_value(self.published)
+        try:
+            text = self.store.pair_value(self.published)
+        except StoreMisconfigured:
+            text = None
         end = _end(text)
         if text is None and newer.issued_at and newer.expires_at:
-            # Secrets Manager has removed the version. Its token was issued before it was published, and lives as long.
+            # The version was removed, or its key. Its token was issued before it was published, and lives as long.
             published = self.store.bearer_versions().get(self.published)
             end = published.created_at + (newer.expires_at - newer.issued_at) if published else None
         return end is not None and end <= self.services.now()
@@ -161,7 +181,5 @@ def end_of_version(store: Store, version_id: str) -> datetime | None:
 
 
 def _end(text: str | None) -> datetime | None:
-    try:
-        return TokenPair.parse(text).expires_at
-    except UnreadableSecret:
-        return None
+    pair = pair_in(text)
+    return pair.expires_at if pair else None

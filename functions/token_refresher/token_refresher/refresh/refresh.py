@@ -1,8 +1,7 @@
 """Core: one refresh of one connection, so that a refresh token is never sent twice and never lost.
 
 The order is the guarantee: look, claim, send once, save, prove, publish. ``claim.py`` keeps the journal,
-``candidates.py`` says what is sent, ``renewal.py`` what is saved, ``publish.py`` what readers get. Nothing here talks
-to a network or asks a clock of its own.
+``candidates.py`` says what is sent, ``new_pair.py`` what is saved, ``publish.py`` what readers get.
 """
 
 from __future__ import annotations
@@ -66,10 +65,7 @@ def refresh_connection(
         outcome, reason, run.throttled_until = end.outcome, end.reason, end.throttled_until
     except PairNotSaved as error:
         outcome, pair_at_risk = OutcomeWord.TRY_AGAIN, True
-        reason = (
-            f"{error}; the next run sends the refresh token again and, if that is refused, every other one that is "
-            "stored and not known to be spent, and the stored password"
-        )
+        reason = f"{error}; the next run sends the refresh token again, then whatever else is stored and may work"
     except StoreUnavailable as error:
         outcome, reason = OutcomeWord.TRY_AGAIN, str(error)
     except StoreMisconfigured as error:
@@ -81,24 +77,23 @@ def refresh_connection(
 
 
 def fresh_result(
-    connection: str, look: Stored, policy: Policy, now: datetime, *, proves_api_key: bool = True
+    connection: str, stored: Stored, policy: Policy, now: datetime, *, proves_api_key: bool = True
 ) -> Result | None:
-    """The result where *look* alone shows that nothing is to be done; None where ``refresh_connection`` is needed.
+    """The result where *stored* alone shows that nothing is to be done; None where ``refresh_connection`` is needed.
 
-    Many connections can be looked at with one batch read. The pair must be published, idle (it carries AWSCURRENT and
-    REFRESHING) and not due. One that is never refreshed is not fresh if *proves_api_key*: it may be revoked at any
-    moment.
+    Many connections can be read in one batch. The pair must be published, idle and not due. One that is never refreshed
+    is not fresh if *proves_api_key*: it may be revoked at any moment.
     """
-    current = look.pair
-    if current is None or LABEL not in current.labels or look.bearer_labels.get(CURRENT) != current.version_id:
+    current = stored.pair
+    if current is None or not stored.is_idle or stored.bearer_labels.get(CURRENT) != current.version_id:
         return None
     try:
-        pair = TokenPair.parse(current.text)
+        pair = current.parsed()
     except UnreadableSecret:
         return None
     due = due_at(pair, connection, policy.refresh_at_percent)
     has_ended = pair.expires_at is not None and pair.expires_at <= now
-    if (proves_api_key or has_ended) if due is None else due <= now:
+    if has_ended or (proves_api_key if due is None else due <= now):
         return None
     return Result(
         connection,
@@ -134,22 +129,22 @@ class _Run:
     def outcome(self) -> _Verdict:
         if self.journal.time_left() < self.policy.limits.look:
             return OutcomeWord.POSTPONED, "too little time is left to look"
-        look = self.journal.store.read()
-        self.publisher.published = look.bearer_labels.get(CURRENT)
-        if look.pair is None:
+        stored = self.journal.store.read()
+        self.publisher.published = stored.bearer_labels.get(CURRENT)
+        if stored.pair is None:
             return OutcomeWord.LOGIN_REQUIRED, "no token pair was stored yet"
-        version, pair = look.pair.version_id, TokenPair.parse(look.pair.text)
+        version, pair = stored.pair.version_id, stored.pair.parsed()
         self.newest = version, pair
         before = None if self.publisher.published == version else self._publish_what_is_saved(version, pair)
 
-        is_due = self._is_due(pair, unproven=before is not None and before[0] is OutcomeWord.UNPROVEN)
+        is_due = self._is_due(pair, before)
         if pair.refresh_token is None:
             return self._never_refreshed(pair, before)
-        if LABEL in look.pair.labels and not is_due:
-            return before or _FRESH
+        if stored.is_idle and not is_due:
+            return before or self._fresh(pair)
         versions = self.journal.store.pair_versions()
         try:
-            head = self.journal.head(look.pair, pair, versions, busy_for=self.policy.limits.request)
+            head = self.journal.head(stored.pair, versions, busy_for=self.policy.limits.request)
         except RunEnds as end:
             if before and end.outcome is OutcomeWord.BUSY:
                 return before
@@ -158,9 +153,9 @@ class _Run:
             return waits
         # An attempt with this token that brought no pair leaves a doubt, so it is due whatever its age.
         if not is_due and pair.refresh_token.fingerprint() not in head.history.attempts:
-            return before or _FRESH
-        exchange = _Exchange(self.journal, self.policy, self.publisher, version, pair)
-        claim, credential, answer = exchange.first_grant(head, versions, forced=self.force)
+            return before or self._fresh(pair)
+        credentials = CredentialLoop(self.journal, self.policy, self.publisher, version, pair)
+        claim, credential, answer = credentials.first_grant(head, versions, forced=self.force)
         renewed = renewed_pair(pair, claim.intent, credential.source, answer, self.publisher.proved)
         return self._keep(claim, renewed, answer)
 
@@ -188,7 +183,7 @@ class _Run:
         try:
             reason = self.publisher.publish(version, pair, if_displaced=OutcomeWord.BUSY)
         except RunEnds as end:
-            if end.outcome is OutcomeWord.UNPROVEN:
+            if end.outcome in (OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED):
                 return end.outcome, end.reason
             raise
         return OutcomeWord.RECOVERED, reason
@@ -203,11 +198,21 @@ class _Run:
             return OutcomeWord.LOGIN_REQUIRED, "Virtuous refuses the access token and there is no refresh token"
         return before or _FRESH
 
-    def _is_due(self, pair: TokenPair, *, unproven: bool) -> bool:
-        """An unproven pair is refreshed once a day."""
+    def _fresh(self, pair: TokenPair) -> _Verdict:
+        """After an answer without an access token the next try may be due later than the one that readers hold ends."""
+        if pair.expires_at and pair.expires_at <= self.journal.now():
+            return OutcomeWord.TRY_AGAIN, "the access token that readers hold is over, and the next try is not due yet"
+        return _FRESH
+
+    def _is_due(self, pair: TokenPair, before: _Verdict | None) -> bool:
+        """An unproven pair is refreshed once a day; at once one that can't be published under its own id."""
         due, now = due_at(pair, self.connection, self.policy.refresh_at_percent), self.journal.now()
         if due is None:
             return False
+        word = before[0] if before else None
+        if word is OutcomeWord.MISCONFIGURED:
+            return True
+        unproven = word is OutcomeWord.UNPROVEN
         return self.force or now >= due or (unproven and now >= (pair.issued_at or LONG_AGO) + ONE_TRY_A_DAY)
 
     def _waiting(self, version: str, pair: TokenPair, head: Head) -> _Verdict | None:
@@ -235,7 +240,7 @@ class _Run:
         return OutcomeWord.REFRESHED, reason
 
 
-class _Exchange(NamedTuple):
+class CredentialLoop(NamedTuple):
     """Sends one credential after the other for the pair in *version*, while each is refused and there is a next."""
 
     journal: Journal
@@ -255,7 +260,7 @@ class _Exchange(NamedTuple):
             if credential is None:
                 raise RunEnds(OutcomeWord.LOGIN_REQUIRED, refusal + _why_a_login(head))
             self._check_room(versions)
-            claim = self.journal.claim(head, self.version, credential.kind, credential.key, spent)
+            claim = self.journal.claim(head, self.version, credential.key, spent)
             answer = credential.send() if self._can_spend else NotGranted(Ending.UNREACHABLE, "the claim took too long")
             if isinstance(answer, Granted):
                 return claim, credential, answer
@@ -277,7 +282,7 @@ class _Exchange(NamedTuple):
     def _check_room(self, versions: Versions) -> None:
         if not self._can_spend:
             raise RunEnds(OutcomeWord.POSTPONED, "too little time is left to send a credential and save the answer")
-        if versions.kept_since(self.journal.now() - timedelta(days=1)) > MOST_VERSIONS_BEFORE_A_CLAIM:
+        if versions.kept_since(versions.at - timedelta(days=1)) > MOST_VERSIONS_BEFORE_A_CLAIM:
             raise RunEnds(
                 OutcomeWord.TRY_AGAIN,
                 "the pair secret has about 100 versions of the last day, as many as Secrets Manager keeps: refresh "
