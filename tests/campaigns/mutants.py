@@ -40,7 +40,7 @@ RULES = [
         "claim", "labels = store.write_pair(slot, value, label, LABEL)", "labels = store.write_pair(slot, value, label)"
     ),
     Rule("login", "stored.to_json(), CURRENT, LABEL)", "stored.to_json(), CURRENT)"),
-    Rule("login", "result_id(end.version_id) if end and (intent or not text)", "result_id('') if False"),
+    Rule("login", "result_id(end.version_id) if end and is_claim else ", ""),
     Rule("login", "(adopted and is_held)", "False"),
     Rule("login", "(None in (text, displaced_text) or", "(False or"),
     # Dead holders
@@ -50,12 +50,11 @@ RULES = [
         "if self.store.write_pair(result_id(written.version_id), outcome.to_json(), LABEL) is None:",
         "if False:",
     ),
-    Rule("claim", "if now - written.created_at <= LONGEST_CLAIM:", "if True:"),
-    Rule(
-        "claim",
-        "entry = self._entry(written, current, versions.at)",
-        "entry = self._entry(written, current, self.now())",
-    ),
+    Rule("claim", "versions.at - written.created_at <= LONGEST_CLAIM:", "True:"),
+    Rule("claim", "if may_be_an_intent(written, versions):", "if True:"),
+    Rule("claim", "if may_be_an_intent(written, versions):", "if False:"),
+    Rule("claim", "if PREVIOUS in written.labels or ", "if "),
+    Rule("candidates", "[previous] if self.head.history.newest is None else []", "[]"),
     Rule(
         "claim",
         "self._closed(written, entry, versions.at, busy_for)",
@@ -68,8 +67,8 @@ RULES = [
     Rule("new_pair", "spent=without(renewed.spent, renewed.refresh_token)", "spent=renewed.spent"),
     Rule("claim", "history=replace(head.history, spent=spent),", "history=head.history,"),
     Rule("login", "spent = spent if adopted else without(spent, pair.refresh_token)", "spent = ()"),
-    Rule("candidates", "self.pair.spent, kept.spent if kept else ())", "self.pair.spent)"),
-    Rule("candidates", "merged(self.head.history.spent, self.pair.spent,", "merged(self.head.history.spent,"),
+    Rule("candidates", "= [late] if late and not is_of_the_chain(late) else []", "= []"),
+    Rule("candidates", "pairs = [self.pair, *", "pairs = [*"),
     Rule("candidates", "passed_over = set(spent)", "passed_over = set()"),
     # Candidates
     Rule("candidates", "(self.current, superseded,", "(self.current,"),

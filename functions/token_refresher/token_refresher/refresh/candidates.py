@@ -75,10 +75,15 @@ class StoredPairs(NamedTuple):
     head: Head
 
     def spent(self) -> tuple[str, ...]:
-        """The fingerprints of all refresh tokens known to be spent. The head knows what the chain before it knew."""
-        late = self.versions.under(SUPERSEDED)
-        kept = self._pair(late) if late and not is_of_the_chain(late) else None
-        return merged(self.head.history.spent, self.pair.spent, kept.spent if kept else ())
+        """The fingerprints of all refresh tokens known to be spent.
+
+        The head knows what the chain before it knew, unless its key is gone; a pair that came late is not in the chain.
+        """
+        late, previous = self.versions.under(SUPERSEDED), self.versions.under(PREVIOUS)
+        others: list[str | None] = [late] if late and not is_of_the_chain(late) else []
+        others += [previous] if self.head.history.newest is None else []
+        pairs = [self.pair, *filter(None, map(self._pair, others))]
+        return merged(self.head.history.spent, *(pair.spent for pair in pairs))
 
     def refresh_tokens(self, spent: tuple[str, ...]) -> Iterator[tuple[TokenPair, SecretText]]:
         """The pairs whose refresh tokens are not known to be spent, best first, and each such token once.

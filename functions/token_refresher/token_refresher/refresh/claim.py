@@ -20,11 +20,13 @@ from .journal import (
     chain_end,
     claim_id,
     late_pair_id,
+    may_be_an_intent,
     parse_entry,
     result_id,
 )
 from .model import (
     CURRENT,
+    PREVIOUS,
     CurrentPair,
     Ending,
     OutcomeWord,
@@ -96,7 +98,7 @@ class Journal(NamedTuple):
         written = versions.get(end)
         if written is None:  # nobody has claimed anything in this secret yet
             return Head(end, History())
-        entry = self._entry(written, current, versions.at)
+        entry = self._entry(written, current, versions)
         if isinstance(entry, Intent):
             outcome = self._closed(written, entry, versions.at, busy_for)
             return Head(result_id(end), outcome.history, outcome)
@@ -104,16 +106,20 @@ class Journal(NamedTuple):
             return Head(end, entry.history, entry)
         return Head(end, History(spent=entry.spent if entry else (), newest=end))
 
-    def _entry(self, written: StoredVersion, current: CurrentPair, now: datetime) -> Entry | TokenPair | None:
-        """What the chain's end holds; an intent where nobody can know, so that its slot is closed."""
+    def _entry(self, written: StoredVersion, current: CurrentPair, versions: Versions) -> Entry | TokenPair | None:
+        """What the chain's end holds; an empty entry of its kind where its key is gone.
+
+        When a secret's key is changed, what is under AWSCURRENT and AWSPREVIOUS gets the new one, and nothing else.
+        """
         try:
             is_current = written.version_id == current.version_id
             text = current.text if is_current else self.store.pair_value(written.version_id)
         except StoreMisconfigured:
-            # Its key may be gone: when a secret's key is changed, what is under REFRESHING stays under the old one.
-            if now - written.created_at <= LONGEST_CLAIM:
+            if PREVIOUS in written.labels or versions.at - written.created_at <= LONGEST_CLAIM:
                 raise
-            return Intent(current.version_id, "", "", written.created_at, timedelta())
+            if may_be_an_intent(written, versions):
+                return Intent(current.version_id, "", "", written.created_at, timedelta())
+            return Outcome(current.version_id, Ending.UNKNOWN, written.created_at)
         if text is None:
             raise StoreUnavailable("the newest entry of the refresh journal can't be read yet")
         return parse_entry(text) or pair_in(text)

@@ -25,7 +25,7 @@ from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
 from .formats import parse_spent
-from .model import LABEL, Ending, Versions
+from .model import CURRENT, LABEL, PREVIOUS, Ending, StoredVersion, Versions
 
 __all__ = [
     "LABEL",
@@ -42,6 +42,7 @@ __all__ = [
     "claim_id",
     "is_of_the_chain",
     "late_pair_id",
+    "may_be_an_intent",
     "merged",
     "parse_entry",
     "result_id",
@@ -215,6 +216,12 @@ def chain_end(versions: Versions) -> str:
     if not ends:
         return str(uuid5(NAMESPACE_URL, versions.arn))
     return max(ends, key=lambda version: version.created_at).version_id
+
+
+def may_be_an_intent(end: StoredVersion, versions: Versions) -> bool:
+    """True unless labels and ids show that *end*, which can't be read, is a pair or an outcome."""
+    is_pair = not {CURRENT, PREVIOUS, SUPERSEDED}.isdisjoint(end.labels)
+    return not is_pair and all(result_id(version.version_id) != end.version_id for version in versions.listed)
 
 
 def merged(*lists: Iterable[str]) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from virtuous_token.secret_text import SecretText
 
 from .claim import retry_until
 from .formats import TokenPair, pair_in
-from .journal import LABEL, Intent, chain_end, claim_id, merged, parse_entry, result_id, without
+from .journal import LABEL, Intent, chain_end, claim_id, may_be_an_intent, merged, parse_entry, result_id, without
 from .model import CURRENT, Services, Store, StoredVersion, StoreMisconfigured, StoreUnavailable
 
 __all__ = ["store_login"]
@@ -41,8 +41,8 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
         intent, spent = _intent_and_spent(text)
         is_held = end and intent and not intent.is_dead(end.created_at, versions.at)
         if patience_is_over or not (None in (text, displaced_text) or (adopted and is_held)):
-            # Not to be read: it may be a holder's, whose result goes into this place.
-            place = result_id(end.version_id) if end and (intent or not text) else claim_id(chain_end(versions))
+            is_claim = end and (intent or (not text and may_be_an_intent(end, versions)))
+            place = result_id(end.version_id) if end and is_claim else claim_id(chain_end(versions))
             displaced = pair_in(displaced_text) or TokenPair(SecretText(""))
             spent = merged(spent, displaced.spent)
             spent = spent if adopted else without(spent, pair.refresh_token)
