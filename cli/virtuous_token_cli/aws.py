@@ -122,11 +122,12 @@ def open_aws(profile: str | None, region: str | None, environment: Mapping[str, 
         raise CommandFailed(f"There is no AWS profile {named}.", Run(("aws", "configure", "list-profiles"))) from None
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", found):
         raise CommandFailed(f"{found!r} ({source}) is not the name of an AWS Region.", "name one: --region us-east-1")
-    return Aws(make_session(core), named, found, source)
+    return Aws(make_session(core, found), named, found, source)
 
 
-def make_session(core: botocore.session.Session) -> botocore.session.Session:
-    """*core*, which shares the credentials of assumed roles with the AWS CLI from here on."""
+def make_session(core: botocore.session.Session, region: str) -> botocore.session.Session:
+    """*core*, which shares the credentials of assumed roles with the AWS CLI from here on, and asks in *region*."""
+    core.set_config_variable("region", region)
     provider = core.get_component("credential_provider").get_provider("assume-role")
     provider.cache = JSONFileCache(str(ROLE_CREDENTIALS.expanduser()))
     return core

@@ -265,7 +265,7 @@ def test_the_installed_command_runs_outside_the_checkout(installed: Path) -> Non
     where = in_environment(
         installed / "python",
         "-c",
-        "import virtuous_token_cli, token_refresher.login, virtuous_token as v; print(v.__file__)",
+        "import virtuous_token_cli, token_refresher.refresh.login, virtuous_token as v; print(v.__file__)",
     )
 
     assert (asked.returncode, asked.stderr) == (0, "")
