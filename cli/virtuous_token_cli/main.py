@@ -383,9 +383,8 @@ def check(session: Session, names: tuple[str, ...]) -> int:
     say(f"Checking {session.asked()}")
     kinds = [kind for finding in of_stack for kind in told([finding])] + told(of_connections)
     for kind in kinds:
-        mark = Line("fine   ", "green") if kind.is_fine else Line("WRONG  ", "red")
-        say(mark, nl=False)
-        for line in lines_of(kind, session.named, "       ", "run: "):
+        marked = kind._replace(sentence=f"{'fine ' if kind.is_fine else 'WRONG'}  {kind.sentence}")
+        for line in lines_of(marked, session.named, "       ", "run: "):
             say(line)
     wrong = sum(not kind.is_fine for kind in kinds)
     say("All is well." if not wrong else f"{wrong} to mend.")

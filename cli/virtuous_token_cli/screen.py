@@ -49,8 +49,8 @@ class Line(NamedTuple):
 def say(line: Line | str, *, err: bool = False, nl: bool = True) -> None:
     """A line of its own, unless *nl* is False. What is no terminal gets it whole."""
     text, colour, is_command = line if isinstance(line, Line) else Line(line)
-    text = clean(text)
-    if not is_command and nl and (sys.stderr if err else sys.stdout).isatty():
+    text, stream = clean(text), sys.stderr if err else sys.stdout
+    if not is_command and nl and stream.isatty():
         text = textwrap.fill(
             text,
             max(shutil.get_terminal_size().columns, 20),
@@ -58,7 +58,7 @@ def say(line: Line | str, *, err: bool = False, nl: bool = True) -> None:
             break_long_words=False,
             break_on_hyphens=False,
         )
-    click.echo(click.style(text, fg=colour) if colour else text, err=err, nl=nl)
+    click.echo(click.style(text, fg=colour) if colour else text, file=stream, nl=nl)
 
 
 def open_console(*, err: bool = False) -> Console:

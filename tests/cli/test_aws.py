@@ -217,7 +217,7 @@ def test_help_is_given_on_standard_output_with_an_example(operator: Operator, co
 def test_the_list_of_commands_has_whole_sentences_and_says_where_the_pages_are(operator: Operator) -> None:
     ended = operator.runs("--help")
 
-    assert "..." not in ended.out
+    assert "..." not in ended.out.partition("Commands:")[2]
     said = " ".join(ended.out.split())
     assert "status Show connections: whose, how long their tokens last, what needs somebody. Never a token." in said
     assert re.search(r"Pages: .*README.md and docs/run-book.md", said)

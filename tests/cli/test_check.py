@@ -55,8 +55,8 @@ def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> N
         "fine   layer: readers are given version 4, which the function uses as well",
         f"fine   Virtuous: {healthy.deployment.virtuous.base_url} answers from here",
         "fine   clock: agrees with AWS's",
-        "fine   default: token proved, readers are in step; Example Relief",
         "fine   default: whoever's own policy allows it may read the pair; login --protect narrows that",
+        "fine   default: token proved, readers are in step; Example Relief",
         "All is well.",
     ]
 
@@ -234,7 +234,7 @@ def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
         pytest.param(
             lambda operator: operator.deployment.account.client.delete_secret(SecretId="virtuous/default/bearer"),
             "virtuous/default/bearer is marked for deletion",
-            "virtuous-token remove --connection default --undo",
+            "virtuous-token remove --undo --connection default",
             id="a secret deleted in the console",
         ),
         pytest.param(
@@ -291,7 +291,7 @@ def test_a_removed_connection_is_minded_no_more_and_can_be_taken_back(healthy: O
     assert removed.out.splitlines() == [
         f"virtuous/default/tokens: AWS deletes it on {until:%Y-%m-%d}.",
         f"virtuous/default/bearer: AWS deletes it on {until:%Y-%m-%d}.",
-        "Undo until then: virtuous-token remove --connection default --undo",
+        "Undo until then: virtuous-token remove --undo --connection default",
     ]
     described = client.describe_secret(SecretId="virtuous/default/tokens")
     assert REMOVED_TAG in {tag["Key"] for tag in described["Tags"]}

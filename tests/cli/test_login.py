@@ -130,7 +130,7 @@ def test_a_one_time_code_is_asked_for_once_and_sent_without_its_blanks(
 @pytest.mark.parametrize(
     ("scripted", "code", "says", "run"),
     [
-        pytest.param([step.refused()], "", "this e-mail and password", "log in at https", id="the password"),
+        pytest.param([step.refused()], "", "this e-mail and password", "og in at https", id="the password"),
         pytest.param([step.code_needed(), step.refused()], "112233", "one-time code", "the same", id="the code"),
         pytest.param([step.code_needed()] * 2, "112233", "one-time code", "the same again", id="another code sent"),
         pytest.param([step.refused("invalid_request")], "", "refuses this account", "administrator", id="the account"),

@@ -7,6 +7,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from rich.console import Console
 
 from tests.cli.operator import Operator, operator_of
@@ -15,7 +16,7 @@ from tests.terminal import plain
 from virtuous_token.contract import format_instant
 from virtuous_token_cli.remedies import Named
 from virtuous_token_cli.show import Shown, one_connection, table_of
-from virtuous_token_cli.stack import Connection
+from virtuous_token_cli.stack import Connection, Report, Stack
 from virtuous_token_cli.words import days_and_hours, finding_of, sentence_of, told
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -160,7 +161,7 @@ def test_what_is_piped_is_never_cut() -> None:
 
     lines = shown([a_connection(name, organization_name=organization)], 100_000, is_terminal=False).splitlines()
 
-    assert any(line.startswith(f"{name} {organization.strip()}") and "refreshed 3 d" in line for line in lines)
+    assert any(name in line and organization.strip() in line and "refreshed 3 d" in line for line in lines)
 
 
 def test_findings_of_a_kind_are_told_together_the_worst_first() -> None:
@@ -258,19 +259,28 @@ def test_before_the_first_login_it_says_what_to_run(operator: Operator) -> None:
     assert (ended.status, ended.out) == (0, "There is no connection yet. Make one:\n  virtuous-token login\n")
 
 
-def test_watching_looks_again_until_it_is_interrupted(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_goes_on_after_a_lost_connection_until_it_is_interrupted(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert operator.logs_in().status == 0
     waits: list[float] = []
+    report = Stack.report
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 3:
             raise KeyboardInterrupt
 
+    def lost_once(self: Stack, *asked: Any) -> Report:
+        if len(waits) == 1:
+            raise EndpointConnectionError(endpoint_url="https://lambda.invalid")
+        return report(self, *asked)
+
     monkeypatch.setattr("virtuous_token_cli.main.pause", wait)
+    monkeypatch.setattr(Stack, "report", lost_once)
 
     ended = operator.runs("status", "--watch")
 
     assert (ended.status, waits) == (130, [15, 15, 15])
-    assert ended.out.count("Example Relief") >= 1
-    assert operator.deployment.invoked_with[-3:] == [{"report": True}] * 3
+    assert "Example Relief" in ended.out
+    assert operator.deployment.invoked_with[-2:] == [{"report": True}] * 2
