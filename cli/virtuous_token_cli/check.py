@@ -1,15 +1,9 @@
-"""``virtuous-token check``: looks at everything that must be right, and says of each thing what mends it.
-
-CloudFormation leaves a resource alone whose template did not change, whatever a person did to it. So what was changed
-by hand is put right by the service's own command; what is too long for one, by a change set that reverts drift.
-"""
+"""``virtuous-token check``: looks at everything that must be right, and says of each thing what mends it."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -21,38 +15,18 @@ from token_refresher import __version__
 from token_refresher.refresh.model import Unclear
 from virtuous_token.secret_text import SecretText
 
-from .aws import code_of, explained
+from .aws import explained
 from .check_connection import connection_findings
+from .check_stack import StackChecks, alarm_findings
 from .obtain import open_endpoint
-from .remedies import CommandFailed, Remedy, Run, aws_cli, ours, sam_deploy
+from .remedies import CommandFailed, Run, aws_cli, ours, sam_deploy
 from .stack import Report, Stack
-from .words import Finding, Severity, days_and_hours
+from .words import Finding, Severity, fine
 
 __all__ = ["run_checks"]
 
-# What the function's role must allow, by the kind of secret: as template.yaml grants it.
-FUNCTION_NEEDS = {
-    "tokens": ("GetSecretValue", "ListSecretVersionIds", "PutSecretValue"),
-    "bearer": ("DescribeSecret", "ListSecretVersionIds", "PutSecretValue", "UpdateSecretVersionStage"),
-}
-# The function's variables that are parameters of the stack; those of the proxy are absent where the parameter is empty.
-PARAMETER_OF = {
-    "SECRET_PREFIX": "Prefix",
-    "VIRTUOUS_BASE_URL": "VirtuousBaseUrl",
-    "REFRESH_AT_PERCENT": "RefreshAtPercent",
-    "SCHEDULE_EXPRESSION": "Schedule",
-    "KMS_KEY_ARN": "KmsKeyArn",
-    "LOG_LEVEL": "LogLevel",
-    "HTTPS_PROXY": "HttpsProxy",
-    "NO_PROXY": "NoProxy",
-}
-ABSENT_WHERE_EMPTY = ("HTTPS_PROXY", "NO_PROXY")
-# The others that the template sets.
-FIXED_VARIABLES = ("POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME")
-# The alarm of silence rings after a day; an hour more is the schedule's own window.
-LONGEST_SILENCE = timedelta(hours=25)
 TOLERATED_SKEW = timedelta(minutes=2)
-AT_A_TIME = 8
+LOOKS_AT_A_TIME = 8
 
 
 def run_checks(stack: Stack, report: Report | CommandFailed, now: datetime) -> tuple[list[Finding], list[Finding]]:
@@ -60,7 +34,7 @@ def run_checks(stack: Stack, report: Report | CommandFailed, now: datetime) -> t
 
     What may not be looked at is a finding that is not fine.
     """
-    checks = StackChecks(stack, report if isinstance(report, Report) else None, now)
+    checks, settings = StackChecks(stack, now), report.settings if isinstance(report, Report) else {}
     looks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         ("stack", checks.of_stack),
         ("function", partial(_of_function, report)),
@@ -68,16 +42,16 @@ def run_checks(stack: Stack, report: Report | CommandFailed, now: datetime) -> t
         ("schedule", checks.of_schedule),
         ("last run", checks.of_last_run),
         ("role", checks.of_role),
-        ("alarms", checks.of_alarms),
+        ("alarms", partial(alarm_findings, stack)),
         ("layer", checks.of_layer),
-        ("Virtuous", checks.of_virtuous),
-        ("clock", checks.of_clock),
-        ("key", checks.of_key),
+        ("Virtuous", partial(_of_virtuous, settings, now)),
+        ("clock", partial(_of_clock, stack)),
+        ("key", partial(_of_key, stack, settings)),
     ]
     found = report.connections if isinstance(report, Report) else []
-    key = checks.settings.get("kms_key_arn")
+    key = settings.get("kms_key_arn")
     about = [(one.name, partial(connection_findings, stack, key, one, now)) for one in found]
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
+    with ThreadPoolExecutor(LOOKS_AT_A_TIME) as pool:
         of_stack = list(pool.map(lambda look: _guarded(stack, *look), looks))
         of_connections = list(pool.map(lambda look: _guarded(stack, *look), about))
     if isinstance(report, Report) and not found:
@@ -99,230 +73,40 @@ def _of_function(report: Report | CommandFailed) -> Iterator[Finding]:
     if isinstance(report, CommandFailed):
         yield Finding("function", str(report), report.run)
     elif report.version == __version__:
-        yield _fine("version", __version__)
+        yield fine("version", __version__)
     else:
         what = f"the function's is {report.version}, the command's {__version__}: from the newer one's checkout"
         yield Finding("version", what, (*sam_deploy(), Run(("pipx", "install", "--force", "./cli"))), Severity.LATER)
 
 
-def _fine(about: str, what: str) -> Finding:
-    return Finding(about, what, severity=Severity.FINE)
+def _of_virtuous(settings: Mapping[str, Any], now: datetime) -> Iterator[Finding]:
+    if not (base_url := settings.get("base_url")):
+        return
+    answer = open_endpoint(base_url, lambda: now).prove(SecretText("no-token"))
+    if isinstance(answer, Unclear):
+        remedy = "check this machine's network and proxy; for a proxy that opens TLS, SSL_CERT_FILE"
+        yield Finding("Virtuous", f"{base_url} from here: {answer.reason}", (remedy,), Severity.LATER)
+    else:
+        yield fine("Virtuous", f"{base_url} answers from here")
 
 
-@dataclass(frozen=True)
-class StackChecks:
-    """What is looked at. Each method tells of one thing."""
-
-    stack: Stack
-    report: Report | None
-    now: datetime
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.report.settings if self.report else {}
-
-    def _client(self, service: str) -> Any:
-        return self.stack.aws.client(service)
-
-    def of_stack(self) -> Iterator[Finding]:
-        if not (name := self.stack.name):
-            return
-        status = self.stack.described["StackStatus"]
-        if status.endswith("_COMPLETE") and "ROLLBACK" not in status:
-            yield _fine("stack", f"{name} is {status}")
-            return
-        why = aws_cli("cloudformation", "describe-stack-events", "--stack-name", name)
-        again = aws_cli("cloudformation", "continue-update-rollback", "--stack-name", name)
-        before = (again,) if status == "UPDATE_ROLLBACK_FAILED" else ()
-        deploy: tuple[Remedy, ...] = ("when what this names is mended:", *before, *sam_deploy(name))
-        is_under_way = status.endswith("_IN_PROGRESS")
-        yield Finding("stack", f"{name} is {status}", (why, *(["wait for its end"] if is_under_way else deploy)))
-
-    def of_environment(self) -> Iterator[Finding]:
-        """Drift of the function's variables from the stack's parameters."""
-        parameters = self.stack.parameters
-        variables: dict[str, str] = self.stack.configuration.get("Environment", {}).get("Variables", {})
-        wanted = {name: parameters[given] for name, given in PARAMETER_OF.items() if given in parameters}
-        wrong = {name: value for name, value in wanted.items() if variables.get(name, "") != value}
-        if not wrong:
-            yield _fine("environment", "the function has the stack's parameters")
-            return
-        function, changes = self.stack.function, ", ".join(f"{name} to {value!r}" for name, value in wrong.items())
-        if set(variables) <= {*PARAMETER_OF, *FIXED_VARIABLES}:
-            right = {n: v for n, v in (variables | wanted).items() if v or n not in ABSENT_WHERE_EMPTY}
-            document = json.dumps({"Variables": right})
-            command = ("lambda", "update-function-configuration", "--function-name", function)
-            remedy: Remedy = aws_cli(*command, "--environment", document)
-        else:  # a stranger's variable may be a secret, which is not to be printed
-            remedy = f"in the console of Lambda, {function}, Configuration, Environment variables: set {changes}"
-        yield Finding("environment", f"{', '.join(wrong)} not as the stack's parameters say", (remedy,))
-
-    def of_schedule(self) -> Iterator[Finding]:
-        name = self.stack.function
-        try:
-            schedule = self._client("scheduler").get_schedule(Name=name)
-        except ClientError as error:
-            if code_of(error) != "ResourceNotFoundException":
-                raise
-            yield Finding("schedule", f"there is no schedule {name}", self.stack.revert_drift())
-            return
-        wanted = self.stack.parameters.get("Schedule", schedule["ScheduleExpression"])
-        said = f"{schedule['ScheduleExpression']}, {schedule['State'].lower()}"
-        if schedule["State"] == "ENABLED" and schedule["ScheduleExpression"] == wanted:
-            yield _fine("schedule", said)
-        else:
-            mended = schedule | {"State": "ENABLED", "ScheduleExpression": wanted}
-            is_other = "" if schedule["ScheduleExpression"] == wanted else f", and the stack's parameter is {wanted}"
-            yield Finding("schedule", said + is_other, (_update_schedule(mended),))
-
-    def of_last_run(self) -> Iterator[Finding]:
-        """By the function's log, in which each run says what asked for it."""
-        group = f"/aws/lambda/{self.stack.function}"
-        pages = self._client("logs").get_paginator("filter_log_events")
-        since = int((self.now - LONGEST_SILENCE).timestamp() * 1000)
-        found = pages.paginate(logGroupName=group, filterPattern='"aws.scheduler"', startTime=since)
-        instants = [event["timestamp"] for page in found for event in page["events"]]
-        if instants:
-            last = datetime.fromtimestamp(max(instants) / 1000, UTC)
-            yield _fine("last run", f"{days_and_hours(self.now - last)} ago")
-            return
-        schedule = self._client("scheduler").get_schedule(Name=self.stack.function)
-        if self.now - schedule["CreationDate"] < timedelta(days=1):
-            yield _fine("last run", "none yet, the schedule is new")
-            return
-        why = aws_cli("logs", "tail", group, "--since", "2d")
-        meanwhile = "if the schedule is fine and its role may invoke the function, this says more:"
-        yield Finding("last run", "the schedule has not run it for a day", (meanwhile, why))
-
-    def of_role(self) -> Iterator[Finding]:
-        role = self.stack.role
-        partition, account = role.split(":")[1], role.split(":")[4]
-        denied = []
-        for kind, actions in FUNCTION_NEEDS.items():
-            secret = f"arn:{partition}:secretsmanager:{self.stack.aws.region}:{account}:secret:"
-            answer = self._client("iam").simulate_principal_policy(
-                PolicySourceArn=role,
-                ActionNames=[f"secretsmanager:{action}" for action in actions],
-                ResourceArns=[f"{secret}{self.stack.prefix}/any/{kind}-a1B2c3"],
-            )
-            denied += [
-                f"{result['EvalActionName'].partition(':')[2]} on {kind}"
-                for result in answer["EvaluationResults"]
-                if result["EvalDecision"] != "allowed"
-            ]
-        if denied:
-            yield Finding("role", f"the function may not {', '.join(denied)}", self.stack.revert_drift())
-        else:
-            yield _fine("role", "allows what the function needs")
-
-    def of_alarms(self) -> Iterator[Finding]:
-        return alarm_findings(self.stack)
-
-    def of_layer(self) -> Iterator[Finding]:
-        name = f"/{self.stack.prefix}/reader-layer-arn"
-        offered = self._client("ssm").get_parameter(Name=name)["Parameter"]["Value"]
-        made = next(iter(self.stack.made("AWS::Lambda::LayerVersion")), offered)
-        used = [layer["Arn"] for layer in self.stack.configuration.get("Layers", ())]
-        if offered == made and made in used:
-            yield _fine(
-                "layer", f"readers are given version {made.rpartition(':')[2]}, which the function uses as well"
-            )
-        if offered != made:
-            put = aws_cli("ssm", "put-parameter", "--name", name, "--value", made, "--overwrite")
-            then = "then deploy the readers again"
-            yield Finding("layer", f"readers are given {offered}, and the stack made {made}", (put, then))
-        if made not in used:
-            others = [arn for arn in used if arn.rpartition(":")[0] != made.rpartition(":")[0]]
-            command = ("lambda", "update-function-configuration", "--function-name", self.stack.function)
-            remedy = aws_cli(*command, "--layers", made, *others)
-            yield Finding(
-                "layer", f"the function uses {', '.join(used) or 'none'}, and the stack made {made}", (remedy,)
-            )
-
-    def of_virtuous(self) -> Iterator[Finding]:
-        if not (base_url := self.settings.get("base_url")):
-            return
-        answer = open_endpoint(base_url, lambda: self.now).prove(SecretText("no-token"))
-        if isinstance(answer, Unclear):
-            remedy = "check this machine's network and proxy; for a proxy that opens TLS, SSL_CERT_FILE"
-            yield Finding("Virtuous", f"{base_url} from here: {answer.reason}", (remedy,), Severity.LATER)
-        else:
-            yield _fine("Virtuous", f"{base_url} answers from here")
-
-    def of_clock(self) -> Iterator[Finding]:
-        answer = self._client("sts").get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]
-        skew = parsedate_to_datetime(answer["date"]) - datetime.now(UTC) if "date" in answer else timedelta()
-        if abs(skew) <= TOLERATED_SKEW:
-            yield _fine("clock", "agrees with AWS's")
-        else:
-            remedy = "set this machine's clock, for instance with timedatectl set-ntp true"
-            yield Finding("clock", f"{abs(round(skew.total_seconds()))} s away from AWS's", (remedy,), Severity.LATER)
-
-    def of_key(self) -> Iterator[Finding]:
-        if not (key := self.settings.get("kms_key_arn")):
-            return
-        state = self._client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
-        said = f"{key.rpartition('/')[2]} is {state}"
-        if state == "Enabled":
-            yield _fine("key", said)
-            return
-        enable, cancel = (aws_cli("kms", verb, "--key-id", key) for verb in ("enable-key", "cancel-key-deletion"))
-        yield Finding("key", said, (cancel, enable) if state == "PendingDeletion" else (enable,))
+def _of_clock(stack: Stack) -> Iterator[Finding]:
+    answer = stack.aws.client("sts").get_caller_identity()["ResponseMetadata"]["HTTPHeaders"]
+    skew = parsedate_to_datetime(answer["date"]) - datetime.now(UTC) if "date" in answer else timedelta()
+    if abs(skew) <= TOLERATED_SKEW:
+        yield fine("clock", "agrees with AWS's")
+    else:
+        remedy = "set this machine's clock, for instance with timedatectl set-ntp true"
+        yield Finding("clock", f"{abs(round(skew.total_seconds()))} s away from AWS's", (remedy,), Severity.LATER)
 
 
-def _update_schedule(schedule: Mapping[str, Any]) -> Run:
-    """With everything that it has: what is left out would get its default."""
-    kept = ("ScheduleExpressionTimezone", "Description", "StartDate", "EndDate", "KmsKeyArn", "ActionAfterCompletion")
-    words = ["scheduler", "update-schedule"]
-    for key in ("Name", "GroupName", "ScheduleExpression", *kept, "State", "FlexibleTimeWindow", "Target"):
-        if (value := schedule.get(key)) is not None:
-            option = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in key)
-            text = value.isoformat() if isinstance(value, datetime) else value
-            words += [f"-{option}", json.dumps(text) if isinstance(text, dict) else text]
-    return aws_cli(*words)
-
-
-def alarm_findings(stack: Stack) -> Iterator[Finding]:
-    """Which are gone, which are muted, which ring, and whether somebody hears them."""
-    pages = stack.aws.client("cloudwatch").get_paginator("describe_alarms")
-    alarms = [
-        alarm
-        for page in pages.paginate(AlarmNamePrefix=f"{stack.function}-")
-        for alarm in (*page.get("MetricAlarms", ()), *page.get("CompositeAlarms", ()))
-    ]
-    missing = sorted(set(stack.made("AWS::CloudWatch::Alarm")) - {alarm["AlarmName"] for alarm in alarms})
-    muted = sorted(alarm["AlarmName"] for alarm in alarms if not alarm.get("ActionsEnabled", True))
-    ringing = sorted(alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM")
-    if missing or not alarms:
-        yield Finding("alarms", f"missing: {', '.join(missing) or 'all'}", stack.revert_drift())
-    if muted:
-        unmute = aws_cli("cloudwatch", "enable-alarm-actions", "--alarm-names", *muted)
-        yield Finding("alarms", f"they tell nobody: {', '.join(muted)}", (unmute,))
-    if ringing:
-        page = "what each means and what ends it: docs/run-book.md"
-        yield Finding("alarms", f"ringing: {', '.join(ringing)}", (page,))
-    if alarms and not (missing or muted or ringing):
-        yield _fine("alarms", f"{len(alarms)}, none rings")
-    topics = {action for alarm in alarms for action in alarm["AlarmActions"] if ":sns:" in action}
-    if alarms and not topics:
-        remedies = sam_deploy(stack.name, "--parameter-overrides", "AlarmEmail=you@example.org")
-        yield Finding("topic", "alarms and notices reach nobody", ("with your address:", *remedies))
-    for topic in sorted(topics):
-        yield _topic_finding(stack, topic)
-
-
-def _topic_finding(stack: Stack, topic: str) -> Finding:
-    name = topic.rpartition(":")[2]
-    pages = stack.aws.client("sns").get_paginator("list_subscriptions_by_topic").paginate(TopicArn=topic)
-    subscriptions = [subscription for page in pages for subscription in page["Subscriptions"]]
-    pending = [found["Endpoint"] for found in subscriptions if not found["SubscriptionArn"].startswith("arn:")]
-    if pending:
-        what = f"{name}: not confirmed by {', '.join(pending)}"
-        return Finding("topic", what, ("open the link in AWS's e-mail",))
-    if subscriptions:
-        plural = "" if len(subscriptions) == 1 else "s"
-        return _fine("topic", f"{name} has {len(subscriptions)} confirmed subscription{plural}")
-    words = ("--topic-arn", topic, "--protocol", "email", "--notification-endpoint", "you@example.org")
-    return Finding(
-        "topic", f"nobody is subscribed to {name}", ("with your address:", aws_cli("sns", "subscribe", *words))
-    )
+def _of_key(stack: Stack, settings: Mapping[str, Any]) -> Iterator[Finding]:
+    if not (key := settings.get("kms_key_arn")):
+        return
+    state = stack.aws.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"]
+    said = f"{key.rpartition('/')[2]} is {state}"
+    if state == "Enabled":
+        yield fine("key", said)
+        return
+    enable, cancel = (aws_cli("kms", verb, "--key-id", key) for verb in ("enable-key", "cancel-key-deletion"))
+    yield Finding("key", said, (cancel, enable) if state == "PendingDeletion" else (enable,))

@@ -15,7 +15,7 @@ from .aws import code_of
 from .protection import lets_in, who_may_read
 from .remedies import Remedy, aws_cli, ours
 from .stack import Connection, Stack
-from .words import RIGHTS, Finding, Severity, finding_of
+from .words import RIGHTS, Finding, Severity, finding_of, fine
 
 __all__ = ["connection_findings"]
 
@@ -47,7 +47,7 @@ def connection_findings(stack: Stack, key: str | None, connection: Connection, n
     proof = connection.text("proof") or "not asked for"
     organization = connection.text("organization_name") or ""
     if proof == "accepted":
-        yield Finding(name, "token proved, readers are in step", (), Severity.FINE, organization)
+        yield fine(name, "token proved, readers are in step", organization)
     else:
         yield Finding(name, f"Virtuous does not take its token: {proof}", (RIGHTS, refresh), detail=organization)
 
@@ -72,11 +72,9 @@ def _secret_problem(client: Any, connection: str, name: str, key: str | None) ->
 def _readers_of_the_pair(stack: Stack, client: Any, connection: str, name: str) -> Finding:
     principals = who_may_read(client.get_resource_policy(SecretId=name).get("ResourcePolicy"))
     if principals is None:
-        what = "whoever's own policy allows it may read the pair; login --protect narrows that"
-        return Finding(connection, what, severity=Severity.FINE)
+        return fine(connection, "whoever's own policy allows it may read the pair; login --protect narrows that")
     if lets_in(principals, stack.role):
-        what = f"the pair is for these alone: {', '.join(principals)}"
-        return Finding(connection, what, severity=Severity.FINE)
+        return fine(connection, f"the pair is for these alone: {', '.join(principals)}")
     others = [principal for principal in principals if "TokenRefresherRole" not in principal]
     protect = [word for principal in others for word in ("--protect", principal)]
     remedies: tuple[Remedy, ...] = (

@@ -6,172 +6,40 @@ status: 0 done, 1 failed, 2 misused, 130 interrupted.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from time import sleep as pause
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .remedies import CommandFailed, Named, Remedy, Run, ours
-from .screen import Line, clean, open_console, prepare_streams, say, working
+from .options import (
+    FAILED,
+    Cli,
+    Session,
+    account_options,
+    connection_option,
+    connections_option,
+    example,
+    protect_option,
+    show_version,
+    yes_option,
+)
+from .remedies import CommandFailed, Remedy, Run, ours
+from .screen import clean, open_console, prepare_streams, say, working
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .aws import Aws
     from .stack import Connection, Report, Stack
 
 __all__ = ["main", "run"]
 
-DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
-# Invocations at a time: a new account runs ten functions at once, and the rest of it needs some of these.
-AT_A_TIME = 4
+DONE, MISUSED, INTERRUPTED = 0, 2, 130
 WATCH_SECONDS = 15
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass
-class Session:
-    """What the person named, and what was found by it. ``changed`` tells what an error must not hide."""
-
-    named: Named = field(default_factory=Named)
-    changed: list[str] = field(default_factory=list)
-    found: Aws | None = None
-    prefix: str | None = None
-
-    def aws(self) -> Aws:
-        from .aws import open_aws
-
-        if self.found is None:
-            self.found = open_aws(self.named.profile, self.named.region)
-            self.named.asked_region = self.found.region
-            self.found.resolve_credentials()
-        return self.found
-
-    def stack(self) -> Stack:
-        from .stack import find_stack
-
-        aws, self.prefix = self.aws(), self.named.prefix
-        with working("Looking for the stack"):
-            stack = find_stack(aws, self.named.prefix)
-        self.prefix = stack.prefix
-        return stack
-
-    def asked(self) -> str:
-        """Account, Region and stack, for the text of an error."""
-        if self.found is None:
-            return ""
-        return self.found.described() + (f", stack with prefix {self.prefix}" if self.prefix else "")
-
-    def fail(self, failure: CommandFailed) -> int:
-        """Says what happened, where it was asked, what was changed and what to do."""
-        say(Line(f"Error: {failure}", "red"), err=True)
-        if asked := self.asked():
-            say(f"Asked: {asked}.", err=True)
-        say(" ".join(self.changed) or "Nothing was changed.", err=True)
-        for remedy in failure.run:
-            say(self.line_of(remedy), err=True)
-        return FAILED
-
-    def line_of(self, remedy: Remedy, indent: str = "") -> Line:
-        if isinstance(remedy, Run):
-            return Line(f"{indent}Run: {self.named.text(remedy)}", is_command=True)
-        return Line(f"{indent}{remedy[:1].upper()}{remedy[1:]}")
-
-
-class ConnectionName(click.ParamType):
-    """A connection's name, so that a typing error is misuse and not a refusal by AWS."""
-
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from token_refresher.refresh.formats import CONNECTION_NAME
-
-        if not CONNECTION_NAME.fullmatch(value) or len(value) > 64:
-            self.fail("a connection's name holds up to 64 lower-case letters, digits and hyphens", param, ctx)
-        return value
-
-
-class Principal(click.ParamType):
-    """The ARN of a role or user, perhaps a pattern."""
-
-    name = "arn"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from .protection import is_principal
-
-        if not is_principal(value):
-            self.fail(f"{value} is not the ARN of an IAM role or user, arn:aws:iam::ACCOUNT:role/NAME", param, ctx)
-        return value
-
-
-def account_options(command: Command) -> Command:
-    """The options that every command takes, before or after its name."""
-
-    def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            setattr(ctx.ensure_object(Session).named, str(param.name), value)
-
-    for name, what in (
-        ("--prefix", "The stack's parameter Prefix; found by itself where there is one stack."),
-        ("--region", "AWS Region; else AWS_REGION, else AWS_DEFAULT_REGION, else the profile's."),
-        ("--profile", "Profile of the AWS CLI, with SSO, roles and MFA; else AWS_PROFILE."),
-    ):
-        command = click.option(name, metavar="NAME", help=what, callback=keep, expose_value=False)(command)
-    return command
-
-
-class Cli(click.Group):
-    """Lists its commands with whole sentences, and says where the pages are."""
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(
-                [(name, (command.help or "").partition("\n\n")[0]) for name, command in sorted(self.commands.items())]
-            )
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_paragraph()
-        formatter.write_text("Examples: virtuous-token login; virtuous-token status --watch; virtuous-token check")
-        formatter.write_text(f"Pages: {_pages()}")
-
-
-def _pages() -> str:
-    """Where the pages are: in what this was installed from, by its own record (PEP 610)."""
-    import json
-    from importlib.metadata import PackageNotFoundError, distribution
-
-    source = "the repository"
-    with contextlib.suppress(PackageNotFoundError, ValueError, KeyError):
-        source = json.loads(distribution("virtuous-token-cli").read_text("direct_url.json") or "{}")["url"]
-    return f"{re.sub('/cli/?$', '', source)}, README.md and docs/run-book.md"
-
-
-def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from token_refresher import __version__
-
-        click.echo(f"virtuous-token, version {__version__}")
-        ctx.exit()
-
-
-connection_option = click.option(
-    "--connection", "-c", default="default", show_default=True, type=ConnectionName(), help="The connection's name."
-)
-connections_option = click.option(
-    "--connection", "-c", "names", multiple=True, type=ConnectionName(), help="A connection's name; may be repeated."
-)
-yes_option = click.option("--yes", is_flag=True, help="Ask nothing; every answer is yes.")
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="The version.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=show_version, help="The version.")
 @account_options
 def cli() -> None:
     """Operates the Virtuous token refresher: make connections, look at them, check, refresh and remove them.
@@ -180,23 +48,12 @@ def cli() -> None:
     """
 
 
-def example(text: str) -> str:
-    """An example of a command, for its help."""
-    return f"\b\nExample: virtuous-token {text}"
-
-
 @cli.command(epilog=example("login --connection acme"))
 @connection_option
 @click.option("--api-key", "kind", flag_value="api-key", help="Store an API key of Virtuous; it is asked for.")
 @click.option("--refresh-token", "kind", flag_value="refresh-token", help="Adopt an existing pair; it is asked for.")
 @click.option("--remember", is_flag=True, help="Store e-mail and password too, for unattended recovery.")
-@click.option(
-    "--protect",
-    multiple=True,
-    type=Principal(),
-    metavar="ARN",
-    help="Let nobody but the function and this role or user (* and ? in it) read the pair; may be repeated.",
-)
+@protect_option
 @yes_option
 @account_options
 @click.pass_obj
@@ -303,6 +160,8 @@ def refresh(session: Session, names: tuple[str, ...], every: bool) -> int:
     """Have the function refresh connections now, whether they are due or not."""
     if every and names:
         raise click.UsageError("--all and --connection exclude each other.")
+    from .refresh import refreshed
+
     stack = session.stack()
     with working("Asking the function"):
         found = _report(stack, names).connections
@@ -310,7 +169,7 @@ def refresh(session: Session, names: tuple[str, ...], every: bool) -> int:
         raise click.UsageError("There are several connections: name some with --connection, or say --all.")
     if not found:
         raise CommandFailed("There is no connection yet.", ours("login"))
-    ended = [_say_ended(session, name, outcome) for name, outcome in _refreshed(stack, [one.name for one in found])]
+    ended = [_say_ended(session, name, outcome) for name, outcome in refreshed(stack, [one.name for one in found])]
     return DONE if all(ended) else FAILED
 
 
@@ -328,33 +187,6 @@ def _say_ended(session: Session, name: str, outcome: str | CommandFailed) -> boo
     for remedy in remedies:
         say(session.line_of(remedy, "  "), err=True)
     return outcome in GOOD_OUTCOMES
-
-
-def _refreshed(stack: Stack, names: list[str]) -> Iterator[tuple[str, str | CommandFailed]]:
-    """Of each the outcome word, or why the function could not be asked; in the order of *names*."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from botocore.exceptions import BotoCoreError, ClientError
-    from rich.progress import track
-
-    from .aws import explained
-
-    def refreshed(name: str) -> str | CommandFailed:
-        try:
-            return stack.refresh(name, force=True)
-        except CommandFailed as failure:
-            return failure
-        except (ClientError, BotoCoreError) as error:
-            return explained(error, stack.aws.log_in_again)
-
-    talk = open_console(err=True)
-    pool = ThreadPoolExecutor(AT_A_TIME)
-    try:
-        ended = pool.map(refreshed, names)
-        bar = track(ended, "Refreshing", len(names), console=talk, transient=True, disable=not talk.is_terminal)
-        yield from zip(names, list(bar), strict=True)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C no further one is begun
 
 
 @cli.command(epilog=example("check --prefix virtuous"))

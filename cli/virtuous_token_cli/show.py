@@ -14,7 +14,7 @@ from rich.text import Text
 from .remedies import Named, Run, ours
 from .screen import Line
 from .stack import Connection
-from .words import Finding, Severity, Told, days_and_hours, finding_of, told
+from .words import Finding, Severity, Told, days_and_hours, finding_of, fine, told
 
 __all__ = ["Shown", "lines_of", "one_connection", "table_of"]
 
@@ -47,7 +47,7 @@ class Shown(NamedTuple):
 
 def table_of(connections: Iterable[Connection], now: datetime, named: Named, console: Console) -> Shown:
     """Every connection on a line, those that need somebody first; below, what to run for these."""
-    judged = [(finding_of(connection, now) or _fine(connection), connection) for connection in connections]
+    judged = [(finding_of(connection, now) or fine(connection.name, ""), connection) for connection in connections]
     if not judged:
         return Shown(None, [Line("There is no connection yet. Make one:"), _command(ours("login"), named)])
     judged.sort(key=lambda item: (item[0].severity, item[1].name))
@@ -75,10 +75,6 @@ def _empty_table(console: Console, longest_name: int) -> Table:
     table.add_column("Last outcome", width=14 if is_cut else None, no_wrap=not is_cut)
     table.add_column("In\nstep", no_wrap=True)
     return table
-
-
-def _fine(connection: Connection) -> Finding:
-    return Finding(connection.name, "all is well", severity=Severity.FINE)
 
 
 def _summary(findings: list[Finding], named: Named) -> Iterator[Line]:

@@ -86,6 +86,11 @@ class Finding:
         return text.replace(f"/{self.about}/", "/NAME/")
 
 
+def fine(about: str, what: str, detail: str = "") -> Finding:
+    """What is as it should be."""
+    return Finding(about, what, severity=Severity.FINE, detail=detail)
+
+
 def finding_of(connection: Connection, now: datetime) -> Finding | None:
     """The worst thing that the report tells of *connection*; None where all is well."""
     name = connection.name

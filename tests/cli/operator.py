@@ -16,7 +16,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import answers, aws, main, obtain
+from virtuous_token_cli import answers, aws, main, obtain, refresh
 
 CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
 ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
@@ -179,5 +179,5 @@ def operator_of(
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("AWS_REGION", "us-east-1")
             monkeypatch.setattr(obtain, "BETWEEN_PROOFS", (0, 0))
-            monkeypatch.setattr(main, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
+            monkeypatch.setattr(refresh, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
             yield operator

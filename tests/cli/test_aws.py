@@ -130,7 +130,7 @@ def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
             botocore_errors.LoginRefreshRequired(), "aws login", "aws login --profile work", id="aws login has ended"
         ),
         pytest.param(
-            botocore_errors.SSLError(endpoint_url="https://x", error="CERTIFICATE_VERIFY_FAILED"),
+            botocore_errors.SSLError(endpoint_url="https://x", error=OSError("CERTIFICATE_VERIFY_FAILED")),
             "signed by nobody whom this machine trusts",
             "AWS_CA_BUNDLE",
             id="an unknown root",

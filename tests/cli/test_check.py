@@ -24,7 +24,7 @@ from tests.cli.operator import (
 from tests.fakes import virtuous as step
 from token_refresher import __version__
 from token_refresher.refresh.model import REMOVED_TAG
-from virtuous_token_cli import check
+from virtuous_token_cli.check_stack import FIXED_VARIABLES, FUNCTION_NEEDS, PARAMETER_OF
 
 
 @pytest.fixture
@@ -266,7 +266,7 @@ def test_what_is_wrong_with_a_connection_is_told(healthy: Operator, happened: An
     assert run in ended.out
 
 
-def test_the_role_is_asked_for_what_the_template_grants() -> None:
+def test_what_is_compared_is_what_the_template_grants_and_sets() -> None:
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Reads CloudFormation's short forms as their argument."""
 
@@ -279,7 +279,11 @@ def test_the_role_is_asked_for_what_the_template_grants() -> None:
         kind: {action.partition(":")[2] for action in statements[sid]["Action"]}
         for kind, sid in (("tokens", "KeepPairs"), ("bearer", "PublishBearers"))
     }
-    assert {kind: set(actions) for kind, actions in check.FUNCTION_NEEDS.items()} == granted
+    assert {kind: set(actions) for kind, actions in FUNCTION_NEEDS.items()} == granted
+    variables = template["Resources"]["TokenRefresher"]["Properties"]["Environment"]["Variables"]
+    assert set(PARAMETER_OF) <= set(variables)
+    assert set(PARAMETER_OF.values()) <= set(template["Parameters"])
+    assert set(variables) - {*PARAMETER_OF, *FIXED_VARIABLES} <= {"SSL_CERT_FILE", "AWS_CA_BUNDLE"}, "set on demand"
 
 
 def test_a_removed_connection_is_minded_no_more_and_can_be_taken_back(healthy: Operator) -> None:
