@@ -170,7 +170,9 @@ def explained(error: ClientError | BotoCoreError, log_in_again: Run = _SSO_LOGIN
         return CommandFailed(
             "The TLS connection to AWS failed: the certificate that came is signed by nobody whom this machine trusts, "
             "as behind a proxy that opens TLS.",
-            "name the file with your organisation's roots: export AWS_CA_BUNDLE=/path/to/ca-bundle.pem",
+            f"do your organisation's roots stand in the file that AWS_CA_BUNDLE names, {roots}"
+            if (roots := os.environ.get("AWS_CA_BUNDLE"))
+            else "name the file with your organisation's roots: export AWS_CA_BUNDLE=/path/to/ca-bundle.pem",
         )
     if isinstance(error, _NO_ANSWER):
         return CommandFailed(

@@ -94,7 +94,7 @@ class StackChecks:
         except ClientError as error:
             if code_of(error) != "ResourceNotFoundException":
                 raise
-            yield Finding("schedule", f"there is no schedule {name}", self.stack.revert_drift())
+            yield Finding("schedule", f"there is no schedule {name}", _revert_drift(self.stack))
             return
         wanted = self.stack.parameters.get("Schedule", schedule["ScheduleExpression"])
         said = f"{schedule['ScheduleExpression']}, {schedule['State'].lower()}"
@@ -141,7 +141,7 @@ class StackChecks:
                 if result["EvalDecision"] != "allowed"
             ]
         if denied:
-            yield Finding("role", f"the function may not {', '.join(denied)}", self.stack.revert_drift())
+            yield Finding("role", f"the function may not {', '.join(denied)}", _revert_drift(self.stack))
         else:
             yield fine("role", "allows what the function needs")
 
@@ -163,6 +163,25 @@ class StackChecks:
             yield Finding(
                 "layer", f"the function uses {', '.join(used) or 'none'}, and the stack made {made}", (remedy,)
             )
+
+
+def _revert_drift(stack: Stack) -> tuple[Remedy, ...]:
+    """What makes anew what is gone, and puts right what was changed by hand: a drift-aware change set.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
+    """
+    if not stack.name:
+        return ("deploy the stack with a change set that reverts drift",)
+    named = ("--stack-name", stack.name, "--change-set-name", "revert-drift")
+    as_it_is = ("--use-previous-template", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
+    parameters = [f"ParameterKey={key},UsePreviousValue=true" for key in stack.parameters]
+    mode = ("--deployment-mode", "REVERT_DRIFT", "--parameters", *parameters)
+    return (
+        "CloudFormation puts back what somebody changed, with the rights of whoever deploys:",
+        aws_cli("cloudformation", "create-change-set", *named, *as_it_is, *mode),
+        aws_cli("cloudformation", "wait", "change-set-create-complete", *named),
+        aws_cli("cloudformation", "execute-change-set", *named),
+    )
 
 
 def _update_schedule(schedule: Mapping[str, Any]) -> Run:
@@ -189,7 +208,7 @@ def alarm_findings(stack: Stack) -> Iterator[Finding]:
     muted = sorted(alarm["AlarmName"] for alarm in alarms if not alarm.get("ActionsEnabled", True))
     ringing = sorted(alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM")
     if missing or not alarms:
-        yield Finding("alarms", f"missing: {', '.join(missing) or 'all'}", stack.revert_drift())
+        yield Finding("alarms", f"missing: {', '.join(missing) or 'all'}", _revert_drift(stack))
     if muted:
         unmute = aws_cli("cloudwatch", "enable-alarm-actions", "--alarm-names", *muted)
         yield Finding("alarms", f"they tell nobody: {', '.join(muted)}", (unmute,))

@@ -132,24 +132,6 @@ class Stack:
         """The physical ids of the stack's resources of that type, whether they still exist or not."""
         return [found["PhysicalResourceId"] for found in self._resources if found["ResourceType"] == kind]
 
-    def revert_drift(self) -> tuple[Remedy, ...]:
-        """What makes anew what is gone, and puts right what was changed by hand: a drift-aware change set.
-
-        https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/drift-aware-change-sets.html
-        """
-        if not self.name:
-            return ("deploy the stack with a change set that reverts drift",)
-        named = ("--stack-name", self.name, "--change-set-name", "revert-drift")
-        as_it_is = ("--use-previous-template", "--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
-        parameters = [f"ParameterKey={key},UsePreviousValue=true" for key in self.parameters]
-        mode = ("--deployment-mode", "REVERT_DRIFT", "--parameters", *parameters)
-        return (
-            "CloudFormation puts back what somebody changed, with the rights of whoever deploys:",
-            aws_cli("cloudformation", "create-change-set", *named, *as_it_is, *mode),
-            aws_cli("cloudformation", "wait", "change-set-create-complete", *named),
-            aws_cli("cloudformation", "execute-change-set", *named),
-        )
-
     def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
         """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
         answer = self.invoke({"report": True, **({"connections": list(names)} if names else {}), **options})
