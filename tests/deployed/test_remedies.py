@@ -14,7 +14,7 @@ from tests.deployed import aws_command
 from tests.deployed.people import Person
 from tests.deployed.world import STACK, World
 
-pytestmark = [pytest.mark.deployed, pytest.mark.xdist_group("world")]
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign, pytest.mark.xdist_group("world")]
 
 PAIR, BEARER = "virtuous/default/tokens", "virtuous/default/bearer"
 
