@@ -147,7 +147,7 @@ def _watch(session: Session, stack: Stack, names: Sequence[str], report: Report)
                 live.update(shown, refresh=True)
             except (CommandFailed, ClientError, BotoCoreError) as error:
                 failure = error if isinstance(error, CommandFailed) else explained(error, stack.aws.log_in_again)
-                lost = clean(f"{now().astimezone():%H:%M:%S}: {failure} It is as above was; looking again.")
+                lost = clean(f"{now().astimezone():%H:%M:%S}: {failure} Above is what was seen last; looking again.")
                 live.update(Group(shown, lost), refresh=True)
 
 
@@ -288,7 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return MISUSED
     except click.Abort as abort:
-        session.fail(CommandFailed("Interrupted."))
+        say(f"Interrupted. {' '.join(session.changed) or 'Nothing was changed.'}", err=True)
         return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing it fails no more
