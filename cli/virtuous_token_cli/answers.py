@@ -10,16 +10,21 @@ import getpass
 import io
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Protocol
 
 import click
 
-from .failures import CommandFailed
+from .remedies import CommandFailed, Remedy
+from .screen import say
 
 __all__ = ["Answers", "Piped", "Terminal", "open_answers"]
 
 # Byte-order marks, which PowerShell and some editors put before the first line.
 _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+# What a terminal keeps of a line before its end, in bytes: Linux, termios(3), "Canonical and noncanonical mode"; macOS,
+# MAX_CANON. It drops the rest without a word.
+LONGEST_LINE = 1_023 if sys.platform == "darwin" else 4_095
 
 
 class Answers(Protocol):
@@ -36,27 +41,35 @@ class Answers(Protocol):
 
 
 class Terminal:
-    """A person at a terminal."""
+    """A person at a terminal. *piped* is the same command with a pipe for what the terminal can't take."""
+
+    def __init__(self, piped: Remedy) -> None:
+        self._piped = piped
 
     def ask(self, what: str) -> str:
-        while not (answer := _line(input_line(what)).strip()):
-            click.echo(f"{what} is needed; Ctrl-C ends.", err=True)
-        return answer
+        return self._asked(what, lambda: input_line(f"{what}: ").strip())
 
     def ask_hidden(self, what: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)
             try:
-                while not (answer := _line(getpass.getpass(f"{what} (not shown): ", stream=sys.stderr))):
-                    click.echo(f"{what} is needed; Ctrl-C ends.", err=True)
+                return self._asked(what, lambda: getpass.getpass(f"{what} (not shown): ", stream=sys.stderr))
             except getpass.GetPassWarning:
-                raise CommandFailed(
-                    "This terminal would show what you type.", "pipe it: virtuous-token login < file, a line each"
-                ) from None
-        return answer
+                raise CommandFailed("This terminal would show what you type.", self._piped) from None
 
     def confirm(self, question: str) -> bool:
-        return click.confirm(question, default=False, err=True)
+        return input_line(f"{question} [y/N]: ").strip().lower() in ("y", "yes")
+
+    def _asked(self, what: str, read: Callable[[], str]) -> str:
+        while not (answer := _line(read())):
+            say(f"{what} is needed; Ctrl-C ends.", err=True)
+        if len(answer.encode(errors="surrogateescape")) >= LONGEST_LINE:
+            raise CommandFailed(
+                f"The {what} is cut: a terminal takes {LONGEST_LINE:,} characters of a line and drops the rest.",
+                "put it into a file, a line for each answer, and pipe that",
+                self._piped,
+            )
+        return answer
 
 
 class Piped:
@@ -82,21 +95,23 @@ class Piped:
         raise CommandFailed(f"Nobody can be asked: {question}", "the same again with --yes, or in a terminal")
 
 
-def open_answers() -> Answers:
+def open_answers(piped: Remedy = "") -> Answers:
     """The terminal; or the whole of standard input, after which standard input is empty for everybody else."""
     if sys.stdin.isatty():
-        return Terminal()
+        return Terminal(piped)
     answers = Piped(sys.stdin.buffer.read())
     sys.stdin = io.StringIO()
     return answers
 
 
-def input_line(what: str) -> str:
-    """One line from the terminal. The prompt goes to standard error, since results go to standard output."""
-    click.echo(f"{what}: ", err=True, nl=False)
-    line = sys.stdin.readline()
-    if not line:
-        raise click.Abort
+def input_line(prompt: str) -> str:
+    """One line from the terminal. The prompt goes to standard error, since results go to standard output.
+
+    Raises EOFError at the end, as Ctrl-D makes it; click ends the prompt's line then, as after Ctrl-C.
+    """
+    say(prompt, err=True, nl=False)
+    if not (line := sys.stdin.readline()):
+        raise EOFError
     return line
 
 

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
-from rich.console import Console
+import click
 
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.model import Answer, Ending, Granted, NotGranted, Proved, Services, Unclear
 from token_refresher.refresh.new_pair import REFRESH_TOKEN_LIFE
+from token_refresher.virtuous.endpoint import TokenEndpoint
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
 
 from .answers import Answers
-from .failures import CommandFailed
+from .remedies import CommandFailed, ours
+from .screen import say, working
 
-__all__ = ["Password", "Tokens", "second_factor"]
+__all__ = ["Password", "Tokens", "open_endpoint", "second_factor"]
 
 # Seconds between the looks at whose token it is, where Virtuous gives no clear answer.
 BETWEEN_PROOFS = (1.0, 3.0)
+# How people group the digits of a one-time code.
+_BLANKS_AND_DASHES = re.compile(r"[\s\u2010-\u2015\u2212-]+")
+
+
+def open_endpoint(base_url: str, clock: Callable[[], datetime]) -> TokenEndpoint:
+    """Virtuous, as this machine reaches it. Raises click.UsageError for a proxy in its environment that is no use."""
+    try:
+        return TokenEndpoint(base_url, clock=clock)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +53,6 @@ class Tokens:
     connection: str
     services: Services
     answers: Answers
-    console: Console
 
     def obtain(self, *, remember: bool) -> tuple[TokenPair, Password | None]:
         """The pair, and what it was obtained with. Raises CommandFailed where Virtuous gives none."""
@@ -48,24 +62,24 @@ class Tokens:
             access_token = _header_safe(self.answers.ask_hidden("Access token"), "access token")
             return TokenPair(access_token, SecretText(self.answers.ask_hidden("Refresh token").strip())), None
         e_mail, password = self.answers.ask("E-mail"), SecretText(self.answers.ask_hidden("Password"))
-        with self.console.status("Logging in to Virtuous"):
+        with working("Logging in to Virtuous"):
             answer = self.services.endpoint.log_in(e_mail, password)
         code_was_sent = isinstance(answer, NotGranted) and answer.ending is Ending.CODE_NEEDED
         if code_was_sent:
             if remember:
                 raise second_factor(self.connection)
-            self.console.print("Virtuous sent a one-time code to the user's phone.")
-            code = SecretText(self.answers.ask_hidden("Code").strip())
-            with self.console.status("Logging in to Virtuous"):
+            say("Virtuous sent a one-time code to the user's phone.", err=True)
+            code = SecretText(_BLANKS_AND_DASHES.sub("", self.answers.ask_hidden("Code")))
+            with working("Logging in to Virtuous"):
                 answer = self.services.endpoint.log_in(e_mail, password, code)
         granted = _granted(answer, code_was_sent=code_was_sent)
         for oddity in granted.oddities:
-            self.console.print(f"Noticed: {oddity}.", markup=False)
+            say(f"Noticed: {oddity}.", err=True)
         return _pair_of(granted, e_mail), Password(e_mail, password)
 
     def prove(self, pair: TokenPair) -> Proved:
         """Whose tokens these are. Raises CommandFailed where Virtuous refuses them, or does not say."""
-        with self.console.status("Asking Virtuous whose token it is"):
+        with working("Asking Virtuous whose token it is"):
             proof = self.services.endpoint.prove(pair.access_token)
             for seconds in BETWEEN_PROOFS:
                 if not isinstance(proof, Unclear):
@@ -76,7 +90,7 @@ class Tokens:
             return proof
         if isinstance(proof, Unclear):
             raise CommandFailed(
-                f"Virtuous did not tell whose token this is ({proof.reason}).", "the same again in a few minutes"
+                f"Virtuous did not tell whose token this is ({proof.reason}).", "try the same again in a few minutes"
             )
         what = {"api-key": "this API key", "refresh-token": "this access token"}.get(
             self.kind, "the token that it has just given: the account may not use the API"
@@ -88,37 +102,43 @@ def second_factor(connection: str) -> CommandFailed:
     """Why the password of this account is not remembered."""
     return CommandFailed(
         "This account has a second factor: the function could never log in with the password alone.",
-        f"virtuous-token login --connection {connection}, without --remember",
+        "the same without --remember:",
+        ours("login", connection=connection),
     )
 
 
 def _granted(answer: Answer, *, code_was_sent: bool) -> Granted:
     if isinstance(answer, Granted):
         if answer.access_token is None:
-            raise CommandFailed("Virtuous answered without a usable access token.", "the same again")
+            raise CommandFailed("Virtuous answered without a usable access token.", "try the same again")
         return answer
     if answer.ending is Ending.CODE_NEEDED:
-        raise CommandFailed("Virtuous does not accept the one-time code; it sent another one.", "the same again")
+        raise CommandFailed("Virtuous does not accept the one-time code; it sent another one.", "try the same again")
     if answer.ending is Ending.REFUSED and answer.reason == "invalid_grant":
         if code_was_sent:
-            raise CommandFailed("Virtuous does not accept the one-time code, or it came too late.", "the same again")
+            raise CommandFailed(
+                "Virtuous does not accept the one-time code, or it came too late.", "try the same again"
+            )
         raise CommandFailed(
             "Virtuous does not accept this e-mail and password.",
-            "log in at https://app.virtuoussoftware.com with them; then the same again",
+            "log in at https://app.virtuoussoftware.com with them; then try the same again",
         )
     if answer.ending is Ending.REFUSED:
         raise CommandFailed(
             f"Virtuous refuses this account, whatever its password ({answer.reason}).",
             "ask an administrator in Virtuous whether the user is active and may use the API",
         )
-    if answer.ending in (Ending.THROTTLED, Ending.UNREACHABLE):
-        wait = f" It asks to wait {answer.retry_after.total_seconds():.0f} s." if answer.retry_after else ""
+    if answer.ending is Ending.MISCONFIGURED:
         raise CommandFailed(
-            f"Virtuous did not serve the login: {answer.reason}.{wait}",
-            "the same again later; check the network and proxy",
+            f"Virtuous gave no tokens ({answer.reason}).",
+            "is the stack's VirtuousBaseUrl right? This looks:",
+            ours("check"),
         )
+    # A password is spent by nothing: whatever became of this request, another one does no harm.
+    wait = f" It asks to wait {answer.retry_after.total_seconds():.0f} s." if answer.retry_after else ""
     raise CommandFailed(
-        f"Virtuous gave no tokens ({answer.reason}).", "virtuous-token check; is the stack's VirtuousBaseUrl right?"
+        f"Virtuous did not serve the login ({answer.reason}).{wait}",
+        "try the same again later; if it goes on, look at this machine's network and proxy",
     )
 
 

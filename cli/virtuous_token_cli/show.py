@@ -1,21 +1,27 @@
-"""Status on a terminal of 80 columns: one table for all connections, a list for one."""
+"""Status on a terminal: one table for all connections, a list for one. What is no terminal gets all of it uncut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from .remedies import Named, Run, ours
+from .screen import Line
 from .stack import Connection
-from .words import Finding, days_and_hours, finding_of
+from .words import Finding, Severity, Told, days_and_hours, finding_of, fine, told
 
-__all__ = ["one_connection", "table_of"]
+__all__ = ["Shown", "lines_of", "one_connection", "table_of"]
 
 BAR_CELLS = 5
+# Below that the table has the columns that matter most.
+NARROW = 70
+COLOURS = {Severity.URGENT: "red", Severity.LATER: "yellow"}
 _LAST = {
     "refused": "refused",
     "code_needed": "code asked",
@@ -27,40 +33,69 @@ _LAST = {
 }
 
 
-def table_of(connections: Iterable[Connection], now: datetime) -> RenderableType:
-    """Every connection on a line, those that need somebody first; below, what to run for each of these."""
-    judged = [(finding_of(connection, now), connection) for connection in connections]
-    judged.sort(key=lambda item: (_rank(item[0]), item[1].name))
+class Shown(NamedTuple):
+    """A table, and what is said below it."""
+
+    table: RenderableType | None
+    lines: list[Line]
+
+    def as_one(self) -> RenderableType:
+        """Both, for a part of the screen that is drawn again and again."""
+        texts = [Text(line.text, style=line.colour or "") for line in self.lines]
+        return Group(self.table, *texts) if self.table else Group(*texts)
+
+
+def table_of(connections: Iterable[Connection], now: datetime, named: Named, console: Console) -> Shown:
+    """Every connection on a line, those that need somebody first; below, what to run for these."""
+    judged = [(finding_of(connection, now) or fine(connection.name, ""), connection) for connection in connections]
     if not judged:
-        return Text("There is no connection yet. Make one: virtuous-token login")
-    longest = max(len(connection.name) for _, connection in judged)
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, expand=True)
-    table.add_column("Connection", width=min(max(longest, 10), 12), overflow="fold")
-    table.add_column("Organisation", ratio=1, overflow="ellipsis", no_wrap=True)
+        return Shown(None, [Line("There is no connection yet. Make one:"), _command(ours("login"), named)])
+    judged.sort(key=lambda item: (item[0].severity, item[1].name))
+    table = _empty_table(console, max(len(connection.name) for _, connection in judged))
+    for found, connection in judged:
+        cells = _cells(connection, now)
+        kept = [cells[1], cells[2]] if console.width < NARROW else cells
+        table.add_row(Text(connection.name, style=COLOURS.get(found.severity, "")), *kept)
+    return Shown(table, list(_summary([found for found, _ in judged], named)))
+
+
+def _empty_table(console: Console, longest_name: int) -> Table:
+    is_cut = console.is_terminal
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, expand=is_cut)
+    width = min(max(longest_name, 10), 12) if is_cut else None
+    table.add_column("Connection", width=width, overflow="fold", no_wrap=not is_cut)
+    if console.width < NARROW:
+        table.add_column("Access token", no_wrap=True)
+        table.add_column("Next\nrefresh", no_wrap=True)
+        return table
+    table.add_column("Organisation", ratio=1 if is_cut else None, overflow="ellipsis", no_wrap=True)
     table.add_column("Access token", no_wrap=True)
     table.add_column("Next\nrefresh", no_wrap=True)
     table.add_column("Age of\nrefresh\ntoken", no_wrap=True)
-    table.add_column("Last outcome", width=14)
+    table.add_column("Last outcome", width=14 if is_cut else None, no_wrap=not is_cut)
     table.add_column("In\nstep", no_wrap=True)
-    for found, connection in judged:
-        style = "" if found is None else "red" if found.is_urgent else "yellow"
-        table.add_row(Text(connection.name, style=style), *_cells(connection, now))
-    lines: list[RenderableType] = [table, _summary([found for found, _ in judged])]
-    for found, connection in judged:
-        if found:
-            lines.append(Text(f"{connection.name}: {found.what}", style="red" if found.is_urgent else "yellow"))
-            lines.append(Text(f"  {found.run}"))
-    return Group(*lines)
+    return table
 
 
-def _rank(found: Finding | None) -> int:
-    return 2 if found is None else 0 if found.is_urgent else 1
-
-
-def _summary(findings: Sequence[Finding | None]) -> Text:
-    wrong = sum(found is not None for found in findings)
+def _summary(findings: list[Finding], named: Named) -> Iterator[Line]:
+    wrong = [finding for finding in findings if not finding.is_fine]
     count = f"{len(findings)} connection{'' if len(findings) == 1 else 's'}"
-    return Text(f"{count}, all well." if not wrong else f"{count}, {wrong} to look at:")
+    yield Line(f"{count}, all well." if not wrong else f"{count}, {len(wrong)} to look at:")
+    for kind in told(wrong):
+        yield from lines_of(kind, named)
+
+
+def lines_of(kind: Told, named: Named, indent: str = "  ", before: str = "") -> Iterator[Line]:
+    """The sentence; below it, with *indent*, whom it is about and what to do: *before* each command."""
+    yield Line(kind.sentence, COLOURS.get(kind.severity))
+    if kind.names:
+        yield Line(f"{indent}{kind.names}")
+    for remedy in kind.remedies:
+        yield _command(remedy, named, indent + before) if isinstance(remedy, Run) else Line(f"{indent}{remedy}")
+
+
+def _command(run: Run, named: Named, indent: str = "  ") -> Line:
+    return Line(f"{indent}{named.text(run)}", is_command=True)
 
 
 def _cells(connection: Connection, now: datetime) -> list[RenderableType]:
@@ -105,7 +140,7 @@ def _ago(at: datetime, now: datetime) -> str:
     return days_and_hours(now - at) if now - at >= timedelta(minutes=1) else "now"
 
 
-def one_connection(connection: Connection, now: datetime) -> RenderableType:
+def one_connection(connection: Connection, now: datetime, named: Named) -> Shown:
     """All that is known of one connection."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -135,6 +170,6 @@ def one_connection(connection: Connection, now: datetime) -> RenderableType:
             table.add_row(Text(label), value if not isinstance(value, str) else Text(value))
     found = finding_of(connection, now)
     if found is None:
-        return Group(table, Text("All is well.", style="green"))
-    style = "red" if found.is_urgent else "yellow"
-    return Group(table, Text(f"{found.what[:1].upper()}{found.what[1:]}.", style=style), Text(f"Run: {found.run}"))
+        return Shown(table, [Line("All is well.", "green")])
+    (kind,) = told([found])
+    return Shown(table, list(lines_of(kind, named)))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
@@ -15,14 +15,20 @@ from botocore.exceptions import ClientError
 from virtuous_token.contract import parse_instant
 
 from .aws import Aws, code_of
-from .failures import CommandFailed
+from .remedies import CommandFailed, Remedy, aws_cli, sam_deploy
+from .screen import clean
 
-__all__ = ["Connection", "Report", "Stack", "find_stack"]
+__all__ = ["Connection", "Report", "Stack", "find_stack", "now"]
 
 # The template puts it on the function, whose tags CloudFormation completes with the stack's own.
 PREFIX_TAG = "virtuous-token:prefix"
 # The function may run for five minutes, and a second invocation would only be busy: wait, and do not repeat.
 _INVOKE = Config(read_timeout=320, tcp_keepalive=True, retries={"total_max_attempts": 1})
+
+
+def now() -> datetime:
+    """This machine's clock."""
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,9 @@ class Connection:
     facts: Mapping[str, Any]
 
     def text(self, key: str) -> str | None:
+        """As a terminal may show it: some of it was named by strangers."""
         value = self.facts.get(key)
-        return str(value) if value is not None else None
+        return clean(str(value)) if value is not None else None
 
     def instant(self, key: str) -> datetime | None:
         value = self.facts.get(key)
@@ -52,7 +59,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All pages of what the function reports. *document* is the whole of it, as JSON has it."""
+    """What the function reports. *document* is the whole of it, as JSON has it."""
 
     document: Mapping[str, Any]
 
@@ -103,22 +110,36 @@ class Stack:
         """The ARN of the function's role."""
         return str(self.configuration["Role"])
 
+    @cached_property
+    def described(self) -> Mapping[str, Any]:
+        """What CloudFormation tells of it; {} where nobody may see its name."""
+        if not self.name:
+            return {}
+        (found,) = self.aws.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
+        described: Mapping[str, Any] = found
+        return described
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        return {found["ParameterKey"]: found["ParameterValue"] for found in self.described.get("Parameters", ())}
+
+    @cached_property
+    def _resources(self) -> list[Mapping[str, Any]]:
+        client = self.aws.client("cloudformation")
+        return list(client.describe_stack_resources(StackName=self.name)["StackResources"]) if self.name else []
+
+    def made(self, kind: str) -> list[str]:
+        """The physical ids of the stack's resources of that type, whether they still exist or not."""
+        return [found["PhysicalResourceId"] for found in self._resources if found["ResourceType"] == kind]
+
     def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
         """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
-        pages = list(self._pages({"report": True, **({"connections": list(names)} if names else {}), **options}))
-        if "settings" not in pages[0]:
+        answer = self.invoke({"report": True, **({"connections": list(names)} if names else {}), **options})
+        if "settings" not in answer:
             raise CommandFailed(
-                f"{self.function} is older than this command.", "sam build && sam deploy, from this command's checkout"
+                f"{self.function} is older than this command. From this command's checkout:", *sam_deploy(self.name)
             )
-        connections = {name: facts for page in pages for name, facts in page["connections"].items()}
-        return Report({**pages[0], "checked": len(connections), "connections": connections, "next": None})
-
-    def _pages(self, event: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        page = self.invoke(event)
-        yield page
-        while page.get("next"):
-            page = self.invoke({**event, "after": page["next"]})
-            yield page
+        return Report(answer)
 
     def refresh(self, name: str, *, force: bool) -> str:
         """Has the function bring one connection up to date, and returns the outcome word.
@@ -139,7 +160,7 @@ class Stack:
         if "errorType" in answer or "errorMessage" in answer:
             raise CommandFailed(
                 f"{self.function} failed: {answer.get('errorMessage', answer.get('errorType'))}.",
-                f"aws logs tail /aws/lambda/{self.function} --since 1h",
+                aws_cli("logs", "tail", f"/aws/lambda/{self.function}", "--since", "1h"),
             )
         return answer
 
@@ -149,7 +170,12 @@ class Stack:
             answer = client.invoke(FunctionName=self.function, Payload=json.dumps(event).encode())
         except ClientError as error:
             if code_of(error) == "ResourceNotFoundException":
-                raise self.not_there() from None
+                raise CommandFailed(f"There is no function {self.function} here.", *_elsewhere()) from None
+            if error.response.get("Reason") == "ReservedFunctionConcurrentInvocationLimitExceeded":
+                raise CommandFailed(
+                    f"{self.function} has too little reserved concurrency to run.",
+                    aws_cli("lambda", "delete-function-concurrency", "--function-name", self.function),
+                ) from None
             raise
         try:
             payload: object = json.loads(answer["Payload"].read() or b"null")
@@ -159,12 +185,13 @@ class Stack:
             raise CommandFailed(f"{self.function} gave no readable answer.", "is it the function of this stack?")
         return {"errorType": "an error", **payload} if "FunctionError" in answer else payload
 
-    def not_there(self) -> CommandFailed:
-        return CommandFailed(
-            f"There is no function {self.function} here.",
-            "deploy the stack: sam build && sam deploy",
-            "or name the account, Region and stack: --profile, --region, --prefix",
-        )
+
+def _elsewhere(also: str = "") -> tuple[Remedy, ...]:
+    return (
+        "deploy the stack, from a checkout:",
+        *sam_deploy(),
+        f"or name the account, Region and stack: --profile, --region, --prefix{also}",
+    )
 
 
 def find_stack(aws: Aws, prefix: str | None) -> Stack:
@@ -180,8 +207,7 @@ def find_stack(aws: Aws, prefix: str | None) -> Stack:
     if not found:
         raise CommandFailed(
             "There is no Virtuous token refresher in this account and Region.",
-            "deploy the stack: sam build && sam deploy",
-            "or name the account and Region: --profile, --region; a stack of an older version: --prefix",
+            *_elsewhere(", which a stack of an older version needs"),
         )
     if len(found) > 1:
         names = ", ".join(sorted(found))

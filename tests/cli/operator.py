@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import patch
 
@@ -15,7 +16,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import aws, main, obtain
+from virtuous_token_cli import answers, aws, main, obtain, refresh
 
 CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
 ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
@@ -25,6 +26,47 @@ TAGS = [
     {"Key": "aws:cloudformation:stack-name", "Value": "virtuous-token-refresher"},
     {"Key": "lambda:createdBy", "Value": "SAM"},
 ]
+
+NAME = "virtuous-token-refresher"
+LAYER = "arn:aws:lambda:us-east-1:000000000000:layer:virtuous-token-reader:4"
+TOPIC = "arn:aws:sns:us-east-1:000000000000:on-call"
+NOW = datetime.now(UTC)
+CONFIRMED = {"SubscriptionArn": f"{TOPIC}:1", "Endpoint": "us@example.org"}
+ALARM = {"AlarmName": f"{NAME}-errors", "StateValue": "OK", "AlarmActions": [TOPIC]}
+SCHEDULE = {
+    "Name": NAME,
+    "State": "ENABLED",
+    "ScheduleExpression": "rate(6 hours)",
+    "FlexibleTimeWindow": {"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 10},
+    "Target": {"Arn": "arn:aws:lambda:us-east-1:000000000000:function:f", "Input": '{"source": "aws.scheduler"}'},
+    "CreationDate": NOW - timedelta(days=9),
+}
+PARAMETERS = {"Prefix": "virtuous", "Schedule": "rate(6 hours)", "HttpsProxy": "", "LogLevel": "INFO"}
+VARIABLES = {"SECRET_PREFIX": "virtuous", "SCHEDULE_EXPRESSION": "rate(6 hours)", "LOG_LEVEL": "INFO"}
+STACK = {
+    "StackStatus": "UPDATE_COMPLETE",
+    "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in PARAMETERS.items()],
+}
+MADE = [
+    {"ResourceType": "AWS::CloudWatch::Alarm", "PhysicalResourceId": f"{NAME}-errors"},
+    {"ResourceType": "AWS::Lambda::LayerVersion", "PhysicalResourceId": LAYER},
+]
+CONFIGURATION = {"Role": ROLE, "Layers": [{"Arn": LAYER}], "Environment": {"Variables": VARIABLES}}
+
+# What a deployment in good order answers.
+HEALTHY: dict[str, Mapping[str, Any]] = {
+    "cloudformation.DescribeStacks": {"Stacks": [STACK]},
+    "cloudformation.DescribeStackResources": {"StackResources": MADE},
+    "scheduler.GetSchedule": SCHEDULE,
+    "cloudwatch-logs.FilterLogEvents": {"events": [{"timestamp": (NOW - timedelta(hours=2)).timestamp() * 1000}]},
+    "lambda.GetFunctionConfiguration": CONFIGURATION,
+    "sts.GetCallerIdentity": {"Account": "000000000000", "Arn": CALLER},
+    "iam.SimulatePrincipalPolicy": {"EvaluationResults": []},
+    "cloudwatch.DescribeAlarms": {"MetricAlarms": [ALARM]},
+    "sns.ListSubscriptionsByTopic": {"Subscriptions": [CONFIRMED]},
+    "ssm.GetParameter": {"Parameter": {"Value": LAYER}},
+    "kms.DescribeKey": {"KeyMetadata": {"KeyState": "Enabled"}},
+}
 
 
 @dataclass(slots=True)
@@ -69,6 +111,11 @@ class Operator:
     stacks: list[str] = field(default_factory=lambda: ["virtuous"])
     aws_answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    @property
+    def core(self) -> Any:
+        """botocore's part of the deployment's session."""
+        return self.deployment.session._session
+
     def runs(self, *arguments: str, piped: str | bytes = "") -> CommandResult:
         """With *piped* as standard input, which is no terminal."""
         data = piped if isinstance(piped, bytes) else piped.encode()
@@ -76,7 +123,7 @@ class Operator:
             return self._runs(arguments)
 
     def runs_at_a_terminal(self, *arguments: str, person: Scripted) -> CommandResult:
-        with patch.object(main, "open_answers", lambda: person):
+        with patch.object(answers, "open_answers", lambda *_: person):
             return self._runs(arguments)
 
     def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> CommandResult:
@@ -91,7 +138,7 @@ class Operator:
 
     def _runs(self, arguments: tuple[str, ...]) -> CommandResult:
         self.capsys.readouterr()
-        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda *_: self.deployment.session):
+        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda *_: self.core):
             status = main.main(arguments)
         return CommandResult(status, *self.capsys.readouterr())
 
@@ -111,8 +158,8 @@ class Operator:
 
         events: Any = self.deployment.session.events
         answered(events, "resource-groups-tagging-api.GetResources", functions)
-        self.let_aws_answer("lambda.GetFunctionConfiguration", {"Role": ROLE})
-        self.let_aws_answer("sts.GetCallerIdentity", {"Account": "000000000000", "Arn": CALLER})
+        for operation, answer in HEALTHY.items():
+            self.let_aws_answer(operation, answer)
 
     def let_aws_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
         """From here on; the last one given for an operation counts."""
@@ -132,5 +179,5 @@ def operator_of(
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("AWS_REGION", "us-east-1")
             monkeypatch.setattr(obtain, "BETWEEN_PROOFS", (0, 0))
-            monkeypatch.setattr(main, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
+            monkeypatch.setattr(refresh, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
             yield operator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cli.operator import Operator
 from virtuous_token_cli.aws import explained, open_aws
-from virtuous_token_cli.failures import CommandFailed
+from virtuous_token_cli.remedies import CommandFailed, Named, Remedy, aws_cli, ours, sam_deploy
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_what_is_missing_is_said_before_anything_is_asked(
 ) -> None:
     with pytest.raises(CommandFailed, match=says) as refused:
         open_aws(profile, option, {})
-    assert run in refused.value.run[0]
+    assert run in Named().text(refused.value.run[0])
 
 
 def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
@@ -103,7 +104,7 @@ def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
         pytest.param(
             client_error("UnrecognizedClientException"),
             "does not know these credentials",
-            "aws sts get-caller-identity --profile work",
+            "aws sts get-caller-identity --region us-east-1 --profile work",
             id="unknown credentials",
         ),
         pytest.param(
@@ -126,6 +127,15 @@ def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
             botocore_errors.NoCredentialsError(), "No AWS credentials", "aws sso login --profile work", id="none"
         ),
         pytest.param(
+            botocore_errors.LoginRefreshRequired(), "aws login", "aws login --profile work", id="aws login has ended"
+        ),
+        pytest.param(
+            botocore_errors.SSLError(endpoint_url="https://x", error=OSError("CERTIFICATE_VERIFY_FAILED")),
+            "signed by nobody whom this machine trusts",
+            "AWS_CA_BUNDLE",
+            id="an unknown root",
+        ),
+        pytest.param(
             botocore_errors.EndpointConnectionError(endpoint_url="https://x"), "did not answer", "network", id="no way"
         ),
         pytest.param(
@@ -137,10 +147,10 @@ def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
     ],
 )
 def test_every_refusal_of_aws_says_what_to_run(error: ClientError | BotoCoreError, says: str, run: str) -> None:
-    failure = explained(error, "work")
+    failure = explained(error)
 
     assert says in str(failure)
-    assert run in "".join(failure.run)
+    assert run in "".join(Named(profile="work", asked_region="us-east-1").text(remedy) for remedy in failure.run)
     assert "access-1" not in str(failure)
 
 
@@ -195,12 +205,22 @@ def test_misuse_is_said_on_standard_error_and_nothing_is_asked(operator: Operato
 
 
 @pytest.mark.parametrize("command", ["login", "status", "refresh", "check", "remove", "completion"])
-def test_help_is_given_on_standard_output(operator: Operator, command: str) -> None:
+def test_help_is_given_on_standard_output_with_an_example(operator: Operator, command: str) -> None:
     ended = operator.runs(command, "--help")
 
     assert (ended.status, ended.err) == (0, "")
     assert f"Usage: virtuous-token {command}" in ended.out
+    assert f"Example: virtuous-token {command} " in ended.out
     assert max(map(len, ended.out.splitlines())) <= 80
+
+
+def test_the_list_of_commands_has_whole_sentences_and_says_where_the_pages_are(operator: Operator) -> None:
+    ended = operator.runs("--help")
+
+    assert "..." not in ended.out.partition("Commands:")[2]
+    said = " ".join(ended.out.split())
+    assert "status Show connections: whose, how long their tokens last, what needs somebody. Never a token." in said
+    assert re.search(r"Pages: .*README.md and docs/run-book.md", said)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -209,3 +229,31 @@ def test_shells_complete_the_command(operator: Operator, shell: str) -> None:
 
     assert ended.status == 0
     assert "_VIRTUOUS_TOKEN_COMPLETE" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("remedy", "text"),
+    [
+        pytest.param(
+            ours("login", "--api-key", connection="acme"),
+            "virtuous-token login --api-key --connection acme --prefix second --region eu-west-1 --profile work",
+            id="ours, for a connection",
+        ),
+        pytest.param(
+            aws_cli("lambda", "x", "--environment", '{"A": "b c"}'),
+            """aws lambda x --environment '{"A": "b c"}' --region eu-west-1 --profile work""",
+            id="AWS's, quoted for the shell",
+        ),
+        pytest.param(aws_cli("sso", "login"), "aws sso login --profile work", id="AWS's that knows no Region"),
+        pytest.param(
+            sam_deploy("stack-2")[1],
+            "sam deploy --stack-name stack-2 --region eu-west-1 --profile work",
+            id="a deployment",
+        ),
+        pytest.param("wait for its end", "wait for its end", id="advice"),
+    ],
+)
+def test_what_is_printed_to_be_run_has_what_was_named(remedy: Remedy, text: str) -> None:
+    named = Named(profile="work", region="eu-west-1", prefix="second", asked_region="eu-west-1")
+
+    assert named.text(remedy) == text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,45 +9,27 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.cli.operator import ROLE, Operator
+from tests.cli.operator import (
+    ALARM,
+    CONFIGURATION,
+    CONFIRMED,
+    LAYER,
+    NAME,
+    NOW,
+    SCHEDULE,
+    STACK,
+    VARIABLES,
+    Operator,
+)
 from tests.fakes import virtuous as step
 from token_refresher import __version__
 from token_refresher.refresh.model import REMOVED_TAG
-from virtuous_token_cli import doctor
-
-NAME = "virtuous-token-refresher"
-LAYER = "arn:aws:lambda:us-east-1:000000000000:layer:virtuous-token-reader:4"
-TOPIC = "arn:aws:sns:us-east-1:000000000000:on-call"
-KEY = "arn:aws:kms:us-east-1:000000000000:key/0a1b"
-NOW = datetime.now(UTC)
-CONFIRMED = {"SubscriptionArn": f"{TOPIC}:1", "Endpoint": "us@example.org"}
-ALARM = {"AlarmName": f"{NAME}-errors", "StateValue": "OK", "AlarmActions": [TOPIC]}
-
-SCHEDULE = {
-    "State": "ENABLED",
-    "ScheduleExpression": "rate(6 hours)",
-    "CreationDate": NOW - timedelta(days=9),
-}
-
-# What a deployment in good order answers.
-HEALTHY: dict[str, Mapping[str, Any]] = {
-    "cloudformation.DescribeStacks": {"Stacks": [{"StackStatus": "UPDATE_COMPLETE"}]},
-    "scheduler.GetSchedule": SCHEDULE,
-    "cloudwatch-logs.FilterLogEvents": {"events": [{"timestamp": (NOW - timedelta(hours=2)).timestamp() * 1000}]},
-    "lambda.GetFunctionConfiguration": {"Role": ROLE, "Layers": [{"Arn": LAYER}]},
-    "iam.SimulatePrincipalPolicy": {"EvaluationResults": []},
-    "cloudwatch.DescribeAlarms": {"MetricAlarms": [ALARM]},
-    "sns.ListSubscriptionsByTopic": {"Subscriptions": [CONFIRMED]},
-    "ssm.GetParameter": {"Parameter": {"Value": LAYER}},
-    "kms.DescribeKey": {"KeyMetadata": {"KeyState": "Enabled"}},
-}
+from virtuous_token_cli.check_stack import FIXED_VARIABLES, FUNCTION_NEEDS, PARAMETER_OF
 
 
 @pytest.fixture
 def healthy(operator: Operator) -> Operator:
     """Somebody has logged in, and everything is in order."""
-    for operation, answer in HEALTHY.items():
-        operator.let_aws_answer(operation, answer)
     assert operator.logs_in().status == 0
     return operator
 
@@ -65,6 +46,7 @@ def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> N
         "Checking account 000000000000, Region us-east-1 (from AWS_REGION), stack with prefix virtuous",
         f"fine   stack: {NAME} is UPDATE_COMPLETE",
         f"fine   version: {__version__}",
+        "fine   environment: the function has the stack's parameters",
         "fine   schedule: rate(6 hours), enabled",
         "fine   last run: 2 h ago",
         "fine   role: allows what the function needs",
@@ -73,9 +55,8 @@ def test_a_deployment_in_good_order_is_fine_line_by_line(healthy: Operator) -> N
         "fine   layer: readers are given version 4, which the function uses as well",
         f"fine   Virtuous: {healthy.deployment.virtuous.base_url} answers from here",
         "fine   clock: agrees with AWS's",
-        "fine   default: whoever's own policy allows it may read its pair; login ",
-        "--protect narrows that",
-        "fine   default: Example Relief: token proved, readers are in step",
+        "fine   default: whoever's own policy allows it may read the pair; login --protect narrows that",
+        "fine   default: token proved, readers are in step; Example Relief",
         "All is well.",
     ]
 
@@ -93,7 +74,7 @@ def test_a_schedule_that_is_new_need_not_have_fired(healthy: Operator) -> None:
     [
         pytest.param(
             "cloudformation.DescribeStacks",
-            {"Stacks": [{"StackStatus": "ROLLBACK_COMPLETE"}]},
+            {"Stacks": [STACK | {"StackStatus": "ROLLBACK_COMPLETE"}]},
             f"stack: {NAME} is ROLLBACK_COMPLETE",
             "describe-stack-events",
             id="a first deployment that failed",
@@ -102,14 +83,15 @@ def test_a_schedule_that_is_new_need_not_have_fired(healthy: Operator) -> None:
             "scheduler.GetSchedule",
             {**SCHEDULE, "State": "DISABLED"},
             "schedule: rate(6 hours), disabled",
-            "sam deploy",
+            f"aws scheduler update-schedule --name {NAME} --schedule-expression 'rate(6 hours)' --state ENABLED "
+            """--flexible-time-window '{"Mode": "FLEXIBLE", "MaximumWindowInMinutes": 10}' --target '{"Arn": """,
             id="the schedule switched off",
         ),
         pytest.param(
             "scheduler.GetSchedule",
             refused("ResourceNotFoundException"),
             "there is no schedule",
-            "sam deploy",
+            "REVERT_DRIFT",
             id="no schedule",
         ),
         pytest.param(
@@ -127,7 +109,7 @@ def test_a_schedule_that_is_new_need_not_have_fired(healthy: Operator) -> None:
                 ]
             },
             "the function may not PutSecretValue on tokens",
-            "sam deploy",
+            f"aws cloudformation create-change-set --stack-name {NAME} --change-set-name revert-drift",
             id="a role that was cut down",
         ),
         pytest.param(
@@ -136,6 +118,41 @@ def test_a_schedule_that_is_new_need_not_have_fired(healthy: Operator) -> None:
             f"ringing: {NAME}-errors",
             "run-book",
             id="an alarm that rings",
+        ),
+        pytest.param(
+            "cloudwatch.DescribeAlarms",
+            {"MetricAlarms": [ALARM | {"AlarmName": f"{NAME}-other"}]},
+            f"missing: {NAME}-errors",
+            "REVERT_DRIFT --parameters ParameterKey=Prefix,UsePreviousValue=true",
+            id="an alarm deleted",
+        ),
+        pytest.param(
+            "cloudwatch.DescribeAlarms",
+            {"MetricAlarms": [ALARM | {"ActionsEnabled": False}]},
+            f"they tell nobody: {NAME}-errors",
+            f"aws cloudwatch enable-alarm-actions --alarm-names {NAME}-errors --region us-east-1",
+            id="an alarm muted",
+        ),
+        pytest.param(
+            "lambda.GetFunctionConfiguration",
+            CONFIGURATION | {"Environment": {"Variables": VARIABLES | {"LOG_LEVEL": "DEBUG"}}},
+            "LOG_LEVEL not as the stack's parameters say",
+            f"aws lambda update-function-configuration --function-name {NAME} --environment",
+            id="a variable of the function changed",
+        ),
+        pytest.param(
+            "lambda.GetFunctionConfiguration",
+            CONFIGURATION | {"Environment": {"Variables": VARIABLES | {"LOG_LEVEL": "DEBUG", "OURS": "hidden"}}},
+            "LOG_LEVEL not as the stack's parameters say",
+            "set LOG_LEVEL to 'INFO'",
+            id="a variable of the function changed, beside one of a stranger",
+        ),
+        pytest.param(
+            "lambda.GetFunctionConfiguration",
+            CONFIGURATION | {"Layers": [{"Arn": LAYER.replace(":4", ":3")}]},
+            f"the function uses {LAYER[:-1]}3, and the stack made {LAYER}",
+            f"--layers {LAYER}",
+            id="an old layer for the function",
         ),
         pytest.param(
             "cloudwatch.DescribeAlarms",
@@ -161,8 +178,8 @@ def test_a_schedule_that_is_new_need_not_have_fired(healthy: Operator) -> None:
         pytest.param(
             "ssm.GetParameter",
             {"Parameter": {"Value": LAYER.replace(":4", ":3")}},
-            "readers are given arn:aws:lambda:us-east-1:000000000000:layer:virtuous-token-reader:3",
-            "sam build",
+            f"readers are given {LAYER[:-1]}3",
+            f"aws ssm put-parameter --name /virtuous/reader-layer-arn --value {LAYER} --overwrite",
             id="an old layer for readers",
         ),
         pytest.param(
@@ -193,8 +210,9 @@ def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
 
     assert ended.status == 1
     wrong = ended.out.partition("WRONG")[2]
-    assert said in wrong.replace("\n", " "), ended.out
-    assert run in wrong.partition("run: ")[2]
+    assert said in wrong, ended.out
+    assert run in wrong
+    assert "hidden" not in ended.out
     assert ended.out.endswith("1 to mend.\n")
 
 
@@ -216,7 +234,7 @@ def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
         pytest.param(
             lambda operator: operator.deployment.account.client.delete_secret(SecretId="virtuous/default/bearer"),
             "virtuous/default/bearer is marked for deletion",
-            "virtuous-token remove --connection default --undo",
+            "virtuous-token remove --undo --connection default",
             id="a secret deleted in the console",
         ),
         pytest.param(
@@ -244,11 +262,11 @@ def test_what_is_wrong_with_a_connection_is_told(healthy: Operator, happened: An
     ended = healthy.runs("check")
 
     assert ended.status == 1
-    assert said in ended.out.replace("\n", " "), ended.out
+    assert said in ended.out, ended.out
     assert run in ended.out
 
 
-def test_the_role_is_asked_for_what_the_template_grants() -> None:
+def test_what_is_compared_is_what_the_template_grants_and_sets() -> None:
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Reads CloudFormation's short forms as their argument."""
 
@@ -261,7 +279,11 @@ def test_the_role_is_asked_for_what_the_template_grants() -> None:
         kind: {action.partition(":")[2] for action in statements[sid]["Action"]}
         for kind, sid in (("tokens", "KeepPairs"), ("bearer", "PublishBearers"))
     }
-    assert {kind: set(actions) for kind, actions in doctor.FUNCTION_NEEDS.items()} == granted
+    assert {kind: set(actions) for kind, actions in FUNCTION_NEEDS.items()} == granted
+    variables = template["Resources"]["TokenRefresher"]["Properties"]["Environment"]["Variables"]
+    assert set(PARAMETER_OF) <= set(variables)
+    assert set(PARAMETER_OF.values()) <= set(template["Parameters"])
+    assert set(variables) - {*PARAMETER_OF, *FIXED_VARIABLES} <= {"SSL_CERT_FILE", "AWS_CA_BUNDLE"}, "set on demand"
 
 
 def test_a_removed_connection_is_minded_no_more_and_can_be_taken_back(healthy: Operator) -> None:
@@ -273,7 +295,7 @@ def test_a_removed_connection_is_minded_no_more_and_can_be_taken_back(healthy: O
     assert removed.out.splitlines() == [
         f"virtuous/default/tokens: AWS deletes it on {until:%Y-%m-%d}.",
         f"virtuous/default/bearer: AWS deletes it on {until:%Y-%m-%d}.",
-        "Undo until then: virtuous-token remove --connection default --undo",
+        "Undo until then: virtuous-token remove --undo --connection default",
     ]
     described = client.describe_secret(SecretId="virtuous/default/tokens")
     assert REMOVED_TAG in {tag["Key"] for tag in described["Tags"]}

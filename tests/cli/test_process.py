@@ -10,6 +10,7 @@ import sysconfig
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -35,7 +36,6 @@ class AwsOnLoopback(JsonHandler):
     """Secrets Manager, Lambda, the tags and STS over HTTP, for a process that is not this one."""
 
     deployment: Deployment
-    mfa_codes: list[str]
 
     def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -54,32 +54,29 @@ class AwsOnLoopback(JsonHandler):
             self.answer_sts({name: values[0] for name, values in parse_qs(body.decode()).items()})
 
     def answer_sts(self, asked: dict[str, str]) -> None:
-        self.mfa_codes.append(asked.get("TokenCode", ""))
-        if asked["Action"] == "AssumeRole" and asked.get("TokenCode") != MFA_CODE:
-            content, status = "<Error><Code>AccessDenied</Code><Message>no</Message></Error>", 403
-        else:
-            content, status = (
-                (
-                    "<AssumeRoleResult><Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-                    "<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
-                    f"<AssumedRoleUser><Arn>{ROLE}/x</Arn><AssumedRoleId>r</AssumedRoleId></AssumedRoleUser>"
-                    "</AssumeRoleResult>"
-                ),
-                200,
-            )
-        tag = "ErrorResponse" if status == 403 else "AssumeRoleResponse"
-        data = f"<{tag}>{content}</{tag}>".encode()
-        self.send_response(status)
+        """STS; and of every other service that speaks XML a refusal."""
+        action = asked["Action"]
+        answers = {
+            "AssumeRole": "<Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
+            "<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
+            f"<AssumedRoleUser><Arn>{ROLE}/x</Arn><AssumedRoleId>r</AssumedRoleId></AssumedRoleUser>",
+            "GetCallerIdentity": f"<Arn>{ROLE}</Arn><Account>000000000000</Account>",
+        }
+        is_refused = action not in answers or (action == "AssumeRole" and asked.get("TokenCode") != MFA_CODE)
+        content = f"<{action}Response><{action}Result>{answers.get(action)}</{action}Result></{action}Response>"
+        if is_refused:
+            content = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+        self.send_response(403 if is_refused else 200)
         self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(content.encode())
 
 
 @contextmanager
 def aws(deployment: Deployment, directory: Path) -> Iterator[dict[str, str]]:
     """What the process needs to meet *deployment*, and nothing of ours. Profile mfa's role asks for a code."""
-    handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment, "mfa_codes": []})
+    handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment})
     config = directory / "config"
     config.write_text(
         f"[profile mfa]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::000000000000:mfa/me\n"
@@ -101,20 +98,21 @@ def aws(deployment: Deployment, directory: Path) -> Iterator[dict[str, str]]:
 
 
 def run(
-    *arguments: str, environment: dict[str, str], piped: str = "", detached: bool = False
+    *arguments: str, environment: dict[str, str], piped: str = "", detached: bool = False, encoding: str = "utf-8"
 ) -> subprocess.CompletedProcess[str]:
     """*detached*: without any terminal, as under cron."""
-    return subprocess.run(
+    ended = subprocess.run(
         [*COMMAND, *arguments],
-        input=piped,
+        input=piped.encode(),
         capture_output=True,
-        text=True,
         env=environment,
         cwd="/",
         timeout=60,
         check=False,
         start_new_session=detached,
     )
+    out, err = ended.stdout.decode(encoding), ended.stderr.decode(encoding)
+    return subprocess.CompletedProcess(ended.args, ended.returncode, out, err)
 
 
 def test_a_login_from_a_pipe(harness: LeakHarness, tmp_path: Path) -> None:
@@ -204,6 +202,133 @@ def test_an_mfa_code_that_nobody_can_type_takes_no_line_of_the_pipe(harness: Lea
         assert virtuous.token_requests == []
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_becomes_another_character(harness: LeakHarness, tmp_path: Path, encoding: str) -> None:
+    with deployed(harness, empty=True, organization_name="Łódź ━ Relief") as deployment:
+        with aws(deployment, tmp_path) as environment:
+            virtuous = deployment.virtuous
+            environment |= {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+
+            made = run(
+                "login", environment=environment, piped=f"{virtuous.user}\n{virtuous.password}\n", encoding=encoding
+            )
+            shown = run("status", environment=environment, encoding=encoding)
+
+        assert (made.returncode, shown.returncode) == (0, 0), made.stderr + shown.stderr
+        assert ("━━━━━ 14 d" if encoding == "utf-8" else "##### 14 d") in shown.stdout
+        assert {"utf-8": "Łódź ━ Relief", "latin-1": "?ódz # Relief"}.get(encoding, "Relief") in made.stderr
+
+
+@linux
+@pytest.mark.parametrize(
+    ("answers", "says", "status"),
+    [
+        pytest.param([("E-mail:", "\x03")], "E-mail: ^C\nInterrupted. Nothing was changed.", 130, id="at the e-mail"),
+        pytest.param(
+            [("E-mail:", "me"), ("(not shown):", "\x03")],
+            "(not shown): \nInterrupted. Nothing was changed.",
+            130,
+            id="at the password",
+        ),
+        pytest.param(
+            [("E-mail:", "\x04")], "E-mail: \nInterrupted. Nothing was changed.", 1, id="by the end of the input"
+        ),
+    ],
+)
+def test_a_prompt_that_is_interrupted_ends_its_line(
+    harness: LeakHarness, tmp_path: Path, answers: list[tuple[str, str]], says: str, status: int
+) -> None:
+    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
+        ended, shown = typed_at_a_terminal([*COMMAND, "login"], answers, environment=environment, directory=tmp_path)
+
+    assert ended == status
+    assert says in plain(shown).replace("\n\n", "\n")
+    assert "Traceback" not in shown
+
+
+@linux
+def test_a_key_that_the_terminal_cuts_is_said_to_be_and_a_pipe_takes_it(harness: LeakHarness, tmp_path: Path) -> None:
+    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
+        key = harness.secret("k" * 5_000)
+        typed = ["login", "--api-key", "--connection", "acme"]
+
+        status, shown = typed_at_a_terminal(
+            [*COMMAND, *typed], [("API key (not shown):", key)], environment=environment, directory=tmp_path
+        )
+        piped = run(*typed, environment=environment, piped=f"{key}\n")
+
+    said = plain(shown)
+    assert status == 1
+    assert "The API key is cut: a terminal takes 4,095 characters of a line" in said.replace("\n", " ")
+    assert "Run: virtuous-token login --api-key --connection acme < FILE" in said
+    assert "Virtuous refuses this API key (HTTP 401)" in piped.stderr
+
+
+@linux
+def test_forty_columns_are_readable(harness: LeakHarness, tmp_path: Path) -> None:
+    with deployed(harness, "acme") as deployment, aws(deployment, tmp_path) as environment:
+        deployment.log_in("acme")
+
+        for command in ("status", "check"):
+            _, shown = typed_at_a_terminal(
+                [*COMMAND, command], [], environment=environment, directory=tmp_path, columns=40
+            )
+            lines = [line for line in plain(shown).splitlines() if "run: " not in line]
+            assert max(len(line.rstrip()) for line in lines if " " in line[7:].strip()) <= 40, shown
+            assert "Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        pytest.param(["--help"], {}, id="help"),
+        pytest.param(["login", "--help"], {}, id="a command's help"),
+        pytest.param(["--version"], {}, id="version"),
+        pytest.param(
+            [],
+            {"_VIRTUOUS_TOKEN_COMPLETE": "bash_complete", "COMP_WORDS": "virtuous-token st", "COMP_CWORD": "1"},
+            id="completion",
+        ),
+    ],
+)
+def test_what_asks_nothing_of_aws_waits_for_no_aws_library(arguments: list[str], environment: dict[str, str]) -> None:
+    program = (
+        "import atexit, sys; from virtuous_token_cli.main import run; slow = {'boto3', 'botocore', 'rich', 'urllib3'};"
+        "atexit.register(lambda: print(slow & set(sys.modules), file=sys.stderr)); run()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES} | environment,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "set()\n")
+    assert ended.stdout
+
+
+def test_a_profile_of_aws_login_works(harness: LeakHarness, tmp_path: Path) -> None:
+    """With the cached credentials of a session that has not ended."""
+    session = "arn:aws:iam::000000000000:user/me"
+    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
+        del environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        (tmp_path / "config").write_text(f"[profile me]\nlogin_session = {session}\n")
+        cached = tmp_path / "cache" / f"{sha256(session.encode()).hexdigest()}.json"
+        cached.parent.mkdir()
+        keys = {"accessKeyId": "ASIA", "secretAccessKey": "s", "sessionToken": "t", "accountId": "000000000000"}
+        token = {"accessToken": keys | {"expiresAt": "2099-01-01T00:00:00Z"}, "clientId": "c"}
+        environment["AWS_LOGIN_CACHE_DIRECTORY"] = str(cached.parent)
+
+        missing = run("status", "--profile", "me", environment=environment)
+        cached.write_text(json.dumps(token | {"refreshToken": "r", "dpopKey": "k", "tokenType": "urn:aws:params"}))
+        found = run("status", "--profile", "me", environment=environment)
+
+    assert "Run: aws login --profile me" in missing.stderr
+    assert found.returncode == 0, found.stderr
+
+
 WATCHED = """
 import os, sys
 def watch(event, arguments):
@@ -265,7 +390,7 @@ def test_the_installed_command_runs_outside_the_checkout(installed: Path) -> Non
     where = in_environment(
         installed / "python",
         "-c",
-        "import virtuous_token_cli, token_refresher.login, virtuous_token as v; print(v.__file__)",
+        "import virtuous_token_cli, token_refresher.refresh.login, virtuous_token as v; print(v.__file__)",
     )
 
     assert (asked.returncode, asked.stderr) == (0, "")
@@ -279,6 +404,12 @@ def test_what_the_command_imports_needs_nothing_of_the_functions(installed: Path
     )
 
     assert asked.stdout == "False\n", asked.stderr
+
+
+def test_the_command_brings_what_profiles_of_aws_login_need(installed: Path) -> None:
+    (metadata,) = installed.parent.glob("lib/python*/site-packages/virtuous_token_cli-*/METADATA")
+
+    assert "Requires-Dist: botocore[crt]" in metadata.read_text()
 
 
 def test_removing_the_command_leaves_the_reader_whole(installed: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.operator import CALLER, ROLE, Operator, Scripted
+from tests.cli.operator import CALLER, CONFIGURATION, ROLE, Operator, Scripted
 from token_refresher.refresh.formats import SecretNames
 from virtuous_token_cli.protection import is_principal, lets_in, pattern_for, pattern_of_caller, policy_with
 
@@ -134,20 +134,23 @@ def test_check_tells_who_may_read_the_pair(operator: Operator) -> None:
 
     said = " ".join(operator.runs("check").out.split())
 
-    assert f"fine default: its pair is for these alone: {FUNCTION}, {KEEPERS}" in said
+    assert f"fine default: the pair is for these alone: {FUNCTION}, {KEEPERS}" in said
 
 
 def test_check_tells_that_the_function_is_shut_out(operator: Operator) -> None:
     """As after a deployment under another stack's name."""
     assert operator.logs_in("--protect", KEEPERS).status == 0
-    operator.let_aws_answer("lambda.GetFunctionConfiguration", {"Role": ROLE.replace("virtuous", "other")})
+    operator.let_aws_answer(
+        "lambda.GetFunctionConfiguration", CONFIGURATION | {"Role": ROLE.replace("virtuous", "other")}
+    )
 
     ended = operator.runs("check")
 
     assert ended.status == 1
     said = " ".join(ended.out.split())
     assert f"WRONG default: {NAMES.pair} is for {FUNCTION}, {KEEPERS} alone, and the function's role is not" in said
-    assert f"run: aws secretsmanager delete-resource-policy --secret-id {NAMES.pair}; then virtuous-token login" in said
+    assert f"run: aws secretsmanager delete-resource-policy --secret-id {NAMES.pair} --region us-east-1" in said
+    assert f"run: virtuous-token login --protect {KEEPERS} --connection default" in said
 
 
 ACCOUNT = "arn:aws:iam::111122223333"

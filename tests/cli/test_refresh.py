@@ -62,27 +62,30 @@ def test_one_that_fails_hides_no_other(harness: LeakHarness, capsys: Capture) ->
         assert "virtuous-token check --connection acme" in ended.err
 
 
-def test_a_function_that_fails_for_one_hides_no_other(
+def test_all_that_the_function_could_not_be_asked_about_are_named(
     harness: LeakHarness, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invoke = Stack.refresh
 
     def throttled(self: Stack, name: str, *, force: bool) -> str:
-        if name == "acme":
+        if name != "default":
             raise ClientError({"Error": {"Code": "TooManyRequestsException"}}, "Invoke")
         return invoke(self, name, force=force)
 
     monkeypatch.setattr(Stack, "refresh", throttled)
-    with operator_of(harness, capsys, "acme", "default") as operator:
-        for name in ("acme", "default"):
+    with operator_of(harness, capsys, "acme", "default", "other") as operator:
+        for name in ("acme", "default", "other"):
             operator.deployment.log_in(name)
 
         ended = operator.runs("refresh", "--all")
 
         assert ended.status == 1
-        assert ended.out.startswith("default: refreshed.")
-        assert "AWS refuses Invoke (TooManyRequestsException)." in ended.err
-        assert "1 of 2 were dealt with." in ended.err
+        assert [line.partition(".")[0] for line in ended.out.splitlines()] == [
+            "acme: not refreshed",
+            "default: refreshed",
+            "other: not refreshed",
+        ]
+        assert ended.out.count("AWS refuses Invoke (TooManyRequestsException).") == 2
 
 
 def test_a_refused_refresh_token_asks_for_a_login(operator: Operator) -> None:

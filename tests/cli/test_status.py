@@ -7,14 +7,17 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from rich.console import Console
 
 from tests.cli.operator import Operator, operator_of
 from tests.leak_harness import LeakHarness
+from tests.terminal import plain
 from virtuous_token.contract import format_instant
-from virtuous_token_cli.show import one_connection, table_of
-from virtuous_token_cli.stack import Connection
-from virtuous_token_cli.words import days_and_hours, finding_of, sentence_of
+from virtuous_token_cli.remedies import Named
+from virtuous_token_cli.show import Shown, one_connection, table_of
+from virtuous_token_cli.stack import Connection, Report, Stack
+from virtuous_token_cli.words import days_and_hours, finding_of, sentence_of, told
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 Capture = pytest.CaptureFixture[str]
@@ -49,10 +52,13 @@ NO_LOGIN = Connection("default", {"state": "no token pair was stored yet"})
 REFUSED = {"last_outcome": "refused", "last_outcome_at": at(-1)}
 
 
-def shown(content: Any, columns: int = 80) -> str:
+def shown(connections: list[Connection], columns: int = 80, *, is_terminal: bool = True) -> str:
+    """The table of many, or the list of one alone, and the lines below."""
     out = StringIO()
-    Console(file=out, width=columns, highlight=False).print(content)
-    return out.getvalue()
+    console = Console(file=out, width=columns, highlight=False, force_terminal=is_terminal, no_color=True)
+    content: Shown = table_of(connections, NOW, Named(), console)
+    console.print(content.table)
+    return plain(out.getvalue()) + "\n".join(line.text for line in content.lines)
 
 
 @pytest.mark.parametrize(
@@ -75,9 +81,9 @@ def shown(content: Any, columns: int = 80) -> str:
             "login",
             id="an API key that was revoked",
         ),
-        pytest.param(a_connection(proof="refused (HTTP 403)"), "user's rights", "refresh", id="a token refused"),
+        pytest.param(a_connection(proof="refused (HTTP 403)"), "refuses its access", "refresh", id="a token refused"),
         pytest.param(a_connection(next_refresh_at=at(-3)), "overdue", "check", id="overdue"),
-        pytest.param(a_connection(refresh_token_expires_at=at(20)), "ends in 20 d", "login", id="a year nearly over"),
+        pytest.param(a_connection(refresh_token_expires_at=at(20)), "in 20 d", "login", id="a year nearly over"),
         pytest.param(
             Connection("default", {"error": "DescribeSecret on virtuous/default/tokens: access denied"}),
             "access denied",
@@ -90,10 +96,12 @@ def test_what_is_wrong_is_said_with_the_command_that_mends_it(connection: Connec
     found = finding_of(connection, NOW)
 
     assert found is not None
-    assert what in found.what
-    assert found.run.startswith(f"virtuous-token {run}")
-    for content in (table_of([connection], NOW), one_connection(connection, NOW)):
-        assert found.run in shown(content)
+    (said,) = told([found])
+    assert what in said.sentence
+    command = Named().text(said.remedies[-1])
+    assert command.startswith(f"virtuous-token {run}")
+    for content in (table_of([connection], NOW, Named(), Console()), one_connection(connection, NOW, Named())):
+        assert any(command in line.text for line in content.lines)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,7 @@ def test_nothing_is_asked_for_where_nothing_is_wrong(changes: dict[str, Any]) ->
 
 
 def test_the_table_is_read_at_a_glance() -> None:
-    lines = [line.rstrip() for line in shown(table_of([a_connection()], NOW)).splitlines()]
+    lines = [line.rstrip() for line in shown([a_connection()]).splitlines()]
 
     assert lines[-2:] == [
         "default     Example Relief  ━━━━╌ 12 d    4 d      3 d      refreshed 3 d   yes",
@@ -129,7 +137,7 @@ def test_two_hundred_connections_stay_readable(columns: int) -> None:
     ]
     many += [a_connection("refused", **REFUSED), Connection("new", {"state": "none"}), a_connection("a" * 64)]
 
-    lines = shown(table_of(many, NOW), columns).splitlines()
+    lines = shown(many, columns).splitlines()
 
     assert max(map(len, lines)) <= columns
     table = [line.split()[0] for line in lines if line.split()]
@@ -137,6 +145,53 @@ def test_two_hundred_connections_stay_readable(columns: int) -> None:
     assert all(any(line.startswith(f"chapter-{number:03} ") for line in lines) for number in range(197))
     assert lines[-5].strip() == "200 connections, 2 to look at:"
     assert lines[-1].strip() == "virtuous-token login --connection refused"
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_a_narrow_terminal_shows_what_matters_most(columns: int) -> None:
+    lines = shown([a_connection("a" * 30), a_connection("b", **REFUSED)], columns).splitlines()
+
+    table = lines[: next(number for number, line in enumerate(lines) if line.startswith("2 connections"))]
+    assert max(len(line.rstrip()) for line in table) <= columns
+    assert any("━━━━╌ 12 d" in line and "4 d" in line for line in table)
+
+
+def test_what_is_piped_is_never_cut() -> None:
+    name, organization = "a" * 64, "An organisation whose name is longer than any column that a terminal has " * 2
+
+    lines = shown([a_connection(name, organization_name=organization)], 100_000, is_terminal=False).splitlines()
+
+    assert any(name in line and organization.strip() in line and "refreshed 3 d" in line for line in lines)
+
+
+def test_findings_of_a_kind_are_told_together_the_worst_first() -> None:
+    connections = [a_connection(f"c{number:02}", expires_at=at(9 + number), **REFUSED) for number in range(60)]
+    connections += [a_connection("down", expires_at=at(-1)), a_connection("gone", expires_at=at(-2))]
+    connections += [a_connection("soon", refresh_token_expires_at=at(20)), a_connection("fine")]
+
+    below = shown(connections).splitlines()[-9:]
+
+    assert below == [
+        "64 connections, 63 to look at:",
+        "2 connections: the access token has expired",
+        "  virtuous-token refresh --connection gone --connection down",
+        "60 connections: Virtuous refused its credentials (c00: readers work for another 9 d)",
+        "  " + ", ".join(f"c{number:02}" for number in range(60)),
+        "  virtuous-token login --connection c00",
+        "  the same for each of the other 59",
+        "soon: its refresh token ends soon: log in during working hours; in 20 d",
+        "  virtuous-token login --connection soon",
+    ]
+
+
+def test_no_character_of_a_stored_name_reaches_the_terminal_that_could_move_it() -> None:
+    hostile = "A\x1b[2J\x9b31m\r\n\u202eB\u2066C\x07\u2028D"
+    connection = a_connection(organization_name=hostile, user_name=hostile, last_outcome=hostile)
+
+    said = shown([connection]) + "".join(line.text for line in one_connection(connection, NOW, Named()).lines)
+
+    assert not set(said) & set("\x1b\x9b\r\x07\u202e\u2066\u2028")
+    assert connection.text("organization_name") == "A\ufffd[2J\ufffd31m\ufffd\ufffd\ufffdB\ufffdC\ufffd\ufffdD"
 
 
 @pytest.mark.parametrize(
@@ -201,22 +256,31 @@ def test_a_misspelt_connection_is_named_with_those_that_exist(operator: Operator
 def test_before_the_first_login_it_says_what_to_run(operator: Operator) -> None:
     ended = operator.runs("status")
 
-    assert (ended.status, ended.out) == (0, "There is no connection yet. Make one: virtuous-token login\n")
+    assert (ended.status, ended.out) == (0, "There is no connection yet. Make one:\n  virtuous-token login\n")
 
 
-def test_watching_looks_again_until_it_is_interrupted(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_goes_on_after_a_lost_connection_until_it_is_interrupted(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert operator.logs_in().status == 0
     waits: list[float] = []
+    report = Stack.report
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
         if len(waits) == 3:
             raise KeyboardInterrupt
 
+    def lost_once(self: Stack, *asked: Any) -> Report:
+        if len(waits) == 1:
+            raise EndpointConnectionError(endpoint_url="https://lambda.invalid")
+        return report(self, *asked)
+
     monkeypatch.setattr("virtuous_token_cli.main.pause", wait)
+    monkeypatch.setattr(Stack, "report", lost_once)
 
     ended = operator.runs("status", "--watch")
 
-    assert (ended.status, waits) == (0, [15, 15, 15])
-    assert ended.out.count("Example Relief") >= 1
-    assert operator.deployment.invoked_with[-3:] == [{"report": True}] * 3
+    assert (ended.status, waits) == (130, [15, 15, 15])
+    assert "Example Relief" in ended.out
+    assert operator.deployment.invoked_with[-2:] == [{"report": True}] * 2

@@ -5,6 +5,7 @@ An operation or option that the service does not have is an error here as there.
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,22 @@ def run(command: str, client: Any, directory: Path) -> Any:
     asked: dict[str, Any] = {}
     while options:
         member, found = members[options.pop(0).removeprefix("--")]
-        asked[member] = True if found.type_name == "boolean" else _value(options.pop(0), found.type_name, directory)
+        if found.type_name == "boolean":
+            asked[member] = True
+            continue
+        given = [options.pop(0)]
+        while found.type_name == "list" and options and not options[0].startswith("--"):
+            given.append(options.pop(0))
+        asked[member] = _value(given, found, directory)
     return getattr(client, name)(**asked)
 
 
-def _value(text: str, kind: str, directory: Path) -> Any:
-    if kind == "list":  # the CLI's shorthand for a structure
-        return [dict(pair.split("=", 1) for pair in text.split(","))]
+def _value(given: list[str], shape: Any, directory: Path) -> Any:
+    if shape.type_name == "list" and shape.member.type_name == "structure":  # the CLI's shorthand for it
+        return [dict(pair.split("=", 1) for pair in text.split(",")) for text in given]
+    if shape.type_name == "list":
+        return given
+    (text,) = given
+    if shape.type_name == "structure":
+        return json.loads(text)
     return (directory / text.removeprefix("file://")).read_text() if text.startswith("file://") else text

@@ -144,7 +144,7 @@ def _write_environment(world: World, path: Path) -> None:
     lines = [f"export {name}={quote(value)}" for name, value in sorted(wanted.items())]
     lines += [
         f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH",
-        f"# The user of the stand-in for Virtuous: {world.virtuous.user}, password {world.virtuous.password}",
+        f"# e-mail {world.virtuous.user}, password {world.virtuous.password}",
     ]
     unfinished = path.with_suffix(".new")
     unfinished.touch(mode=0o600)
@@ -153,12 +153,13 @@ def _write_environment(world: World, path: Path) -> None:
 
 
 def _how_to_use(place: Place) -> str:
+    user = place.environment.read_text().rpartition("# ")[2].strip()
     return f"""
-Running. To use it from a shell:
+Running. The user of the stand-in for Virtuous: {user}. From a shell:
     . {place.environment}
     virtuous-token status
+    virtuous-token login --connection acme
     virtuous-token check
-    sam logs --stack-name virtuous-token-refresher
 The schedule fires every minute. End it with: make stop"""
 
 

@@ -14,6 +14,7 @@ from tests.deployed.demo import Narrator
 from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.people import Person
 from tests.deployed.world import World, open_world
+from virtuous_token_cli.remedies import Named
 from virtuous_token_cli.show import table_of
 from virtuous_token_cli.stack import Report
 
@@ -27,7 +28,7 @@ def draw(document: str, picture: Path, now: datetime) -> None:
     """What ``virtuous-token status --json`` gave, as ``status`` shows it at a terminal of 80 columns."""
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True, highlight=False)
     console.print("$ virtuous-token status")
-    console.print(table_of(Report(json.loads(document)).connections, now))
+    console.print(table_of(Report(json.loads(document)).connections, now, Named(), console).as_one())
     console.save_svg(str(picture), title="virtuous-token")
 
 

@@ -1,0 +1,168 @@
+"""What ``virtuous-token check`` prints mends what it is printed for: broken as a person would, run as it stands."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore import xform_name
+
+from tests.deployed import aws_command
+from tests.deployed.people import Person
+from tests.deployed.world import STACK, World
+
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign, pytest.mark.xdist_group("world")]
+
+PAIR, BEARER = "virtuous/default/tokens", "virtuous/default/bearer"
+
+
+def change_schedule(**changes: str) -> Callable[[World], object]:
+    def change(world: World) -> None:
+        client = world.client("scheduler")
+        kept = ("Name", "ScheduleExpression", "State", "FlexibleTimeWindow", "Target")
+        schedule = client.get_schedule(Name=STACK)
+        client.update_schedule(**{key: schedule[key] for key in kept} | changes)
+
+    return change
+
+
+def change_variable(name: str, value: str) -> Callable[[World], object]:
+    def change(world: World) -> None:
+        client = world.client("lambda")
+        variables = client.get_function_configuration(FunctionName=STACK)["Environment"]["Variables"]
+        client.update_function_configuration(FunctionName=STACK, Environment={"Variables": variables | {name: value}})
+
+    return change
+
+
+def shut_the_function_out(world: World) -> None:
+    """As a login --protect of another stack's leaves it; the administrator of the local AWS is the root user."""
+    condition = {"ArnNotLike": {"aws:PrincipalArn": ["arn:aws:iam::000000000000:root"]}}
+    statement: dict[str, Any] = {"Sid": "OnlyTheFunctionAndWhoIsNamed", "Effect": "Deny", "Principal": "*"}
+    statement |= {"Action": "secretsmanager:GetSecretValue", "Resource": "*", "Condition": condition}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    world.client("secretsmanager").put_resource_policy(SecretId=PAIR, ResourcePolicy=policy)
+
+
+def delete_for_good(world: World) -> None:
+    world.client("secretsmanager").delete_secret(SecretId=BEARER, ForceDeleteWithoutRecovery=True)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        pytest.param(change_schedule(State="DISABLED"), "schedule: rate(1 minute), disabled", id="schedule disabled"),
+        pytest.param(
+            change_schedule(ScheduleExpression="rate(1 hour)"),
+            "schedule: rate(1 hour), enabled, and the stack's parameter is rate(1 minute)",
+            id="schedule made slower",
+        ),
+        pytest.param(
+            change_variable("REFRESH_AT_PERCENT", "80"),
+            "environment: REFRESH_AT_PERCENT not as",
+            id="variable changed so that the function still runs",
+        ),
+        pytest.param(
+            change_variable("SECRET_PREFIX", "!"),
+            "environment: SECRET_PREFIX not as",
+            id="variable changed so that it fails",
+        ),
+        pytest.param(
+            lambda world: world.client("cloudwatch").disable_alarm_actions(AlarmNames=[f"{STACK}-no-sweep"]),
+            f"alarms: they tell nobody: {STACK}-no-sweep",
+            id="alarm muted",
+        ),
+        pytest.param(
+            lambda world: world.client("ssm").put_parameter(
+                Name="/virtuous/reader-layer-arn",
+                Value="arn:aws:lambda:us-east-1:000000000000:layer:x:1",
+                Overwrite=True,
+            ),
+            "layer: readers are given arn:aws:lambda:us-east-1:000000000000:layer:x:1",
+            id="readers given another layer",
+        ),
+        pytest.param(
+            lambda world: world.client("lambda").update_function_configuration(FunctionName=STACK, Layers=[]),
+            "layer: the function uses none",
+            id="layer taken off the function",
+        ),
+        pytest.param(
+            lambda world: world.client("lambda").put_function_concurrency(
+                FunctionName=STACK, ReservedConcurrentExecutions=0
+            ),
+            "function: ",
+            id="function stopped by reserved concurrency",
+        ),
+        pytest.param(
+            lambda world: world.client("secretsmanager").delete_secret(SecretId=PAIR, RecoveryWindowInDays=7),
+            f"default: {PAIR} is marked for deletion",
+            id="pair marked for deletion",
+        ),
+        pytest.param(delete_for_good, f"default: {BEARER} does not exist", id="bearer deleted for good"),
+        pytest.param(
+            lambda world: world.client("secretsmanager").update_secret(
+                SecretId=BEARER, KmsKeyId=world.client("kms").create_key()["KeyMetadata"]["Arn"]
+            ),
+            f"default: {BEARER} is under another key than the stack's",
+            id="another key",
+        ),
+        pytest.param(shut_the_function_out, f"{PAIR} is for", id="function shut out of the pair"),
+    ],
+)
+def test_what_is_printed_mends_it(deployed_world: World, break_it: Callable[[World], object], said: str) -> None:
+    person = Person(deployed_world, {})
+    before = check(person)
+    assert not [line for line in before if said in line], before
+
+    break_it(deployed_world)
+    broken = check(person)
+    for command in remedies(broken, said):
+        run(deployed_world, person, command)
+    mended = check(person)
+
+    assert not [line for line in mended if said in line], mended
+
+
+def test_drift_is_reverted_by_commands_that_aws_takes(deployed_world: World) -> None:
+    """What makes a deleted alarm anew. The local AWS knows no such change set: that it mends is AWS's word."""
+    alarm = f"{STACK}-token-ends"
+    deployed_world.client("cloudwatch").delete_alarms(AlarmNames=[alarm])
+
+    printed = remedies(check(Person(deployed_world, {})), f"alarms: missing: {alarm}")
+
+    assert [shlex.split(command)[2] for command in printed] == ["create-change-set", "wait", "execute-change-set"]
+    model = deployed_world.client("cloudformation").meta.service_model
+    for command in (printed[0], printed[2]):
+        operation = "".join(part.capitalize() for part in shlex.split(command)[2].split("-"))
+        options = {word.removeprefix("--") for word in shlex.split(command) if word.startswith("--")} - {"region"}
+        known = model.operation_model(operation).input_shape.members
+        assert options <= {xform_name(member, "-") for member in known}
+    assert model.shape_for("DeploymentMode").enum == ["REVERT_DRIFT"]
+
+
+def check(person: Person) -> list[str]:
+    """The lines of a check; what belongs to a line that is wrong is indented."""
+    return person.runs_here("check").out.splitlines()
+
+
+def remedies(lines: list[str], said: str) -> list[str]:
+    """The commands below the line that says so."""
+    (start,) = [number for number, line in enumerate(lines) if line.startswith("WRONG") and said in line]
+    below = lines[start + 1 :]
+    end = next((number for number, line in enumerate(below) if not line.startswith(" ")), len(below))
+    commands = [line.partition("run: ")[2] for line in below[:end] if "run: " in line]
+    assert commands, lines
+    return commands
+
+
+def run(world: World, person: Person, command: str) -> Any:
+    """As a person does who copies the line into a shell."""
+    program, service, *_ = shlex.split(command)
+    if program == "virtuous-token":
+        piped = f"{world.virtuous.user}\n{world.virtuous.password}\n"
+        return person.runs_here(*shlex.split(command)[1:], piped=piped if service == "login" else "")
+    assert command.endswith(" --region us-east-1"), command
+    return aws_command.run(command.removesuffix(" --region us-east-1"), world.client(service), world.directory)
