@@ -2,11 +2,13 @@
 
 import importlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.leak_harness import harness, pytest_configure, pytest_runtest_makereport
+from tests.loopback_only import asked_for, watch
 from tests.seed import SEED
 
 __all__ = ["harness", "pytest_configure", "pytest_runtest_makereport"]
@@ -31,9 +33,19 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return EachTestAlone(config, log)
 
 
+@pytest.fixture(autouse=True)
+def left_this_machine() -> Iterator[list[str]]:
+    """What the test asked for beyond loopback. It fails for that, also where somebody caught the refusal."""
+    asked_for.clear()
+    yield asked_for
+    assert asked_for == [], "a test asks for more than loopback"
+
+
 def pytest_report_header() -> str:
     return f"random choices: seed {SEED} (tests/seed.py)"
 
+
+watch()
 
 # Here and not in a fixture: some modules make a client when they are imported.
 for name in list(os.environ):
