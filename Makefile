@@ -13,16 +13,19 @@ CHECKED := cli functions layers proof tests examples
 # The stamps carry the Python's version, so another one makes the environments anew.
 VERSION := $(shell python=$$(PYTHON='$(PYTHON)' scripts/choose-python 2>/dev/null) && "$$python" -c 'import platform; print(platform.python_version())')
 DEVELOPMENT := .venv/.installed-$(VERSION)
+CAMPAIGN := .venv/.installed-campaign-$(VERSION)
 LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
-PEERS := .venv-peers/.installed-$(VERSION)
-CHECKS := .venv-checks/.installed-$(VERSION)
 RELEASE := .venv-release/.installed-$(VERSION)
 # Of use to "make fuzz" alone, and not to be had for every system and Python: so it is no part of requirements/dev.txt.
 ATHERIS := atheris==3.0.0
 PIN := $(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url --no-annotate --quiet
-PIP_INSTALL := -m pip --disable-pip-version-check install -qq
+PIP_INSTALL := -m pip --disable-pip-version-check install -qq --no-compile
 
-.PHONY: help demo test lint types checks unit coverage deployed audit dist bench matrix peers fuzz explore mutants prove prove-clean local stop format lock environments clean
+# Three processes for two cores: those of the deployed stack mostly wait.
+PYTEST := $(BIN)/pytest -q -r fEs --numprocesses 3 --no-loadscope-reorder
+CAMPAIGNS := slow explore fuzz mutants bench
+
+.PHONY: help demo test checks lint types coverage audit dist campaign slow bench matrix fuzz explore mutants prove prove-clean local stop format lock environments clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -31,35 +34,39 @@ help: ## this list
 demo: environments ## the main job from deployment to a refreshed token, on this machine
 	@$(BIN)/python -m tests.deployed.demo
 
-test: lint types checks unit deployed ## everything that must hold: style, types, template, unit tests, deployed stack
+test: environments ## everything that must hold: style, types, templates, unit tests, the deployed stack
+	@mkdir -p .local
+	@$(MAKE) --silent checks >.local/checks.log 2>&1 & checks=$$!; failed=0; \
+	$(PYTEST) -m "not campaign" || failed=1; \
+	wait $$checks && echo "style, types and templates: fine" || { cat .local/checks.log; failed=1; }; \
+	exit $$failed
 
-lint: $(DEVELOPMENT)
+checks: lint types
+
+lint: $(DEVELOPMENT) ## style, and the templates as each of AWS's partitions takes them
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
-	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml proof/stand_in/template.yaml
-	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
-
-types: $(DEVELOPMENT)
-	$(BIN)/mypy $(CHECKED)
-
-checks: $(DEVELOPMENT) $(CHECKS) ## templates and policies, as AWS takes them in each of its partitions
 	@rm -rf .local/checks
 	$(BIN)/python -m tests.transformed .local/checks
+	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml proof/stand_in/template.yaml
 	@# W1020 and W1033 are about what SAM and this check fill in.
 	$(BIN)/cfn-lint --ignore-checks W1020 W1033 --regions us-east-1 cn-north-1 us-gov-west-1 -- .local/checks/template-*.json
-	.venv-checks/bin/python -W ignore -m tests.policy_lint .local/checks/policies-*
-	.venv-checks/bin/checkov --framework cloudformation --file template.yaml examples/reader/template.yaml \
-	    --skip-download --quiet --compact
+	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
 
-unit: $(DEVELOPMENT) ## the tests that need no stack
-	$(BIN)/pytest -rs -m "not deployed"
+types: $(DEVELOPMENT) ## mypy, strict
+	$(BIN)/mypy $(CHECKED)
 
 coverage: $(DEVELOPMENT) ## which lines and branches the tests without a stack reach
-	$(BIN)/coverage run -m pytest -q -m "not deployed"
+	$(BIN)/coverage run -m pytest -q -m "not deployed and not campaign"
 	$(BIN)/coverage report
 
-deployed: environments ## the tests of the deployed stack
-	$(BIN)/pytest -rs -m deployed
+campaign: environments $(CAMPAIGN) ## all that takes long, to its end: nightly and before a release
+	@failed=""; for what in $(CAMPAIGNS); do \
+	    echo; echo "== $$what =="; $(MAKE) --silent $$what || failed="$$failed $$what"; \
+	done; [ -z "$$failed" ] || { echo; echo "FAILED:$$failed"; exit 1; }
+
+slow: environments $(CAMPAIGN) ## the tests that "make test" leaves out
+	$(BIN)/pytest -q -r fEs -m campaign
 
 audit: $(RELEASE) ## known vulnerabilities of what is shipped; needs the network
 	.venv-release/bin/pip-audit --requirement functions/token_refresher/requirements.txt --require-hashes --disable-pip --strict
@@ -73,9 +80,6 @@ bench: $(DEVELOPMENT) ## measured promises: process start, the reader, sweeps
 
 matrix: ## the reader's tests with the lowest and the newest versions of what it works with, Python 3.11 and 3.13
 	@scripts/matrix
-
-peers: $(PEERS) ## the table of docs/odd-answers.md: other OAuth clients beside ours
-	@.venv-peers/bin/python -m tests.campaigns.peers_token_endpoint
 
 fuzz: $(DEVELOPMENT) ## a long campaign of odd answers from the token endpoint
 	$(BIN)/python -m tests.campaigns.fuzz_token_endpoint
@@ -105,21 +109,21 @@ format: $(DEVELOPMENT) ## ruff's formatting and its safe corrections
 	$(BIN)/ruff check --fix $(CHECKED)
 
 # uv resolves for every platform and Python at once, which pip cannot.
-lock: $(DEVELOPMENT) ## pin the newest tools and peers in requirements/*.txt
+lock: $(DEVELOPMENT) ## pin the newest tools in requirements/*.txt
 	$(BIN)/python $(PIP_INSTALL) uv
-	for name in dev local-aws peers checks release; do \
+	for name in dev campaign local-aws release; do \
 	    $(PIN) requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
 	done
 	$(PIN) --generate-hashes requirements/function.in --output-file functions/token_refresher/requirements.txt
 
 clean: stop ## remove what the targets made, environments included
-	rm -rf dist .venv .venv-local-aws .venv-peers .venv-checks .venv-release .venv-matrix *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist .venv .venv-local-aws .venv-release .venv-matrix *.egg-info .aws-sam .local .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 environments: ## install what the other targets need
 	@$(MAKE) --silent -j2 $(DEVELOPMENT) $(LOCAL_AWS)
 
 $(DEVELOPMENT): requirements/dev.txt cli/pyproject.toml
-	@echo "Install the development tools in .venv (once; two minutes or so)"
+	@echo "Install the development tools in .venv (once)"
 	@rm -rf .venv .mypy_cache # which remembers modules that were missing
 	@python=$$(scripts/choose-python) && "$$python" -m venv .venv
 	@$(BIN)/python $(PIP_INSTALL) --requirement requirements/dev.txt
@@ -133,19 +137,9 @@ $(LOCAL_AWS): requirements/local-aws.txt
 	@.venv-local-aws/bin/python $(PIP_INSTALL) --requirement requirements/local-aws.txt
 	@touch $@
 
-$(PEERS): requirements/peers.txt cli/pyproject.toml
-	@echo "Install the other OAuth clients in .venv-peers (once)" >&2
-	@rm -rf .venv-peers
-	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-peers
-	@.venv-peers/bin/python $(PIP_INSTALL) --requirement requirements/peers.txt
-	@.venv-peers/bin/python $(PIP_INSTALL) --no-deps --editable ./cli
-	@touch $@
-
-$(CHECKS): requirements/checks.txt
-	@echo "Install what checks policies and templates in .venv-checks (once)"
-	@rm -rf .venv-checks
-	@python=$$(scripts/choose-python) && "$$python" -m venv .venv-checks
-	@.venv-checks/bin/python $(PIP_INSTALL) --no-compile --requirement requirements/checks.txt
+$(CAMPAIGN): $(DEVELOPMENT) requirements/campaign.txt
+	@echo "Install what only campaigns need in .venv (once)"
+	@$(BIN)/python $(PIP_INSTALL) --requirement requirements/campaign.txt
 	@touch $@
 
 $(RELEASE): requirements/release.txt

@@ -6,7 +6,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,9 +16,8 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ParamValidationError
-from moto import mock_aws
 
-from tests.fakes.secrets_manager import CURRENT, PREVIOUS, AwsError, StrictSecretsManager, Version
+from tests.fakes.secrets_manager import CURRENT, PREVIOUS, AwsError, StrictSecretsManager
 from tests.fakes.secrets_manager_client import answer_through
 from tests.fakes.secrets_manager_http import RequestRates, served
 from tests.support import NOW, Clock
@@ -87,28 +86,6 @@ def test_the_sdk_makes_a_token_where_none_is_given(client: Any, secret: str, str
     assert strict.labels(secret)[CURRENT] == answer["VersionId"]
 
 
-def test_the_same_token_and_value_again_moves_no_label(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, PutSecretValue: the operation succeeds but does nothing."""
-    writes = strict.writes(secret)
-    answer = put(client, 1, "value-1", CURRENT, "REFRESHING")
-    assert answer["VersionStages"] == [PREVIOUS]
-    assert strict.labels(secret) == {PREVIOUS: version(1), CURRENT: version(2)}
-    assert strict.writes(secret) == writes
-
-
-def test_the_same_token_with_another_value_is_refused(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, PutSecretValue, ClientRequestToken and ResourceExistsException."""
-    with pytest.raises(client.exceptions.ResourceExistsException):
-        put(client, 2, "another value")
-    assert strict.value(secret) == "value-2"
-
-
-def test_a_string_and_the_same_bytes_are_different_values(client: Any, secret: str) -> None:
-    """API, PutSecretValue, ClientRequestToken: SecretString or SecretBinary is the same as in the request."""
-    with pytest.raises(client.exceptions.ResourceExistsException):
-        client.put_secret_value(SecretId=secret, ClientRequestToken=version(2), SecretBinary=b"value-2")
-
-
 def test_a_put_without_labels_moves_current_and_previous(
     client: Any, secret: str, strict: StrictSecretsManager
 ) -> None:
@@ -117,38 +94,12 @@ def test_a_put_without_labels_moves_current_and_previous(
     assert strict.labels(secret) == {CURRENT: version(3), PREVIOUS: version(2)}
 
 
-def test_a_put_with_labels_takes_them_from_other_versions(
-    client: Any, secret: str, strict: StrictSecretsManager
-) -> None:
-    """API, PutSecretValue, VersionStages."""
-    put(client, 3, None, "REFRESHING")
-    put(client, 4, None, "REFRESHING")
-    assert strict.labels(secret) == {PREVIOUS: version(1), CURRENT: version(2), "REFRESHING": version(4)}
-
-
-def test_a_put_that_names_current_moves_previous_along(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, PutSecretValue, VersionStages: AWSPREVIOUS moves to the version that AWSCURRENT was removed from."""
-    put(client, 3, None, CURRENT, "REFRESHING")
-    assert strict.labels(secret) == {PREVIOUS: version(2), CURRENT: version(3), "REFRESHING": version(3)}
-
-
-def test_the_first_version_is_current_whatever_was_asked(client: Any, strict: StrictSecretsManager) -> None:
-    """API, PutSecretValue: AWSCURRENT is attached to the first version of a secret."""
-    client.create_secret(Name=NAME)
-    put(client, 1, None, "REFRESHING")
-    assert strict.labels(NAME) == {"REFRESHING": version(1), CURRENT: version(1)}
-
-
 @pytest.mark.parametrize(
     ("params", "refusal"),
     [
         pytest.param({"SecretString": "x" * 65_536}, None, id="a string of 65,536 bytes is stored"),
         pytest.param({"SecretString": "x" * 65_537}, "ValidationException", id="a longer string is refused"),
         pytest.param({"SecretString": "é" * 32_769}, "ValidationException", id="bytes are counted, not characters"),
-        pytest.param({"SecretBinary": b"\x00" * 65_536}, None, id="65,536 bytes are stored"),
-        pytest.param({"SecretBinary": b"\x00" * 65_537}, "ValidationException", id="more bytes are refused"),
-        pytest.param({"SecretBinary": b""}, "ValidationException", id="no bytes are refused"),
-        pytest.param({"SecretString": "x", "SecretBinary": b"x"}, "InvalidParameterException", id="one value, not two"),
         pytest.param({}, "InvalidRequestException", id="a value is needed"),
         pytest.param(
             {"SecretString": "x", "ClientRequestToken": "t" * 65}, "ValidationException", id="the token is too long"
@@ -229,12 +180,6 @@ def move(client: Any, label: str, to: int | None = None, off: int | None = None)
     versions = {"MoveToVersionId": to, "RemoveFromVersionId": off}
     named = {key: version(number) for key, number in versions.items() if number is not None}
     return client.update_secret_version_stage(SecretId=NAME, VersionStage=label, **named)
-
-
-def test_moving_current_takes_previous_along(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, UpdateSecretVersionStage: AWSPREVIOUS moves to the version that AWSCURRENT was removed from."""
-    move(client, CURRENT, to=1, off=2)
-    assert strict.labels(secret) == {CURRENT: version(1), PREVIOUS: version(2)}
 
 
 @pytest.mark.parametrize(
@@ -329,20 +274,6 @@ def test_a_value_is_read(client: Any, secret: str, params: dict[str, str], numbe
     assert answer["Name"] == NAME
 
 
-def test_the_default_follows_a_moved_label(client: Any, secret: str) -> None:
-    """API, GetSecretValue: without VersionStage and VersionId it returns the AWSCURRENT version."""
-    move(client, CURRENT, to=1, off=2)
-    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-1"
-
-
-def test_a_binary_value_comes_back_as_bytes(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, GetSecretValue, SecretBinary."""
-    client.put_secret_value(SecretId=secret, SecretBinary=b"\x00\xff")
-    answer = client.get_secret_value(SecretId=secret)
-    assert answer["SecretBinary"] == strict.value(secret) == b"\x00\xff"
-    assert "SecretString" not in answer
-
-
 def test_each_version_has_its_own_created_date(client: Any, secret: str, clock: Clock) -> None:
     """API, GetSecretValue, CreatedDate."""
     clock.instant += timedelta(hours=1)
@@ -367,13 +298,6 @@ def test_a_value_that_is_not_there_is_refused(client: Any, secret: str, params: 
     assert code_of(lambda: client.get_secret_value(**{"SecretId": secret} | params)) == refusal
 
 
-def test_a_secret_without_a_version_has_no_value(client: Any) -> None:
-    """API, CreateSecret: without a value there is no version; GetSecretValue, ResourceNotFoundException."""
-    assert "VersionId" not in client.create_secret(Name=NAME)
-    assert code_of(lambda: client.get_secret_value(SecretId=NAME)) == "ResourceNotFoundException"
-    assert "VersionIdsToStages" not in client.describe_secret(SecretId=NAME)
-
-
 # SecretId
 
 
@@ -384,13 +308,6 @@ def test_a_secret_answers_to_its_name_and_its_arn(client: Any, secret: str) -> N
         assert client.get_secret_value(SecretId=secret_id)["ARN"] == arn
     other = arn[:-6] + "AbCdEf"
     assert code_of(lambda: client.get_secret_value(SecretId=other)) == "ResourceNotFoundException"
-
-
-def test_a_partial_arn_that_looks_complete_finds_nothing(client: Any) -> None:
-    """Guide, Finding a secret from a partial ARN: a name that ends in a hyphen and six characters."""
-    arn = client.create_secret(Name="tokens-abcdef", SecretString="value")["ARN"]
-    assert client.get_secret_value(SecretId=arn)["SecretString"] == "value"
-    assert code_of(lambda: client.get_secret_value(SecretId=arn[:-7])) == "ResourceNotFoundException"
 
 
 def test_a_secret_made_anew_has_another_arn(client: Any, secret: str) -> None:
@@ -426,17 +343,6 @@ def test_a_name_is_made_of_a_few_characters(client: Any) -> None:
     assert code_of(lambda: client.create_secret(Name="no spaces")) == "ValidationException"
 
 
-def test_an_update_changes_description_and_value(client: Any, secret: str, strict: StrictSecretsManager) -> None:
-    """API, UpdateSecret: a value makes a version that is AWSCURRENT, anything else makes none."""
-    assert "VersionId" not in client.update_secret(SecretId=secret, Description="Bearer token")
-    assert strict.labels(secret)[CURRENT] == version(2)
-    client.update_secret(SecretId=secret, SecretString="value-3", ClientRequestToken=version(3))
-    assert strict.labels(secret) == {CURRENT: version(3), PREVIOUS: version(2)}
-    assert client.describe_secret(SecretId=secret)["Description"] == "Bearer token"
-    with pytest.raises(client.exceptions.ResourceExistsException):
-        client.update_secret(SecretId=secret, SecretString="another value", ClientRequestToken=version(3))
-
-
 # DeleteSecret, RestoreSecret
 
 
@@ -456,18 +362,6 @@ def test_a_secret_marked_for_deletion_refuses(client: Any, secret: str, use: Cal
     """API, InvalidRequestException of each operation: the secret is scheduled for deletion."""
     client.delete_secret(SecretId=secret)
     assert code_of(lambda: use(client)) == "InvalidRequestException"
-
-
-def test_a_secret_marked_for_deletion_is_described_and_restored(client: Any, secret: str) -> None:
-    """API, DescribeSecret, DeletedDate; RestoreSecret; ListSecrets, IncludePlannedDeletion."""
-    gone_at = client.delete_secret(SecretId=secret, RecoveryWindowInDays=7)["DeletionDate"]
-    assert gone_at == NOW + timedelta(days=7)
-    assert client.describe_secret(SecretId=secret)["DeletedDate"] == gone_at
-    assert client.list_secrets()["SecretList"] == []
-    assert [entry["Name"] for entry in client.list_secrets(IncludePlannedDeletion=True)["SecretList"]] == [secret]
-    client.restore_secret(SecretId=secret)
-    assert "DeletedDate" not in client.describe_secret(SecretId=secret)
-    assert client.get_secret_value(SecretId=secret)["SecretString"] == "value-2"
 
 
 def test_a_secret_is_gone_when_its_recovery_window_is_over(client: Any, secret: str, clock: Clock) -> None:
@@ -502,13 +396,6 @@ def test_a_recovery_window_is_7_to_30_days(client: Any, secret: str, params: dic
 # DescribeSecret, ListSecretVersionIds, ListSecrets, BatchGetSecretValue
 
 
-def test_only_labelled_versions_are_described(client: Any, secret: str) -> None:
-    """API, DescribeSecret, VersionIdsToStages."""
-    put(client, 3)
-    stages = client.describe_secret(SecretId=secret)["VersionIdsToStages"]
-    assert stages == {version(2): [PREVIOUS], version(3): [CURRENT]}
-
-
 def test_unlabelled_versions_are_listed_on_request(client: Any, secret: str) -> None:
     """API, ListSecretVersionIds, IncludeDeprecated, MaxResults and NextToken."""
     put(client, 3)
@@ -533,24 +420,6 @@ def test_secrets_are_listed_by_the_start_of_their_name_page_by_page(client: Any)
     found = [entry for page in pages for entry in page["SecretList"]]
     assert [entry["Name"] for entry in found] == [f"virtuous/{number}/tokens" for number in range(5)]
     assert found[0]["SecretVersionsToStages"] == {version(1): [CURRENT]}
-
-
-@pytest.mark.parametrize(
-    ("filters", "names"),
-    [
-        pytest.param([("name", "b", "a")], ["a", "b"], id="one value or the other"),
-        pytest.param([("name", "a"), ("description", "OF B")], [], id="all filters"),
-        pytest.param([("description", "OF B")], ["b"], id="a description in any case"),
-        pytest.param([("name", "!a")], ["b"], id="not that name"),
-        pytest.param([("tag-key", "te"), ("tag-value", "a")], ["a"], id="a tag"),
-    ],
-)
-def test_filters_choose_secrets(client: Any, filters: list[tuple[str, ...]], names: list[str]) -> None:
-    """API, Filter."""
-    for name in ("a", "b"):
-        client.create_secret(Name=name, Description=f"Of {name}", Tags=[{"Key": "team", "Value": name}])
-    listed = client.list_secrets(Filters=[{"Key": key, "Values": list(values)} for key, *values in filters])
-    assert [entry["Name"] for entry in listed["SecretList"]] == names
 
 
 def test_a_made_up_page_is_refused(client: Any) -> None:
@@ -578,14 +447,6 @@ def test_a_list_tells_labels_tags_and_what_is_marked_for_deletion(client: Any, s
     )
 
 
-def test_a_batch_tells_version_and_labels_of_the_current_value(client: Any, secret: str) -> None:
-    """API, BatchGetSecretValue, SecretValueEntry: AWSCURRENT alone is returned."""
-    put(client, 3, None, CURRENT, "REFRESHING")
-    put(client, 4, None, "LATER")
-    (entry,) = client.batch_get_secret_value(SecretIdList=[secret])["SecretValues"]
-    assert (entry["VersionId"], sorted(entry["VersionStages"])) == (version(3), [CURRENT, "REFRESHING"])
-
-
 def test_a_batch_returns_values_and_errors_side_by_side(client: Any, secret: str, strict: StrictSecretsManager) -> None:
     """API, BatchGetSecretValue, SecretIdList and Errors."""
     client.create_secret(Name="sealed", SecretString="value")
@@ -605,26 +466,11 @@ def test_a_batch_returns_values_and_errors_side_by_side(client: Any, secret: str
     ("params", "refusal"),
     [
         pytest.param({"SecretIdList": [str(n) for n in range(21)]}, "ValidationException", id="21 secrets"),
-        pytest.param({}, "InvalidParameterException", id="neither a list nor filters"),
-        pytest.param({"SecretIdList": ["a"], "MaxResults": 1}, "InvalidParameterException", id="pages of a list"),
-        pytest.param({"Filters": [], "MaxResults": 21}, "ValidationException", id="a page of 21"),
     ],
 )
 def test_a_batch_keeps_to_its_parameters(client: Any, params: dict[str, Any], refusal: str) -> None:
     """API, BatchGetSecretValue, Request Parameters."""
     assert code_of(lambda: client.batch_get_secret_value(**params)) == refusal
-
-
-def test_a_batch_by_filter_comes_in_pages(client: Any) -> None:
-    """API, BatchGetSecretValue, Filters and MaxResults."""
-    for number in range(3):
-        client.create_secret(Name=f"virtuous/{number}", SecretString=f"value-{number}")
-    wanted: Any = {"Filters": [{"Key": "name", "Values": ["virtuous/"]}]}
-    page = client.batch_get_secret_value(**wanted, MaxResults=2)
-    rest = client.batch_get_secret_value(**wanted, MaxResults=2, NextToken=page["NextToken"])
-    assert [entry["SecretString"] for entry in page["SecretValues"]] == ["value-0", "value-1"]
-    assert [entry["SecretString"] for entry in rest["SecretValues"]] == ["value-2"]
-    assert "NextToken" not in rest
 
 
 # Rates
@@ -667,7 +513,7 @@ def test_beyond_the_rate_a_request_over_http_is_throttled_and_changes_nothing(st
         )
         client.create_secret(Name="a")
         assert code_of(lambda: client.create_secret(Name="b")) == "ThrottlingException"
-        assert _names(client.list_secrets()["SecretList"]) == ["a"]
+        assert [entry["Name"] for entry in client.list_secrets()["SecretList"]] == ["a"]
         client.close()
 
 
@@ -949,144 +795,12 @@ def test_an_operation_that_is_not_modelled_says_so(client: Any, secret: str) -> 
         client.rotate_secret(SecretId=secret)
 
 
-def test_a_version_keeps_its_value_out_of_its_repr() -> None:
-    """Test means: pytest prints what differs."""
-    assert repr(Version("value-1", NOW)) == f"Version(created_at={NOW!r})"
-
-
-# Parity
-
-
-@pytest.fixture(scope="module")
-def session() -> boto3.session.Session:
-    """One for all: each new session reads botocore's models again."""
-    return boto3.session.Session("none", "none", region_name="us-east-1")
-
-
-@pytest.fixture
-def motos(session: boto3.session.Session) -> Iterator[Any]:
-    with mock_aws():
-        yield session.client("secretsmanager")
-
-
-def _stages(client: Any) -> Any:
-    """Labelled versions: moto shows the others too, with no label."""
-    stages = client.describe_secret(SecretId=NAME)["VersionIdsToStages"]
-    return {version_id: labels for version_id, labels in stages.items() if labels}
-
-
-def _names(entries: list[dict[str, Any]]) -> list[str]:
-    return [entry["Name"] for entry in entries]
-
-
-PARITY: list[tuple[str, Callable[[Any], object]]] = [
-    ("a value is read with its labels", lambda c: c.get_secret_value(SecretId=NAME, VersionStage=CURRENT)),
-    ("a version is read", lambda c: c.get_secret_value(SecretId=NAME, VersionId=version(1))),
-    ("a label that is not there", lambda c: c.get_secret_value(SecretId=NAME, VersionStage="NONE")),
-    ("a version that is not there", lambda c: c.get_secret_value(SecretId=NAME, VersionId=version(9))),
-    (
-        "a label of another version",
-        lambda c: c.get_secret_value(SecretId=NAME, VersionId=version(1), VersionStage=CURRENT),
-    ),
-    ("a secret that is not there", lambda c: c.get_secret_value(SecretId="none")),
-    ("a description", lambda c: c.describe_secret(SecretId=NAME)),
-    ("a put moves current and previous", lambda c: [put(c, 3), _stages(c)]),
-    ("a put with labels leaves current", lambda c: [put(c, 3, None, "REFRESHING"), _stages(c)]),
-    ("a put needs a value", lambda c: c.put_secret_value(SecretId=NAME)),
-    ("a put needs a secret", lambda c: put(c, 3, name="none")),
-    ("current is moved", lambda c: [move(c, CURRENT, to=1, off=2), _stages(c)]),
-    ("current is moved off the wrong version", lambda c: move(c, CURRENT, to=2, off=1)),
-    ("current is moved off nothing", lambda c: move(c, CURRENT, to=1)),
-    ("a create that repeats a name", lambda c: c.create_secret(Name=NAME)),
-    ("a create without a value", lambda c: c.create_secret(Name="other")),
-    (
-        "a create with a value",
-        lambda c: c.create_secret(Name="other", SecretString="x", ClientRequestToken=version(5)),
-    ),
-    (
-        "a list by the start of the name",
-        lambda c: _names(c.list_secrets(Filters=[{"Key": "name", "Values": ["virt"]}])["SecretList"]),
-    ),
-    ("a list of other names", lambda c: c.list_secrets(Filters=[{"Key": "name", "Values": ["zzz"]}])),
-    (
-        "a list of labels",
-        lambda c: [put(c, 3, None, "REFRESHING"), c.list_secrets()["SecretList"][0]["SecretVersionsToStages"]],
-    ),
-    (
-        "a list with what is marked for deletion",
-        lambda c: [c.delete_secret(SecretId=NAME), _names(c.list_secrets(IncludePlannedDeletion=True)["SecretList"])],
-    ),
-    (
-        "a batch of values with version and labels",
-        lambda c: [
-            (entry["SecretString"], entry["VersionId"], entry["VersionStages"])
-            for entry in c.batch_get_secret_value(SecretIdList=[NAME])["SecretValues"]
-        ],
-    ),
-    (
-        "a batch with a secret that is not there",
-        lambda c: [
-            (entry["SecretId"], entry["ErrorCode"])
-            for entry in c.batch_get_secret_value(SecretIdList=[NAME, "none"])["Errors"]
-        ],
-    ),
-    ("a batch", lambda c: _names(c.batch_get_secret_value(SecretIdList=[NAME])["SecretValues"])),
-    ("a deleted secret is not read", lambda c: [c.delete_secret(SecretId=NAME), c.get_secret_value(SecretId=NAME)]),
-    ("a deleted secret is not listed", lambda c: [c.delete_secret(SecretId=NAME), c.list_secrets()]),
-    ("a short recovery window", lambda c: c.delete_secret(SecretId=NAME, RecoveryWindowInDays=3)),
-    ("a restored secret", lambda c: [c.delete_secret(SecretId=NAME), c.restore_secret(SecretId=NAME), _stages(c)]),
-]
-
-
-def _outcome(client: Any, scenario: Callable[[Any], object]) -> Any:
-    """What *scenario* returns, or the code it is refused with, without what differs from run to run."""
-    client.create_secret(Name=NAME, Description="A pair", SecretString="value-1", ClientRequestToken=version(1))
-    put(client, 2)
-    try:
-        answer = scenario(client)
-    except ClientError as refused:
-        return refused.response["Error"]["Code"]
-    return _comparable(answer)
-
-
-def _comparable(answer: Any) -> Any:
-    if isinstance(answer, dict):
-        return {key: _comparable(value) for key, value in answer.items() if key != "ResponseMetadata"}
-    if isinstance(answer, list):
-        return [_comparable(entry) for entry in answer]
-    if isinstance(answer, datetime):
-        return "an instant"
-    return answer[:-7] if isinstance(answer, str) and answer.startswith("arn:") else answer
-
-
-@pytest.mark.parametrize("scenario", [pytest.param(call, id=name) for name, call in PARITY])
-def test_moto_answers_the_same_where_it_follows_aws(client: Any, motos: Any, scenario: Callable[[Any], object]) -> None:
-    """Two independent readings of the API Reference agree."""
-    ours, theirs = _outcome(client, scenario), _outcome(motos, scenario)
-    assert json.loads(json.dumps(ours)) == json.loads(json.dumps(theirs))
-
-
 # Resource policies are kept; what they allow is for tests of the deployed stack to see.
 
 
 def a_policy(effect: str, principal: object, **more: object) -> str:
     statement = {"Effect": effect, "Principal": principal, "Action": "*", "Resource": "*", **more}
     return json.dumps({"Version": "2012-10-17", "Statement": statement})
-
-
-def test_a_resource_policy_is_kept_until_it_is_deleted() -> None:
-    client = StrictSecretsManager().client()
-    client.create_secret(Name="some")
-    policy = a_policy("Deny", "*")
-
-    assert "ResourcePolicy" not in client.get_resource_policy(SecretId="some")
-    client.put_resource_policy(SecretId="some", ResourcePolicy=policy, BlockPublicPolicy=True)
-    assert client.get_resource_policy(SecretId="some")["ResourcePolicy"] == policy
-    client.delete_resource_policy(SecretId="some")
-    assert "ResourcePolicy" not in client.get_resource_policy(SecretId="some")
-    client.delete_secret(SecretId="some")
-    with pytest.raises(client.exceptions.InvalidRequestException):
-        client.get_resource_policy(SecretId="some")
 
 
 @pytest.mark.parametrize(

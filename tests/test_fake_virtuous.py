@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +22,6 @@ import pytest
 
 from tests.fakes.one_bearer import EpochClock
 from tests.fakes.virtuous import (
-    NAMED,
     Step,
     Virtuous,
     answer,
@@ -759,7 +754,7 @@ def test_a_body_of_no_sensible_length_is_not_read(virtuous: Virtuous, head: byte
     assert virtuous.requests == []
 
 
-# Secrets and control
+# Secrets
 
 
 def test_it_knows_every_secret_it_issued_and_shows_none() -> None:
@@ -775,124 +770,14 @@ def test_it_knows_every_secret_it_issued_and_shows_none() -> None:
         issued = {virtuous.password, code, cookie, heard.json()["access_token"], heard.json()["refresh_token"]}
         lost = {virtuous.live_refresh_token, *virtuous.live_access_tokens}
         assert virtuous.secrets() >= issued | lost
-        shown = f"{virtuous.requests} {virtuous.events} {json.dumps(virtuous.state())} {virtuous}"
+        shown = f"{virtuous.requests} {virtuous.events} {virtuous}"
         assert "/Token" in shown
         assert [secret for secret in virtuous.secrets() if secret in shown] == []
 
 
-def test_the_state_counts_by_grant_outcome_and_generation(virtuous: Virtuous) -> None:
+def test_the_state_counts_refreshes(virtuous: Virtuous) -> None:
     first = log_in(virtuous).json()
     virtuous.script(bad_gateway())
     for _ in range(3):
         refresh(virtuous, first["refresh_token"])
-    ask(virtuous, f"Bearer {first['access_token']}")
-    ask(virtuous, "Bearer x")
-    state = send(virtuous, "GET", "/_control/state").json()
-    assert state["generation"] == 2
-    assert state["posts"] == {
-        "password": {"granted": 1},
-        "refresh_token": {"unprocessed": 1, "granted": 1, "refused": 1},
-    }
-    assert state["refreshes"] == {"accepted": 1, "refused": 1}
-    assert state["organization_calls"] == {"1": {"accepted": 1}, "None": {"denied": 1}}
-    steps = [(event["step"], event["generation_sent"], event["generation_issued"]) for event in state["events"][:3]]
-    assert steps == [(None, None, 1), ("status 502", 1, None), (None, 1, 2)]
-    assert len(virtuous.requests) == 6
-
-
-def test_a_secret_sent_in_the_wrong_field_stays_out_of_the_state(virtuous: Virtuous) -> None:
-    post(virtuous, {"grant_type": virtuous.password})
-    assert virtuous.state()["posts"] == {"token": {"bad_request": 1}}
-    assert virtuous.password not in json.dumps(virtuous.state())
-
-
-def control(virtuous: Virtuous, control_name: str, **content: object) -> Heard:
-    return send(virtuous, "POST", f"/_control/{control_name}", json.dumps(content))
-
-
-def test_control_scripts_misbehaviour_by_name(virtuous: Virtuous) -> None:
-    assert control(virtuous, "script", token=["bad_gateway", "no_refresh_token"], organization=["denied"]).status == 200
-    assert log_in(virtuous).status == 502
-    granted = log_in(virtuous)
-    assert (granted.status, "refresh_token" in granted.json()) == (200, False)
-    assert ask(virtuous, f"Bearer {granted.json()['access_token']}").status == 401
-
-
-@pytest.mark.parametrize("name", NAMED)
-def test_each_named_misbehaviour_is_taken_by_the_next_post(virtuous: Virtuous, name: str) -> None:
-    control(virtuous, "script", token=[name])
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        refresh(virtuous, virtuous.issue_pair()["refresh_token"], timeout_seconds=0.2)
-    assert [event.step for event in virtuous.events] == [NAMED[name].name]
-
-
-def test_control_revokes_switches_and_disables(virtuous: Virtuous) -> None:
-    pair = virtuous.issue_pair()
-    control(virtuous, "organization", id="99", name="Other Relief")
-    control(virtuous, "disable")
-    content = ask(virtuous, f"Bearer {pair['access_token']}").json()
-    assert (content["organizationUserId"], content["organizationName"]) == ("99", "Other Relief")
-    assert content["isEnabled"] is False
-    control(virtuous, "revoke", what="access")
-    assert ask(virtuous, f"Bearer {pair['access_token']}").status == 401
-    control(virtuous, "revoke", what="refresh")
-    assert refresh(virtuous, pair["refresh_token"]).status == 400
-
-
-def test_control_tells_the_last_code() -> None:
-    with Virtuous(two_factor=True) as virtuous:
-        log_in(virtuous)
-        assert control(virtuous, "code").json() == {"code": virtuous.last_code}
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("script", {"token": ["unheard of"]}), ("revoke", {}), ("nothing", {})],
-    ids=["an unknown step", "a missing field", "an unknown control"],
-)
-def test_control_refuses_what_it_does_not_know(virtuous: Virtuous, name: str, content: dict[str, object]) -> None:
-    assert control(virtuous, name, **content).status == 400
-
-
-# The command
-
-
-@contextlib.contextmanager
-def command(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """The stand-in as a process of its own, with the line it printed."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fakes.virtuous", *arguments],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("VIRTUOUS_")} | environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            yield process, json.loads(process.stdout.readline())
-        finally:
-            process.kill()
-
-
-def test_the_command_serves_until_it_is_terminated() -> None:
-    arguments = ["--token-life", "180", "--rotation", "none", "--user", "you@example.org", "--two-factor"]
-    with command(*arguments, VIRTUOUS_PASSWORD="from the environment") as (process, line):
-        assert line.keys() == {"base_url", "port", "user", "code"}
-        connection = http.client.HTTPConnection("127.0.0.1", int(line["base_url"].rpartition(":")[2]), timeout=5)
-        login = {"grant_type": "password", "username": "you@example.org", "password": "from the environment"}
-        heard = []
-        for fields in (login, login | {"otp": line["code"]}):
-            connection.request("POST", "/Token", urlencode(fields), {"Content-Type": FORM})
-            response = connection.getresponse()
-            heard.append((response.status, json.loads(response.read()).get("expires_in")))
-        connection.close()
-        assert heard == [(202, None), (200, 180)]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-
-
-def test_the_command_makes_up_and_prints_what_it_was_not_given() -> None:
-    with command(VIRTUOUS_CODE="123456") as (_, line):
-        assert line.keys() == {"base_url", "port", "user", "password"}
-        assert line["password"].startswith("password-")
+    assert virtuous.state() == {"refreshes": {"accepted": 1, "refused": 1}}

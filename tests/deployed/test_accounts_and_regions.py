@@ -22,7 +22,7 @@ from tests.deployed.people import ACCOUNT, Person, person_with
 from tests.deployed.world import STACK, World
 from virtuous_token import TokenReader, VirtuousTokenError
 
-pytestmark = pytest.mark.deployed
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign]
 
 PAGE = (REPOSITORY / "docs" / "accounts-and-regions.md").read_text()
 THERE = "444455556666"

@@ -17,7 +17,7 @@ from tests.fakes import virtuous as fake
 from tests.fakes.virtuous import Virtuous
 from virtuous_token.contract import format_instant
 
-pytestmark = pytest.mark.deployed
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign]
 
 PREFIX, STACK, CONNECTION = "lived-in", "another-lived-in", "acme"
 CONNECTIONS = CONNECTION, THROTTLED, DIED = (CONNECTION, "throttled", "died")

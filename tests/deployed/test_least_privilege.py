@@ -34,7 +34,7 @@ from token_refresher.refresh.formats import SecretNames
 from virtuous_token import TokenReader, VirtuousTokenError
 from virtuous_token.contract import Bearer
 
-pytestmark = pytest.mark.deployed
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign]
 
 Document = dict[str, Any]
 

@@ -21,10 +21,9 @@ from botocore.exceptions import ClientError
 from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.people import person_with
 from tests.deployed.world import World
+from tests.facts import FACTS, Fact, put
 
 pytestmark = pytest.mark.deployed
-
-CURRENT, PREVIOUS, CUSTOM = "AWSCURRENT", "AWSPREVIOUS", "REFRESHING"
 
 
 @pytest.fixture
@@ -39,79 +38,9 @@ def secret(manager: Any) -> str:
     return name
 
 
-def put(manager: Any, secret: str, value: str, *labels: str, version: str | None = None) -> str:
-    version_id: str = manager.put_secret_value(
-        SecretId=secret,
-        SecretString=value,
-        ClientRequestToken=version or str(uuid4()),
-        **({"VersionStages": list(labels)} if labels else {}),
-    )["VersionId"]
-    return version_id
-
-
-def labels(manager: Any, secret: str) -> dict[str, str]:
-    described = manager.describe_secret(SecretId=secret).get("VersionIdsToStages", {})
-    return {label: version for version, its_labels in described.items() for label in its_labels}
-
-
-def test_a_secret_made_without_a_value_has_no_version(manager: Any, secret: str) -> None:
-    assert labels(manager, secret) == {}
-    with pytest.raises(manager.exceptions.ResourceNotFoundException):
-        manager.get_secret_value(SecretId=secret)
-
-
-def test_the_first_version_is_current_whatever_label_it_was_given(manager: Any, secret: str) -> None:
-    first = put(manager, secret, "one", CUSTOM)
-
-    assert labels(manager, secret) == {CURRENT: first, CUSTOM: first}
-
-
-def test_a_version_is_written_once(manager: Any, secret: str) -> None:
-    first = put(manager, secret, "one")
-
-    with pytest.raises(manager.exceptions.ResourceExistsException):
-        put(manager, secret, "two", version=first)
-
-    assert manager.get_secret_value(SecretId=secret, VersionId=first)["SecretString"] == "one"
-
-
-def test_the_same_value_again_moves_no_label(manager: Any, secret: str) -> None:
-    first = put(manager, secret, "one")
-    second = put(manager, secret, "two")
-
-    assert put(manager, secret, "one", version=first) == first
-    assert labels(manager, secret) == {CURRENT: second, PREVIOUS: first}
-
-
-def test_a_put_takes_its_label_from_the_version_that_held_it(manager: Any, secret: str) -> None:
-    first = put(manager, secret, "one")
-    put(manager, secret, "two", CUSTOM)
-    third = put(manager, secret, "three", CUSTOM)
-
-    assert labels(manager, secret) == {CURRENT: first, CUSTOM: third}
-
-
-def test_a_version_without_labels_can_still_be_read(manager: Any, secret: str) -> None:
-    first = put(manager, secret, "one")
-    for value in ("two", "three"):
-        put(manager, secret, value)
-
-    assert first not in labels(manager, secret).values()
-    assert manager.get_secret_value(SecretId=secret, VersionId=first)["SecretString"] == "one"
-
-
-def test_a_label_moves_only_from_where_it_is(manager: Any, secret: str) -> None:
-    first, second = put(manager, secret, "one"), put(manager, secret, "two")
-
-    with pytest.raises(manager.exceptions.InvalidParameterException):
-        manager.update_secret_version_stage(
-            SecretId=secret, VersionStage=CURRENT, MoveToVersionId=first, RemoveFromVersionId=first
-        )
-    manager.update_secret_version_stage(
-        SecretId=secret, VersionStage=CURRENT, MoveToVersionId=first, RemoveFromVersionId=second
-    )
-
-    assert labels(manager, secret) == {CURRENT: first, PREVIOUS: second}
+@pytest.mark.parametrize("fact", FACTS, ids=[fact.name for fact in FACTS])
+def test_it_does_what_aws_does(manager: Any, secret: str, fact: Fact) -> None:
+    fact.check(manager, secret)
 
 
 @pytest.mark.parametrize("is_marked", [False, True], ids=["in use", "marked for deletion"])
@@ -177,16 +106,6 @@ def test_a_policy_knows_who_has_taken_a_role(
 
     with refusal:
         person.client("secretsmanager").get_secret_value(SecretId=secret)
-
-
-def test_a_policy_that_lets_anybody_in_is_blocked_for_who_asks(manager: Any, secret: str) -> None:
-    anybody = {"Effect": "Allow", "Principal": "*", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
-
-    with pytest.raises(manager.exceptions.PublicPolicyException):
-        manager.put_resource_policy(SecretId=secret, ResourcePolicy=policy, BlockPublicPolicy=True)
-    assert "ResourcePolicy" not in manager.get_resource_policy(SecretId=secret)
-    manager.put_resource_policy(SecretId=secret, ResourcePolicy=policy)
 
 
 def test_it_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.local_world import Place
 
-pytestmark = pytest.mark.deployed
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign]
 
 PLACE = Place("test-of-local")
 

@@ -27,7 +27,7 @@ from tests.deployed.proof_on_local_aws import NOT_TO_BE_HAD
 from tests.deployed.world import World
 from tests.fakes.virtuous import Virtuous
 
-pytestmark = pytest.mark.deployed
+pytestmark = [pytest.mark.deployed, pytest.mark.campaign]
 
 COMMAND = [sys.executable, "-m", "tests.deployed.proof_on_local_aws"]
 

@@ -10,27 +10,20 @@ It imports nothing of the product, so it is an independent judge of it. Every re
 A scripted POST takes one *step*. A step says what differs from a normal exchange, and steps combine with ``|``:
 ``hook(check) | answer(drop=("refresh_token",)) | drip(0.1)``. Whether the grant happened is part of a step's name
 or of its argument ``granted``, because it decides what the caller may still do with its refresh token.
-
-As a command, ``python -m tests.fakes.virtuous --port 0`` prints one JSON line with its address and serves until it
-is interrupted; ``/_control/…`` then does what the methods do in a test.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import secrets
-import signal
 import socket
 import struct
-import sys
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.client import responses
@@ -467,29 +460,11 @@ class Virtuous:
         with self._lock:
             return frozenset({*self._access, *self._refresh, *self._other_secrets})
 
-    def state(self) -> dict[str, object]:
-        """What happened so far, in JSON's types: counts and generations, no value of a token.
-
-        ``posts`` counts outcomes by type of grant, ``organization_calls`` by the generation of the token sent, and
-        ``events`` tells the last 200 requests one by one.
-        """
+    def state(self) -> dict[str, dict[str, int]]:
+        """How many refresh grants were made and refused so far."""
         with self._lock:
-            posts: dict[str, Counter[str]] = {}
-            calls: dict[str, Counter[str]] = {}
-            for event in self.events:
-                of_organization = event.call == "organization"
-                kind = str(event.generation_sent) if of_organization else event.call
-                (calls if of_organization else posts).setdefault(kind, Counter())[event.outcome] += 1
-            refreshes = posts.get("refresh_token", Counter())
-            return {
-                "generation": self.generation,
-                "posts": posts,
-                "refreshes": {"accepted": refreshes["granted"], "refused": refreshes["refused"]},
-                "organization_calls": calls,
-                "codes_sent": self.codes_sent,
-                "steps_left": len(self._steps[POST_TOKEN]),
-                "events": [dataclasses.asdict(event) for event in self.events[-200:]],
-            }
+            outcomes = [event.outcome for event in self.events if event.call == "refresh_token"]
+        return {"refreshes": {"accepted": outcomes.count("granted"), "refused": outcomes.count("refused")}}
 
     # What a test does
 
@@ -677,9 +652,6 @@ class Virtuous:
         return ticket.generation if ticket else None
 
     def _exchange(self, request: Recorded, wire: Wire) -> None:
-        if request.path.startswith("/_control/"):
-            _send(wire, self._control(request))
-            return
         step = self._arrived(request)
         for call in step.before if step else ():
             call(request)
@@ -716,50 +688,6 @@ class Virtuous:
             connection.close()
             with self._lock:
                 del self._connections[threading.current_thread()]
-
-    # Control from another process
-
-    def _control(self, request: Recorded) -> Answer:
-        try:
-            asked = json.loads(request.body or b"{}")
-            return _json(200, self._controlled(request.method, request.path.removeprefix("/_control/"), asked))
-        except (KeyError, TypeError, ValueError) as error:
-            return _json(400, {"message": f"{type(error).__name__}: {error}"})
-
-    def _controlled(self, method: str, name: str, asked: dict[str, Any]) -> object:
-        match method, name:
-            case "GET", "state":
-                return self.state()
-            case "GET" | "POST", "code":
-                return {"code": self.last_code}
-            case "POST", "script":
-                self.script(*(NAMED[step] for step in asked.get("token", [])))
-                self.script_organization(*(NAMED[step] for step in asked.get("organization", [])))
-            case "POST", "revoke":
-                {"refresh": self.revoke_refresh_token, "access": self.revoke_access_tokens}[asked["what"]]()
-            case "POST", "organization":
-                self.switch_organization(asked["id"], asked["name"])
-            case "POST", "disable":
-                self.disable_organization()
-            case _:
-                raise ValueError("no such control")
-        return {}
-
-
-NAMED: Final[Mapping[str, Step]] = {
-    "answer_lost": answer_lost("reset"),
-    "unprocessed": unprocessed("reset"),
-    "truncated": truncated(),
-    "bad_gateway": bad_gateway(),
-    "throttled": throttled(60),
-    "refused": refused(),
-    "unavailable": reply(503),
-    "no_refresh_token": answer(drop=("refresh_token",)),
-    "drip": drip(0.5, 32),
-    "hang": answer_lost("hang"),
-    "code_needed": code_needed(),
-    "denied": denied(),
-}
 
 
 def _json(status: int, content: object, *more: tuple[str, str]) -> Answer:
@@ -811,46 +739,3 @@ class _Requests(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: what was sent is in ``Virtuous.requests``."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until interrupted or terminated. The first line on stdout is a JSON object with ``base_url``.
-
-    The password is taken from VIRTUOUS_PASSWORD and the one-time code from VIRTUOUS_CODE; what is not set is made
-    up and printed in that line.
-    """
-    parser = argparse.ArgumentParser(prog="python -m tests.fakes.virtuous", description="A stand-in for Virtuous.")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--token-life", type=int, default=1_295_999, metavar="SECONDS")
-    parser.add_argument("--rotation", choices=["strict", "reusable", "none"], default="strict")
-    parser.add_argument("--user", default="me@example.org", metavar="EMAIL")
-    parser.add_argument("--two-factor", action="store_true")
-    parser.add_argument("--organization-id", default="4711")
-    parser.add_argument("--organization-name", default="Example Relief")
-    chosen = parser.parse_args(argv)
-    made_up = {"password": f"password-{secrets.token_hex(8)}", "code": f"{secrets.randbelow(10**12):012d}"}
-    given = {
-        name: os.environ[f"VIRTUOUS_{name.upper()}"] for name in made_up if f"VIRTUOUS_{name.upper()}" in os.environ
-    }
-    secret = made_up | given
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with Virtuous(
-        port=chosen.port,
-        token_life_seconds=chosen.token_life,
-        rotation=chosen.rotation,
-        users={chosen.user: secret["password"]},
-        two_factor=chosen.two_factor,
-        one_time_code=secret["code"],
-        organization_id=chosen.organization_id,
-        organization_name=chosen.organization_name,
-    ) as virtuous:
-        address = {"base_url": virtuous.base_url, "port": virtuous.port, "user": chosen.user}
-        print(json.dumps(address | {name: made_up[name] for name in made_up.keys() - given}), flush=True)
-        stop.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
