@@ -3,7 +3,7 @@
 Each refreshes one stored refresh token at the stand-in for Virtuous. Told is what becomes of the stored refresh token,
 how often it was sent, to whom, and whether a token shows in what is logged at DEBUG or in the text of an exception.
 
-    make --silent peers > table.md     the table of docs/odd-answers.md; makes an environment of its own
+    make --silent peers > table.md     the table of docs/decisions/odd-answers.md; makes an environment of its own
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def ours(base_url: str, token: str) -> Told:
     answer = TokenEndpoint(base_url, clock=lambda: datetime.now(UTC)).refresh(SecretText(token))
     # The core keeps the stored token unless a grant brings another.
     kept = answer.refresh_token.reveal() if isinstance(answer, Granted) and answer.refresh_token else token
-    return Told(kept, type(answer).__name__)
+    return Told(kept, "granted" if isinstance(answer, Granted) else answer.ending.replace("_", " "))
 
 
 def requests_oauthlib(base_url: str, token: str) -> Told:
@@ -196,7 +196,9 @@ def table() -> Iterator[str]:
     yield "| answer | " + " | ".join(CLIENTS) + " |"
     yield "|---" * (len(CLIENTS) + 1) + "|"
     for name, step in ANSWERS.items():
-        yield f"| {name} | " + " | ".join(cell(step, client, seen[who]) for who, client in CLIENTS.items()) + " |"
+        cells = [cell(step, client, seen[who]) for who, client in CLIENTS.items()]
+        if len({text.split(", ")[0] for text in cells}) > 1 or any("**" in text for text in cells):
+            yield f"| {name} | {' | '.join(cells)} |"
     for where, label in (("log", "answers with a token in a log at DEBUG"), ("exception", "with one in an exception")):
         yield f"| *{label}* | " + " | ".join(str(seen[who][where]) for who in CLIENTS) + " |"
     yield ""
