@@ -1,6 +1,6 @@
 """The alarms of template.yaml and the notices over simulated weeks: each comes, none for nothing, and each ends.
 
-docs/alarms.md holds the table that the scenarios measure; ``UPDATE_DOCS=1 pytest tests/test_alarms.py`` writes it.
+docs/decisions/alarms.md holds the table that they measure; ``UPDATE_DOCS=1 pytest tests/test_alarms.py`` writes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.simulated_weeks import DAY, HOUR, MINUTE, Weeks, resources, simulated
 from tests.support import issued_by
 from token_refresher.notices import Kind
 
-PAGE = Path(__file__).parents[1] / "docs" / "alarms.md"
+PAGE = Path(__file__).parents[1] / "docs" / "decisions" / "alarms.md"
 BEGIN, END = "<!-- measured -->\n", "<!-- end -->\n"
 
 NO_SWEEP, RUNS_FAIL, FAILED_RUNS = "no-sweep", "runs-fail", "failed-runs"

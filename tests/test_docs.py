@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     chain(ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in ("docs", "examples", "functions", "layers")))
 )
-MOST_WORDS_OF_OURS = 15
+MOST_LINES_OF_README, MOST_LINES_OF_DOCS = 110, 1_100
+# AWS's public prices in us-east-1, November 2026, dollars a month.
+SECRET, METRIC, ALARM = 0.40, 0.30, 0.10
+COST_ROWS = re.compile(r"^\|.*\d \|$", re.MULTILINE)
 
 
 def page(name: str) -> str:
@@ -43,7 +46,9 @@ def test_links_lead_somewhere(path: Path) -> None:
     dead = [
         target
         for target in targets
-        if not target.startswith(("https:", "#")) and not (path.parent / target.split("#")[0]).exists()
+        if not target.startswith(("https:", "#"))
+        and not target.startswith("../../actions/")  # GitHub's own pages about the repository
+        and not (path.parent / target.split("#")[0]).exists()
     ]
     assert dead == []
 
@@ -70,11 +75,37 @@ def test_every_metric_is_described() -> None:
 
     put_metrics(metrics, [], 0, datetime.now(UTC))
 
-    assert rows(section(page("docs/formats.md"), "Metrics, logs and notices")).keys() == metrics.metric_set.keys()
+    assert rows(section(page("docs/formats.md"), "Metrics and log")).keys() == metrics.metric_set.keys()
     metrics.clear_metrics()
 
 
-def test_the_glossary_is_short() -> None:
-    words = [line for line in page("docs/glossary.md").splitlines() if line.startswith("| ")]
+def cells(table_row: str) -> list[str]:
+    return [cell.strip(" *") for cell in table_row.strip("|").split("|")]
 
-    assert len(words) - 1 <= MOST_WORDS_OF_OURS
+
+def test_the_costs_add_up_and_are_the_same_everywhere() -> None:
+    """The sum is computed here from the numbers of resources and metrics in the code, and AWS's prices."""
+    metrics = Metrics(namespace="VirtuousToken", service="of a test")
+    put_metrics(metrics, [], 0, datetime.now(UTC))
+    all_together = METRIC * len(metrics.metric_set) + ALARM * page("template.yaml").count(
+        "Type: AWS::CloudWatch::Alarm"
+    )
+    metrics.clear_metrics()
+    costs = page("docs/costs.md")
+    table = {row[0]: [float(cell.replace(",", "")) for cell in row[2:]] for row in map(cells, COST_ROWS.findall(costs))}
+
+    total = table.pop("all")
+    assert len(table) == 5
+    assert total == [pytest.approx(sum(column)) for column in zip(*table.values(), strict=True)]
+    assert table["secrets"] == [pytest.approx(2 * SECRET * size) for size in (1, 100, 10_000)]
+    assert table["metrics"][0] + table["alarms"][0] == pytest.approx(all_together)
+    for text in (page("README.md"), costs):
+        said = re.findall(r"\$([\d.]+)(?: a month)? for (each connection|all)", text)
+        assert said == [(f"{2 * SECRET:.2f}", "each connection"), (f"{all_together:.2f}", "all")]
+
+
+def test_pages_stay_short() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PAGES}
+
+    assert lines[ROOT / "README.md"] <= MOST_LINES_OF_README
+    assert sum(count for path, count in lines.items() if path.is_relative_to(ROOT / "docs")) <= MOST_LINES_OF_DOCS

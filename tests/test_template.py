@@ -23,9 +23,7 @@ yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it ha
 ROOT = Path(__file__).parents[1]
 TEMPLATE = (ROOT / "template.yaml").read_text()
 PARAMETERS: dict[str, Any] = yaml_helper.yaml_parse(TEMPLATE)["Parameters"]
-RECIPES = re.findall(
-    r"<!-- recipe: (\S+) -->\n```yaml\n(.*?)```", (ROOT / "docs" / "notices.md").read_text(), re.DOTALL
-)
+RECIPES = [(path.name, path.read_text()) for path in sorted((ROOT / "examples" / "notices").glob("*.yaml"))]
 
 
 def pattern(parameter: str) -> re.Pattern[str]:
