@@ -14,6 +14,7 @@ from urllib3.util import parse_url
 
 from .auth_rules import has_environment_proxy, is_in_memory, may_be_repeated, require_trusted, sent_token
 from .reader import process_reader
+from .secret_text import SecretText
 from .token_source import TokenSource
 
 __all__ = ["RequestsAuth"]
@@ -71,9 +72,8 @@ class _AfterA401:
     def __call__(self, response: requests.Response, **settings: Any) -> requests.Response:
         """The answer to the second request, or *response* where there is none."""
         refused = response.request
-        if response.status_code != 401 or sent_token(refused.headers.get("Authorization")) is None:
-            return response
-        if not self._source.report_rejected(refused.headers["Authorization"].removeprefix("Bearer ")):
+        sent = SecretText(sent_token(refused.headers.get("Authorization")) or "")
+        if response.status_code != 401 or not sent or not self._source.report_rejected(sent.reveal()):
             return response
         again = refused.copy()
         if not may_be_repeated(refused.method, was_redirected=refused.url != self._url) or not _is_rewound(again):

@@ -58,9 +58,9 @@ def has_environment_proxy(scheme: str | None, host: str | None) -> bool:
     return bool(proxies.get(scheme or "") or proxies.get("all")) and not proxy_bypass(host or "")
 
 
-def sent_token(authorization: str | None) -> str | None:
+def sent_token(authorization: str | bytes | None) -> str | None:
     """The token in an ``Authorization`` header; None where there is none, as after a redirect to another host."""
-    return authorization[7:] if authorization and authorization.startswith("Bearer ") else None
+    return authorization[7:] if isinstance(authorization, str) and authorization.startswith("Bearer ") else None
 
 
 def may_be_repeated(method: str | None, *, was_redirected: bool) -> bool:
