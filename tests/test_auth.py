@@ -212,8 +212,6 @@ def test_without_an_argument_the_token_is_that_of_bearer_token(kind: Callable[[]
         pytest.param("http://api.localhost/api", None, id="loopback by name"),
         pytest.param("https://api.virtuoussoftware.com/api", VIRTUOUS, id="the host"),
         pytest.param("https://API.VirtuousSoftware.com.:443/api", f"{VIRTUOUS}/", id="the host written otherwise"),
-        pytest.param("https://example.com/api", "not a URL", id="a base URL without a host"),
-        pytest.param("https://example.com/api", "https://example.com:port", id="a base URL whose port is not a number"),
     ],
 )
 def test_a_url_that_gets_the_token(url: str, base_url: str | None) -> None:
@@ -233,6 +231,11 @@ def test_a_url_that_gets_the_token(url: str, base_url: str | None) -> None:
         pytest.param("https://xapi.virtuoussoftware.com", VIRTUOUS, id="a host that ends like it"),
         pytest.param("https://api.virtuoussoftware.com:8443/api", VIRTUOUS, id="another port"),
         pytest.param("http://localhost/api", VIRTUOUS, id="loopback where the host is known"),
+        pytest.param("https://example.com/api", "not a URL", id="a base URL that is none"),
+        pytest.param("https://example.com/api", "https://example.com:port", id="a base URL whose port is not a number"),
+        pytest.param("https://example.com/api", "example.com", id="a base URL without a scheme"),
+        pytest.param("https://example.com/api", "ftp://example.com", id="a base URL of another scheme"),
+        pytest.param("https://example.com/api", "https:///api", id="a base URL without a host"),
     ],
 )
 def test_a_url_that_does_not_get_the_token(url: str, base_url: str | None) -> None:
@@ -278,12 +281,17 @@ def test_after_a_redirect_to_another_host_a_401_says_nothing_about_the_token(
         elsewhere.redirects["/api"] = (302, "/there")
     reader.token()
     source.rotate()
-    assert send(reader, "GET", api.url) == 401
-    assert elsewhere.tokens == [None] * hops
+    if send is with_aiohttp:  # it can't tell a redirect from a new request
+        with pytest.raises(UntrustedURL):
+            send(reader, "GET", api.url)
+        assert elsewhere.tokens == []
+    else:
+        assert send(reader, "GET", api.url) == 401
+        assert elsewhere.tokens == [None] * hops
     assert source.reads == 1
 
 
-@every_client
+@pytest.mark.parametrize("send", [with_requests, with_httpx, with_httpx_and_asyncio, with_urllib3])
 def test_the_token_does_not_come_back_from_another_host(
     send: Send, reader: TokenReader, api: Api, serve: Callable[[], Api]
 ) -> None:
@@ -293,6 +301,41 @@ def test_the_token_does_not_come_back_from_another_host(
     assert send(reader, "GET", api.url) == 401
     assert api.tokens == ["Bearer access-1", None]
     assert elsewhere.tokens == [None]
+
+
+@every_client
+def test_a_token_for_loopback_is_not_given_to_a_proxy(
+    send: Send, reader: TokenReader, api: Api, serve: Callable[[], Api], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = serve().url.removesuffix("/api")
+    if send in (with_urllib3, with_aiohttp):  # these ask no environment
+        monkeypatch.setattr(urllib3, "PoolManager", lambda: urllib3.ProxyManager(proxy))
+        request = aiohttp.ClientSession.request
+        monkeypatch.setattr(aiohttp.ClientSession, "request", lambda *a, **kw: request(*a, **kw, proxy=proxy))
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(UntrustedURL, match="NO_PROXY"):
+        send(reader, "GET", api.url)
+    assert api.received == []
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_trusted"),
+    [
+        pytest.param(None, True, id="any host where nobody knows it"),
+        pytest.param("http://virtuous-mock:8080", True, id="the token's own address"),
+        pytest.param(VIRTUOUS, False, id="not another one"),
+    ],
+)
+def test_http_can_be_allowed_for_development(base_url: str | None, is_trusted: bool) -> None:
+    request = requests.Request("GET", "http://virtuous-mock:8080/api").prepare()
+    auth = RequestsAuth(StaticToken("access-1", base_url), allow_http=True)
+    if is_trusted:
+        assert auth(request).headers["Authorization"] == "Bearer access-1"
+    else:
+        with pytest.raises(UntrustedURL):
+            auth(request)
+    with pytest.raises(UntrustedURL, match="https only"):
+        RequestsAuth(StaticToken("access-1", base_url))(request)
 
 
 # After a 401
@@ -431,6 +474,8 @@ def test_after_a_redirect_only_a_refused_get_is_sent_again(
     api.redirects["/api"] = (status, "/moved?page=2#end")
     reader.token()
     api.accepted = source.rotate()
+    if send is with_urllib3:  # which repeats nothing after a redirect
+        expected, sent = 401, sent[:2]
     assert send(reader, method, api.url, b"body" if method == "POST" else None) == expected
     assert [f"{method} {path.removesuffix('?page=2')}" for method, path in api.requests] == sent
     assert api.received[-1].body == (b"body" if status == 307 else b"")
@@ -463,7 +508,9 @@ def test_aiohttp_sends_the_token_to_the_first_host_alone_where_nobody_knows_the_
 
     async def story(auth: AiohttpAuth, *hosts: str) -> None:
         for host in hosts:
-            request: Any = SimpleNamespace(url=URL(f"https://{host}/api"), headers={}, method="GET", body=b"")
+            request: Any = SimpleNamespace(
+                url=URL(f"https://{host}/api"), headers={}, method="GET", body=b"", proxy=None
+            )
             # As a middleware that ends requests which take too long: a redirect is a new request in a new task.
             await asyncio.create_task(auth(request, handler))
 
@@ -509,7 +556,7 @@ class Renewed(StaticToken):
     def token(self, timeout: float | None = None) -> str:
         return "access-2" if self._is_renewed else super().token(timeout)
 
-    def rejected(self, token: str) -> bool:
+    def report_rejected(self, token: str, timeout: float | None = None) -> bool:
         self._is_renewed = True
         return token != "access-2"
 
@@ -537,33 +584,17 @@ def test_urllib3_has_the_verbs_of_its_pool(call: Callable[[Urllib3Auth, str], An
     assert [request.body for request in api.received] == [body, body]
 
 
-@pytest.mark.parametrize(
-    ("method", "options"),
-    [
-        pytest.param("GET", {"fields": {"a": "1"}}, id="fields in the URL"),
-        pytest.param("POST", {"json": {"a": 1}, "headers": {"Content-Language": "en"}}, id="json"),
-        pytest.param("POST", {"fields": {"a": "1"}, "encode_multipart": False}, id="fields in the body"),
-    ],
-)
-def test_urllib3_repeats_the_request_that_a_redirect_led_to(method: str, options: dict[str, Any]) -> None:
-    seen: list[tuple[str, str, list[str]]] = []
-
-    class Handler(JsonHandler):
-        def judge(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            content = [name for name in self.headers if name.lower().startswith("content-")]
-            seen.append((self.command, self.path, content))
-            if not self.path.startswith("/moved"):
-                self.answer(302 if self.command == "GET" else 303, {}, Location="/moved?b=2")
-            else:
-                self.answer(200 if self.headers["Authorization"] == "Bearer access-2" else 401, {})
-
-        do_GET = do_POST = judge  # noqa: N815 - the names that http.server calls
-
-    with serving(Handler) as url, Urllib3Auth(Renewed()) as pool:
-        assert pool.request(method, url, **options).status == 200
-    assert [path for _, path, _ in seen[1:]] == ["/moved?b=2"] * 2
-    assert seen[-1] == ("GET", "/moved?b=2", [])
+@pytest.mark.parametrize("is_the_pools", [False, True], ids=["of the request", "of the pool"])
+def test_urllib3_leaves_a_401_to_the_auth_object_where_a_retry_would_repeat_it(
+    is_the_pools: bool, source: OneBearer, reader: TokenReader, api: Api
+) -> None:
+    reader.token()
+    api.accepted = source.rotate()
+    retries = urllib3.Retry(3, status_forcelist=[401, 503])
+    options = {} if is_the_pools else {"retries": retries}
+    with urllib3.PoolManager(retries=retries) if is_the_pools else urllib3.PoolManager() as pool:
+        assert Urllib3Auth(reader, pool).request("GET", api.url, **options).status == 200
+    assert api.tokens == ["Bearer access-1", "Bearer access-2"]
 
 
 def test_urllib3_loses_the_token_with_the_host_whatever_else_a_retry_removes(
@@ -724,7 +755,7 @@ def test_aiohttp_closes_a_refused_answer_where_the_wait_that_follows_is_cancelle
                 closed.set()
 
     class Waiting(StaticToken):
-        async def async_rejected(self, token: str) -> bool:
+        async def async_report_rejected(self, token: str, timeout: float | None = None) -> bool:
             await asyncio.Event().wait()
             return False
 

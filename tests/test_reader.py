@@ -34,9 +34,8 @@ from virtuous_token import (
     Unreachable,
     UnreadableSecret,
     VirtuousTokenError,
-    bearer_secret,
+    _shared_read,
     bearer_token,
-    held_token,
     secrets_manager,
 )
 from virtuous_token import (
@@ -73,7 +72,7 @@ def chance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets what would be drawn at random."""
 
     def set_to(value: float) -> None:
-        monkeypatch.setattr(held_token, "random_fraction", lambda: value)
+        monkeypatch.setattr(_shared_read, "random_fraction", lambda: value)
 
     return set_to
 
@@ -306,7 +305,7 @@ class TestRenewal:
         readers = [TokenReader(NAME, client=source, clock=clock) for _ in range(200)]
         for reader in readers:
             reader.token()
-        due = sorted(reader._held.refresh_after for reader in readers)
+        due = sorted(reader._cached.refresh_after for reader in readers)
         assert due[-1] - due[0] > least_apart
         assert max(sum(1 for at in due if begin <= at < begin + 10) for begin in due) < 50
 
@@ -411,11 +410,11 @@ class TestFailures:
         source = OneBearer(clock)
         connections = []
 
-        def connect(secret_id: str) -> secrets_manager.Connection:
+        def opened(secret_id: str, _: float) -> secrets_manager.SecretClient:
             connections.append(secret_id)
-            return secrets_manager.Connection(source)
+            return secrets_manager.SecretClient(source)
 
-        monkeypatch.setattr(bearer_secret, "connect", connect)
+        monkeypatch.setattr(secrets_manager.SecretClient, "open", opened)
         reader = TokenReader(NAME, clock=clock)
         source.failure = ClientError({"Error": {"Code": "ExpiredTokenException"}}, "GetSecretValue")
         with pytest.raises(NotConfigured):
@@ -474,24 +473,24 @@ class TestRejected:
     def test_reads_again_and_says_that_there_is_another_token(self, reader: TokenReader, source: OneBearer) -> None:
         old = reader.token()
         source.rotate()
-        assert reader.rejected(old)
+        assert reader.report_rejected(old)
         assert reader.token() == "access-2"
 
     def test_says_that_there_is_none_and_reads_once_in_a_cool_down(
         self, reader: TokenReader, source: OneBearer
     ) -> None:
         old = reader.token()
-        assert [reader.rejected(old) for _ in range(5)] == [False] * 5
+        assert [reader.report_rejected(old) for _ in range(5)] == [False] * 5
         assert source.reads == 2
         source.clock.now += 60
         source.rotate()
-        assert reader.rejected(old)
+        assert reader.report_rejected(old)
         assert source.reads == 3
 
     def test_without_a_cool_down_each_complaint_makes_one_read(self, source: OneBearer) -> None:
         reader = TokenReader(NAME, client=source, clock=source.clock, cool_down_seconds=0)
         old = reader.token()
-        assert [reader.rejected(old) for _ in range(3)] == [False] * 3
+        assert [reader.report_rejected(old) for _ in range(3)] == [False] * 3
         assert source.reads == 4
 
     def test_64_threads_that_complain_make_one_read(self, reader: TokenReader, source: OneBearer) -> None:
@@ -500,7 +499,7 @@ class TestRejected:
         source.gate = threading.Event()
         source.arrived.clear()
         with ThreadPoolExecutor(64) as pool:
-            answers = [pool.submit(reader.rejected, old) for _ in range(64)]
+            answers = [pool.submit(reader.report_rejected, old) for _ in range(64)]
             assert source.arrived.wait(30)
             source.gate.set()
             assert {answer.result(30) for answer in answers} == {True}
@@ -509,8 +508,8 @@ class TestRejected:
     def test_a_token_that_was_replaced_meanwhile_costs_no_read(self, reader: TokenReader, source: OneBearer) -> None:
         old = reader.token()
         source.rotate()
-        reader.rejected(old)
-        assert reader.rejected(old)
+        reader.report_rejected(old)
+        assert reader.report_rejected(old)
         assert source.reads == 2
 
     def test_a_read_that_began_before_the_complaint_does_not_answer_it(
@@ -524,7 +523,7 @@ class TestRejected:
         assert source.arrived.wait(30)
         source.rotate()
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(reader.rejected, old)
+            answer = pool.submit(reader.report_rejected, old)
             source.gate.set()
             assert answer.result(30)
         assert reader.token() == "access-2"
@@ -532,7 +531,7 @@ class TestRejected:
     def test_a_failed_read_means_no_other_token_and_no_error(self, reader: TokenReader, source: OneBearer) -> None:
         old = reader.token()
         source.failure = throttled()
-        assert not reader.rejected(old)
+        assert not reader.report_rejected(old)
         assert reader.token() == old
 
     def test_other_callers_get_the_token_in_hand_meanwhile(self, reader: TokenReader, source: OneBearer) -> None:
@@ -540,14 +539,14 @@ class TestRejected:
         source.gate = threading.Event()
         source.arrived.clear()
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(reader.rejected, old)
+            answer = pool.submit(reader.report_rejected, old)
             assert source.arrived.wait(30)
             assert reader.token() == old
             source.gate.set()
             assert not answer.result(30)
 
     def test_on_a_cold_reader_reads(self, reader: TokenReader, source: OneBearer) -> None:
-        assert reader.rejected("access-0")
+        assert reader.report_rejected("access-0")
         assert source.reads == 1
 
 
@@ -621,10 +620,11 @@ assert os.waitpid(child, 0)[1] == 0
     def test_a_child_makes_a_client_of_its_own(self) -> None:
         story = """
 import warnings
-from virtuous_token import bearer_secret, secrets_manager
+from virtuous_token import secrets_manager
 warnings.simplefilter("ignore")  # as above
 block, makers = False, []
-bearer_secret.connect = lambda secret_id: makers.append(os.getpid()) or secrets_manager.Connection(Client())
+kind = secrets_manager.SecretClient
+kind.open = lambda *_: makers.append(os.getpid()) or kind(Client())
 reader = TokenReader("bearer", clock=lambda: now)
 reader.token()
 child = os.fork()
@@ -638,7 +638,7 @@ print(os.waitpid(child, 0)[1])
         assert run(story) == "0\n"
 
     def test_importing_the_package_imports_neither_boto3_nor_what_takes_long(self) -> None:
-        heavy = ["asyncio", "boto3", "botocore", "dataclasses", "inspect", "json", "logging", "re", "typing"]
+        heavy = ["asyncio", "boto3", "botocore", "dataclasses", "email", "inspect", "json", "ssl", "urllib"]
         program = f"import sys, virtuous_token; print([name for name in {heavy} if name in sys.modules])"
         found = subprocess.run(
             [sys.executable, "-S", "-c", f"import sys; sys.path[:] = {sys.path}; {program}"],
@@ -653,8 +653,8 @@ print(os.waitpid(child, 0)[1])
         program = """
 import sys
 os.environ |= {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-from virtuous_token.secrets_manager import connect
-connect("arn:aws:secretsmanager:eu-west-3:123456789012:secret:bearer-AbCdEf")
+from virtuous_token.secrets_manager import SecretClient
+SecretClient.open("arn:aws:secretsmanager:eu-west-3:123456789012:secret:bearer-AbCdEf", 30)
 print("botocore" in sys.modules, "boto3" in sys.modules)
 """
         assert run(program) == "True False\n"
@@ -701,7 +701,7 @@ class TestSettings:
     def test_its_own_client_has_short_timeouts(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-        config = secrets_manager.connect(ARN).client.meta.config
+        config = secrets_manager.SecretClient.open(ARN, 30).client.meta.config
         assert (config.connect_timeout, config.read_timeout) == (2, 5)
 
 
@@ -731,7 +731,7 @@ class TestSecretsManagersAnswers:
         stored.update_secret_version_stage(
             SecretId=NAME, VersionStage="AWSCURRENT", MoveToVersionId=next(iter(first)), RemoveFromVersionId=current
         )
-        assert reader.rejected("access-2")
+        assert reader.report_rejected("access-2")
         assert reader.token() == "access-1"
 
     def test_no_secret_of_that_name(self, strict: StrictSecretsManager) -> None:
@@ -837,7 +837,7 @@ class TestNothingLeaks:
             if id(thing) not in reached and not isinstance(thing, type | OneBearer | type(sys)):
                 reached.add(id(thing))
                 assert "refresh-1" not in str(thing)
-                queue += gc.get_referents(thing) if isinstance(thing, TokenReader | held_token.HeldToken) else []
+                queue += gc.get_referents(thing) if isinstance(thing, TokenReader | _shared_read.CachedToken) else []
 
     def test_a_pasted_token_is_cleaned_of_quotes_and_space(self, reader: TokenReader, source: OneBearer) -> None:
         source.value = json.dumps({"access_token": ' "access-1"\n'})
@@ -852,7 +852,7 @@ class TestNothingLeaks:
         monkeypatch.setattr(parsers, "level", logging.NOTSET)
         caplog.set_level(logging.DEBUG)
         with mock_aws():
-            client = secrets_manager.connect(ARN).client
+            client = secrets_manager.SecretClient.open(ARN, 30).client
             secret = client.create_secret(Name=NAME, SecretString=json.dumps({"access_token": "access-not-for-logs"}))
             caplog.clear()
             assert TokenReader(secret["ARN"]).token() == "access-not-for-logs"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import errno
 import gc
 import json
+import logging
 import pickle
 import signal
 import socket
@@ -54,8 +56,8 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-class Interrupted(Exception):
-    """What a time limit raises in the caller's frame."""
+class Interrupted(BaseException):
+    """What a person or a time limit raises in the caller's frame. botocore turns an Exception into one of its own."""
 
 
 @pytest.fixture
@@ -82,39 +84,80 @@ def opened(source: OneBearer) -> None:
 
 
 class TestInterrupts:
-    def test_a_caller_that_is_interrupted_fails_alone(
+    def test_a_caller_that_is_interrupted_while_it_reads_leaves_the_read_to_the_others(
+        self, reader: TokenReader, source: OneBearer, pool: ThreadPoolExecutor, on_alarm: Any
+    ) -> None:
+        others: list[Future[str]] = []
+
+        def interrupt() -> None:
+            others.extend(pool.submit(reader.token) for _ in range(4))
+            gate, source.gate = source.gate, None
+            assert gate is not None
+            raise Interrupted
+
+        on_alarm(interrupt)
+        with pytest.raises(Interrupted):
+            reader.token()
+        assert [other.result(10) for other in others] == ["access-1"] * 4
+        assert (reader.token(), source.reads) == ("access-1", 2)
+
+    def test_a_caller_that_is_interrupted_while_it_waits_fails_alone(
         self, reader: TokenReader, source: OneBearer, pool: ThreadPoolExecutor, on_alarm: Any
     ) -> None:
         def interrupt() -> None:
             raise Interrupted
 
+        reading = pool.submit(reader.token)
+        assert source.arrived.wait(10)
         on_alarm(interrupt)
-        others: list[Future[str]] = [pool.submit(reader.token) for _ in range(4)]
         with pytest.raises(Interrupted):
             reader.token()
         opened(source)
-        assert [other.result(10) for other in others] == ["access-1"] * 4
-        assert (reader.token(), source.reads) == ("access-1", 1)
+        assert (reading.result(10), reader.token(), source.reads) == ("access-1", "access-1", 1)
 
-    @pytest.mark.parametrize("ask", ["token", "authorization"])
-    def test_a_handler_that_asks_while_its_own_thread_waits_has_an_error_at_once(
+    @pytest.mark.parametrize("ask", ["token", "authorization", "access_token"])
+    def test_a_handler_that_asks_in_the_midst_of_its_own_threads_read_makes_one_of_its_own(
         self, ask: str, reader: TokenReader, source: OneBearer, on_alarm: Any
     ) -> None:
         seen: list[object] = []
 
         def handle() -> None:
-            try:
-                getattr(reader, ask)()
-            except Unreachable as error:
-                seen.append(error)
-            seen.append(reader.rejected("access-0"))
-            seen.append(reader.token_without_waiting())
-            opened(source)
+            gate, source.gate = source.gate, None
+            seen.append(getattr(reader, ask)())
+            assert gate is not None
+            gate.set()
 
         on_alarm(handle)
         assert reader.token() == "access-1"
-        assert "interrupts its own reader" in str(seen[0])
-        assert seen[1:] == [False, None]
+        assert "access-1" in str(seen) or ask == "access_token"
+        assert source.reads == 2
+
+    def test_a_logging_handler_that_needs_the_first_token_gets_it(self, source: OneBearer) -> None:
+        opened(source)
+        seen: list[str] = []
+
+        class Logs(OneBearer):
+            def get_secret_value(self, **asked: str) -> Any:
+                logging.getLogger("of.the.client").info("looking for credentials")
+                return super().get_secret_value(**asked)
+
+        reader = TokenReader(NAME, client=Logs(source.clock), clock=source.clock)
+
+        class Sends(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                with contextlib.suppress(Unreachable):  # the innermost has none
+                    seen.append(reader.token(timeout=None))
+
+        logger, handler = logging.getLogger("of.the"), Sends()
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        began = time.monotonic()
+        try:
+            logger.info("the program begins")
+        finally:
+            logger.removeHandler(handler)
+        assert time.monotonic() - began < 5
+        assert seen == ["access-1"] * 2
 
     def test_a_handler_has_the_token_in_hand(self, reader: TokenReader, source: OneBearer, on_alarm: Any) -> None:
         opened(source)
@@ -127,20 +170,16 @@ class TestInterrupts:
             opened(source)
 
         on_alarm(handle)
-        assert not reader.rejected(old)
+        assert not reader.report_rejected(old)
         assert seen == [old]
 
-    def test_a_finalizer_in_the_reading_thread_does_not_wait_for_itself(
-        self, reader: TokenReader, source: OneBearer
-    ) -> None:
+    def test_a_finalizer_in_the_reading_thread_does_not_wait_for_itself(self, source: OneBearer) -> None:
         seen: list[str] = []
+        reader: TokenReader
 
         class Asks:
             def __del__(self) -> None:
-                try:
-                    reader.token()
-                except Unreachable as error:
-                    seen.append(str(error))
+                seen.append(reader.token())
 
         class Collecting(OneBearer):
             def get_secret_value(self, **asked: str) -> Any:
@@ -152,7 +191,7 @@ class TestInterrupts:
 
         reader = TokenReader(NAME, client=Collecting(source.clock), clock=source.clock)
         assert reader.token() == "access-1"
-        assert len(seen) == 1
+        assert set(seen) == {"access-1"}
 
 
 class TestBounds:
@@ -160,33 +199,30 @@ class TestBounds:
         self, reader: TokenReader, source: OneBearer, pool: ThreadPoolExecutor
     ) -> None:
         patient = pool.submit(reader.token)
+        assert source.arrived.wait(10)
         began = time.monotonic()
-        with pytest.raises(Unreachable, match=r"within 0\.02 s"):
+        with pytest.raises(Unreachable, match=r"within 0\.\d+ s"):
             reader.token(timeout=0.02)
         with pytest.raises(Unreachable, match="within 0 s"):
             reader.authorization(timeout=0)
+        with pytest.raises(Unreachable, match=r"within 0\.\d+ s"):
+            asyncio.run(reader.async_token(timeout=0.02))
+        assert not reader.report_rejected("access-0", timeout=0.02)
         assert time.monotonic() - began < 5
         opened(source)
         assert patient.result(10) == "access-1"
-        assert source.reads == 1
 
     def test_who_waited_has_the_reads_result_and_begins_no_other(
         self, source: OneBearer, pool: ThreadPoolExecutor
     ) -> None:
         reader = TokenReader(NAME, client=source, clock=source.clock, timeout_seconds=0.2)
-        began = time.monotonic()
-        answers = [pool.submit(reader.token) for _ in range(8)]
-        for answer in answers:
+        reading = pool.submit(reader.token)
+        assert source.arrived.wait(10)
+        for answer in [pool.submit(reader.token) for _ in range(7)]:
             assert "within 0.2 s" in str(answer.exception(10))
-        assert time.monotonic() - began < 5
         assert source.reads == 1
-
-    def test_a_token_that_comes_late_is_taken_all_the_same(self, source: OneBearer) -> None:
-        reader = TokenReader(NAME, client=source, clock=source.clock, timeout_seconds=0.05)
-        with pytest.raises(Unreachable):
-            reader.token()
         opened(source)
-        join_renewals()
+        assert isinstance(reading.exception(10), Unreachable)  # it was given up; the next call has its token
         assert (reader.token(), source.reads) == ("access-1", 1)
 
     @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -248,29 +284,37 @@ class TestBounds:
             for name in [name for name, value in given.items() if not value]:
                 monkeypatch.delenv(name)
                 monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-            reader = TokenReader(ARN, timeout_seconds=3)
+            reader = TokenReader(ARN)
             began = time.monotonic()
-            with pytest.raises(Unreachable, match="within 3 s"):
-                reader.token()
-            assert 2.5 < time.monotonic() - began < 6
-            assert not reader.rejected("access-0")
-        reader.close()
+            with pytest.raises(Unreachable, match=r"within [\d.]+ s"):
+                reader.token(timeout=1)
+            assert time.monotonic() - began < 4
+            assert not reader.report_rejected("access-0", timeout=0)
+            if "silent.example" in str(environment) or "AWS_METADATA_SERVICE_TIMEOUT" in environment:
+                return  # bounded by the system and by that setting
+            began = time.monotonic()
+            with pytest.raises(Unreachable):
+                TokenReader(ARN, timeout_seconds=1.2).token()
+            assert time.monotonic() - began < 15  # botocore's own bound for a container's credentials is 9 seconds
 
 
 class TestWhatTheProcessRefuses:
-    @pytest.fixture
-    def no_threads(self, reader: TokenReader, source: OneBearer, monkeypatch: pytest.MonkeyPatch) -> None:
-        def refuse(_: threading.Thread) -> None:
+    @pytest.fixture(params=["start", "__init__"], ids=["none starts", "none can be made"])
+    def no_threads(
+        self, reader: TokenReader, source: OneBearer, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise RuntimeError("can't start new thread")
 
         opened(source)
-        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(threading.Thread, request.param, refuse)
 
     @pytest.mark.usefixtures("no_threads")
     def test_without_a_thread_to_be_had_the_caller_reads(self, reader: TokenReader, source: OneBearer) -> None:
         assert (reader.token(), source.reads) == ("access-1", 1)
         source.rotate()
-        assert reader.rejected("access-1")
+        source.clock.now += HOUR
+        assert (reader.token(timeout=5), reader.token()) == ("access-1", "access-2")
 
     @pytest.mark.usefixtures("no_threads")
     def test_an_event_loop_does_not_read_itself(self, reader: TokenReader, source: OneBearer) -> None:
@@ -340,7 +384,7 @@ class TestEventLoops:
         answers: list[bool] = []
 
         async def complain() -> None:
-            answers.append(await reader.async_rejected(old))
+            answers.append(await reader.async_report_rejected(old))
 
         async def story() -> None:
             async with anyio.create_task_group() as group:
@@ -369,7 +413,7 @@ class TestEventLoops:
     def test_a_task_that_does_not_wait_begins_the_read(
         self, backend: str, reader: TokenReader, source: OneBearer
     ) -> None:
-        assert reader.token_without_waiting() is None
+        assert reader.cached_token() is None
         assert source.arrived.wait(10)
         opened(source)
         assert anyio.run(reader.async_token, backend=backend) == "access-1"
@@ -387,7 +431,7 @@ class TestRejected:
         token = reader.token()
         for _ in range(3):
             source.rotate()
-            assert reader.rejected(token)
+            assert reader.report_rejected(token)
             assert (token := reader.token()) == source.token
         assert source.reads == 4
 
@@ -396,14 +440,14 @@ class TestRejected:
     ) -> None:
         token = reader.token()
         for second in range(120):
-            assert not reader.rejected(token)
+            assert not reader.report_rejected(token)
             source.clock.now = START + second + 1
         assert source.reads == 3
 
     def test_another_token_that_has_expired_is_none_to_try(self, reader: TokenReader, source: OneBearer) -> None:
         reader.token()
         source.clock.now += 16 * DAY
-        assert not reader.rejected("access-0")
+        assert not reader.report_rejected("access-0")
 
     def test_one_that_waits_for_a_read_that_fails_begins_no_other(
         self, reader: TokenReader, source: OneBearer, pool: ThreadPoolExecutor
@@ -414,7 +458,7 @@ class TestRejected:
         source.arrived.clear()
         reader.token()
         assert source.arrived.wait(10)
-        answers = [pool.submit(reader.rejected, token) for _ in range(4)]
+        answers = [pool.submit(reader.report_rejected, token) for _ in range(4)]
         opened(source)
         assert [answer.result(10) for answer in answers] == [False] * 4
         assert source.reads <= 3
@@ -480,17 +524,52 @@ class TestTheObject:
             reader.close()
         with pytest.raises(NotConfigured, match="closed"):
             asyncio.run(reader.async_token())
-        assert (reader.token_without_waiting(), reader.rejected("access-1"), reader.base_url) == (None, False, None)
+        assert (reader.cached_token(), reader.report_rejected("access-1"), reader.base_url) == (None, False, None)
         assert source.reads == 1
+
+    def test_forgetting_begins_anew(self, reader: TokenReader, source: OneBearer, pool: ThreadPoolExecutor) -> None:
+        reader.token()
+        source.rotate()
+        reader.forget()
+        assert (reader.expires_at, reader.token(), source.reads) == (None, "access-2", 2)
+        gate = source.gate = threading.Event()
+        source.arrived.clear()
+        reader.forget()
+        waiting = pool.submit(reader.token)
+        assert source.arrived.wait(10)
+        source.gate = None
+        source.rotate()
+        reader.forget()
+        assert reader.token() == "access-3"
+        gate.set()
+        assert (waiting.result(10), reader.token()) == ("access-2", "access-3")
+
+    def test_a_token_and_its_end_come_from_one_read(self, reader: TokenReader, source: OneBearer) -> None:
+        both = reader.access_token()
+        assert (both.token, both.expires_at) == ("access-1", reader.expires_at)
+        assert asyncio.run(reader.async_access_token()) == both
+        assert "access-1" not in f"{both!r} {both}"
+
+    def test_is_closed_at_the_end_of_an_asynchronous_block(self, reader: TokenReader) -> None:
+        async def story() -> str:
+            async with reader as same:
+                return await same.async_token()
+
+        assert asyncio.run(story()) == "access-1"
+        with pytest.raises(NotConfigured, match="closed"):
+            reader.token()
 
     def test_closing_ends_the_wait_of_others(
         self, reader: TokenReader, source: OneBearer, pool: ThreadPoolExecutor
     ) -> None:
         source.gate = threading.Event()
-        waiting = pool.submit(reader.token)
+        reading = pool.submit(reader.token)
         assert source.arrived.wait(10)
+        waiting = pool.submit(reader.token)
         reader.close()
         assert isinstance(waiting.exception(10), NotConfigured)
+        opened(source)
+        assert isinstance(reading.exception(10), NotConfigured)
 
     def test_the_process_has_one_reader_for_threads_and_tasks(
         self, source: OneBearer, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""Every recipe of docs/reading.md: programs run against a Secrets Manager on loopback, the others are validated."""
+"""Every recipe of the pages on reading: programs run against a Secrets Manager on loopback, others are validated."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from tests.recipes import MODULES, NAMES, PROGRAMS, recipe, run, running, save, 
 
 NAME = "virtuous/default/bearer"
 STATIC = {
+    "conftest.py",
     "extension.py",
     "ecs-task-definition.json",
     "bearer.tf",
@@ -174,6 +175,18 @@ def test_a_lambda_function_with_powertools(
         revoke(strict, virtuous)
     strict.client().delete_secret(SecretId=NAME)
     assert '"Virtuous is not available"' in python(caller, configured, tmp_path)
+
+
+def test_the_fixtures_for_tests_work(virtuous: Virtuous, configured: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(recipe("conftest.py").replace("http://localhost:8080", virtuous.base_url))
+    url = f"{virtuous.base_url}/api/Organization/Current"
+    (tmp_path / "test_own.py").write_text(
+        "import requests, virtuous_token\n"
+        "def test_one():\n    assert virtuous_token.bearer_token()\n"
+        f"def test_other(auth):\n    assert virtuous_token.process_reader().base_url is None\n"
+        f"    assert requests.get({url!r}, auth=auth, timeout=9).status_code == 401\n"
+    )
+    assert "2 passed" in python("import pytest; pytest.main(['-q', '-p', 'no:cacheprovider'])", configured, tmp_path)
 
 
 def python(program: str, environment: dict[str, str], directory: Path) -> str:

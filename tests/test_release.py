@@ -13,7 +13,7 @@ import pytest
 
 import token_refresher
 import virtuous_token
-from token_refresher.virtuous.endpoint import USER_AGENT
+from token_refresher.virtuous import endpoint
 
 yaml: Any = importlib.import_module("yaml")  # neither has types
 yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")
@@ -33,7 +33,7 @@ SHIPPED = {
     ("where", "said"),
     [
         ("the function's package", token_refresher.__version__),
-        ("the user agent", USER_AGENT.rpartition("/")[2]),
+        ("the user agent", endpoint._COMMON_HEADERS["User-Agent"].rpartition("/")[2]),
         ("the stack's output", TEMPLATE["Outputs"]["Version"]["Value"]),
         ("the application", TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]["SemanticVersion"]),
         ("the changes", re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]),

@@ -13,6 +13,7 @@ import urllib3
 
 from token_refresher.refresh.formats import TokenPair
 from virtuous_token import (
+    AccessToken,
     NoToken,
     StaticToken,
     TokenReader,
@@ -43,17 +44,18 @@ def in_a_function() -> None:
     with TokenReader(timeout_seconds=5) as closed:
         assert_type(closed, TokenReader)
     sources: list[TokenSource] = [reader, StaticToken("access-1", "https://api.virtuoussoftware.com")]
-    assert_type(sources[0].authorization(), str)
+    assert_type(sources[0].token(), str)
+    assert_type(reader.access_token(timeout=1), AccessToken)
     assert_type(reader.authorization(), str)
-    assert_type(reader.token_without_waiting(), str | None)
-    assert_type(reader.rejected("access-1"), bool)
+    assert_type(reader.cached_token(), str | None)
+    assert_type(reader.report_rejected("access-1"), bool)
     assert_type(bearer_token(), str)
 
 
 async def in_a_coroutine() -> None:
     assert_type(await reader.async_token(), str)
     assert_type(await async_bearer_token(), str)
-    assert_type(await reader.async_rejected("access-1"), bool)
+    assert_type(await reader.async_report_rejected("access-1"), bool)
     async with httpx.AsyncClient(auth=HttpxAuth(reader)) as client:
         assert_type(await client.get("https://api.virtuoussoftware.com"), httpx.Response)
 
@@ -85,4 +87,4 @@ def mistakes() -> None:
     TokenReader(max_age_seconds="an hour")  # type: ignore[arg-type]
     TokenReader(client=boto3.client("ssm"))  # type: ignore[arg-type]
     TokenReader("bearer", 600)  # type: ignore[call-arg, arg-type]
-    reader.rejected()  # type: ignore[call-arg]
+    reader.report_rejected()  # type: ignore[call-arg]

@@ -319,7 +319,7 @@ def reads_for_refused_uploads(uploads: int) -> int:
     reader = TokenReader(SECRET, client=client)
     token = reader.token()
     for _ in range(uploads):
-        reader.rejected(token)
+        reader.report_rejected(token)
     return client.gets - 1
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from virtuous_token.pending_read import PendingRead
+from virtuous_token._shared_read import Read
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -101,7 +101,7 @@ class Week:
         while not self.is_settling:
             frame = sys._current_frames()[self._caller.ident or 0]
             while frame is not None:
-                if frame.f_code is PendingRead.wait.__code__:
+                if frame.f_code is Read.wait.__code__:
                     return True
                 frame = frame.f_back  # type: ignore[assignment]
             time.sleep(0)

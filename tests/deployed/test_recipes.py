@@ -1,4 +1,4 @@
-"""The programs of docs/reading.md against the deployed stack, with no more than the reader policy."""
+"""The programs of the pages on reading against the deployed stack, with no more than the reader policy."""
 
 from __future__ import annotations
 

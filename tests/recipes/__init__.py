@@ -1,4 +1,4 @@
-"""The recipes of docs/reading.md, taken from the page itself and run as a reader of it would run them."""
+"""The recipes of the pages on reading, taken from the pages themselves and run as a reader of it would run them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 __all__ = ["MODULES", "NAMES", "PROGRAMS", "recipe", "run", "running", "save", "surroundings"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PAGE = (REPOSITORY / "docs" / "reading.md").read_text(encoding="utf-8")
+PAGE = "".join(page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("reading-*.md")))
 LAYER = REPOSITORY / "layers" / "virtuous_token"
 NODE_MODULES = REPOSITORY / ".local" / "node"
 NODE_PACKAGE = "@aws-sdk/client-secrets-manager@3.1164.0"

@@ -10,8 +10,7 @@ Importing it reads nothing and imports neither botocore nor boto3.
 
 from __future__ import annotations
 
-# The version of the whole release: function, command and both wheels take it from here. It comes first, so that whoever
-# is imported below may ask for it.
+# The version of the whole release: function, command and both wheels take it from here.
 __version__ = "2.0.0"
 
 from .errors import (
@@ -26,13 +25,11 @@ from .errors import (
     UntrustedURL,
     VirtuousTokenError,
 )
-
-TYPE_CHECKING = False  # type checkers take it for typing's, whose import takes longer than the rest of the package
-if TYPE_CHECKING:
-    from .reader import TokenReader, async_bearer_token, bearer_token
-    from .token_source import StaticToken, TokenSource
+from .reader import TokenReader, async_bearer_token, bearer_token, process_reader
+from .token_source import AccessToken, StaticToken, TokenSource
 
 __all__ = [
+    "AccessToken",
     "NoSuchSecret",
     "NoToken",
     "NotAllowed",
@@ -48,21 +45,5 @@ __all__ = [
     "VirtuousTokenError",
     "async_bearer_token",
     "bearer_token",
+    "process_reader",
 ]
-
-
-def __getattr__(name: str) -> object:
-    """What not every program needs is imported when it is asked for: the refresher writes and reads no bearer."""
-    if name in {"TokenReader", "async_bearer_token", "bearer_token"}:
-        from . import reader
-
-        return getattr(reader, name)
-    if name in {"StaticToken", "TokenSource"}:
-        from . import token_source
-
-        return getattr(token_source, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from _collections_abc import Awaitable, Callable  # as in collections.abc, without the rest of collections
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 __all__ = ["wait_until_called"]
 
@@ -23,8 +25,6 @@ async def wait_until_called(register: Callable[[Callable[[], None]], Callable[[]
 
 def _on_trio() -> tuple[Callable[[], None], Callable[[float], Awaitable[object]]] | None:
     """None where no task of trio's is running."""
-    import sys
-
     trio = sys.modules.get("trio")
     if trio is None:
         return None
@@ -35,8 +35,6 @@ def _on_trio() -> tuple[Callable[[], None], Callable[[float], Awaitable[object]]
     loop, event = trio.lowlevel.current_trio_token(), trio.Event()
 
     def wake() -> None:
-        from contextlib import suppress
-
         with suppress(trio.RunFinishedError):
             loop.run_sync_soon(event.set)
 
@@ -53,8 +51,6 @@ def _on_asyncio() -> tuple[Callable[[], None], Callable[[float], Awaitable[objec
     loop, event = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
-        from contextlib import suppress
-
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(event.set)
 

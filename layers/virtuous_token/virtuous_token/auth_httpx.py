@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 
-from .auth_rules import may_be_repeated, require_trusted, sent_token
+from .auth_rules import has_environment_proxy, may_be_repeated, require_trusted, sent_token
 from .reader import process_reader
 from .token_source import TokenSource
 
@@ -22,12 +22,14 @@ class HttpxAuth(httpx.Auth):
     A body that httpx holds in memory (``json``, ``data``, text or bytes) can be sent again. With any other body the
     caller gets the 401, and the next request has the other token.
 
-    May be shared by clients, threads and event loops. In an AsyncClient, on asyncio or trio, a wait for the token takes
-    no thread of its own and ends when it is cancelled.
+    *allow_http* is for development: then http is allowed to other hosts than loopback. May be shared by clients,
+    threads and event loops. In an AsyncClient, on asyncio or trio, a wait for the token ends when it is
+    cancelled.
     """
 
-    def __init__(self, source: TokenSource | None = None) -> None:
+    def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:
         self._source: TokenSource = process_reader() if source is None else source
+        self._allow_http = allow_http
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         self._source.token()  # the first read also tells which host the token is for
@@ -35,7 +37,7 @@ class HttpxAuth(httpx.Auth):
         _set_token(request, self._source.token())
         response = yield request
         refused = response.request
-        if _is_refused(response) and self._source.rejected(_token_of(refused)) and _can_be_sent_again(response):
+        if _is_refused(response) and self._source.report_rejected(_token_of(refused)) and _can_be_sent_again(response):
             _set_token(refused, self._source.token())
             yield refused
 
@@ -47,14 +49,22 @@ class HttpxAuth(httpx.Auth):
         refused = response.request
         if (
             _is_refused(response)
-            and await self._source.async_rejected(_token_of(refused))
+            and await self._source.async_report_rejected(_token_of(refused))
             and _can_be_sent_again(response)
         ):
             _set_token(refused, await self._source.async_token())
             yield refused
 
     def _require_trusted(self, request: httpx.Request) -> None:
-        require_trusted(request.url.scheme, request.url.host, request.url.port, self._source.base_url)
+        url = request.url
+        require_trusted(
+            url.scheme,
+            url.host,
+            url.port,
+            self._source.base_url,
+            allow_http=self._allow_http,
+            has_proxy=has_environment_proxy(url.scheme, url.host),
+        )
 
     def __repr__(self) -> str:
         return f"HttpxAuth({self._source!r})"

@@ -12,8 +12,9 @@ from requests.hooks import dispatch_hook
 from requests.utils import rewind_body
 from urllib3.util import parse_url
 
-from .auth_rules import is_in_memory, may_be_repeated, require_trusted, sent_token
+from .auth_rules import has_environment_proxy, is_in_memory, may_be_repeated, require_trusted, sent_token
 from .reader import process_reader
+from .secret_text import SecretText
 from .token_source import TokenSource
 
 __all__ = ["RequestsAuth"]
@@ -28,17 +29,26 @@ class RequestsAuth(AuthBase):
     Text, bytes and multipart bodies can be sent again, and files that can seek. With any other body the caller gets the
     401, and the next request has the other token. The first answer is in the ``history`` of the second.
 
-    May be shared by threads and sessions. Answers can be pickled and copied.
+    *allow_http* is for development: then http is allowed to other hosts than loopback. May be shared by threads and
+    sessions. Answers can be pickled and copied.
     """
 
-    def __init__(self, source: TokenSource | None = None) -> None:
+    def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:
         self._source: TokenSource = process_reader() if source is None else source
+        self._allow_http = allow_http
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         self._source.token()  # the first read also tells which host the token is for
         url = parse_url(request.url or "")
-        require_trusted(url.scheme, url.host, url.port, self._source.base_url)
-        request.headers["Authorization"] = self._source.authorization()
+        require_trusted(
+            url.scheme,
+            url.host,
+            url.port,
+            self._source.base_url,
+            allow_http=self._allow_http,
+            has_proxy=has_environment_proxy(url.scheme, url.host),
+        )
+        request.headers["Authorization"] = f"Bearer {self._source.token()}"
         request.hooks["response"].append(_AfterA401(self._source, request.url))
         return request
 
@@ -62,9 +72,8 @@ class _AfterA401:
     def __call__(self, response: requests.Response, **settings: Any) -> requests.Response:
         """The answer to the second request, or *response* where there is none."""
         refused = response.request
-        if response.status_code != 401 or sent_token(refused.headers.get("Authorization")) is None:
-            return response
-        if not self._source.rejected(refused.headers["Authorization"].removeprefix("Bearer ")):
+        sent = SecretText(sent_token(refused.headers.get("Authorization")) or "")
+        if response.status_code != 401 or not sent or not self._source.report_rejected(sent.reveal()):
             return response
         again = refused.copy()
         if not may_be_repeated(refused.method, was_redirected=refused.url != self._url) or not _is_rewound(again):
@@ -72,7 +81,7 @@ class _AfterA401:
         # The connection goes back to its pool before it is used again.
         response.content  # noqa: B018
         response.close()
-        again.headers["Authorization"] = self._source.authorization()
+        again.headers["Authorization"] = f"Bearer {self._source.token()}"
         connection: Any = response.connection
         answer: requests.Response = connection.send(again, **settings)
         answer.history.append(response)

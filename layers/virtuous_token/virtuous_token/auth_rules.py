@@ -1,42 +1,66 @@
 """What the objects for requests, httpx, urllib3 and aiohttp have in common.
 
 The token goes to Virtuous only: over https, or over http to loopback; and where the source of the token knows the
-address that the token is for, to that host and port alone. A request to another URL raises UntrustedURL before it is
-sent. A redirect to another host or port is followed without the token.
+address that the token is for, to that host and port alone. Over http it goes through no proxy, which would see it. A
+request to another URL raises UntrustedURL before it is sent.
 
 A 401 to a request that carried the token is always reported to the source. Whether the request is sent again is asked
-afterwards. It is sent again once, if the source has another token and the body is still there. What is sent again is
-the very request that was refused: after a redirect that is the last one, and only where its method is safe, since the
-server may have acted on a POST before it redirected it.
+afterwards: once, if the source has another token and the body is still there. What is sent again is the very request
+that was refused: after a redirect only where its method is safe, since the server may have acted on a POST before.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from .errors import UntrustedURL
 
-__all__ = ["is_in_memory", "may_be_repeated", "require_trusted", "sent_token"]
+__all__ = ["has_environment_proxy", "is_in_memory", "may_be_repeated", "require_trusted", "sent_token"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Those of RFC 9110 section 9.2.1 that clients use: they change nothing, so nobody minds a second one.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def require_trusted(scheme: str | None, host: str | None, port: int | None, base_url: str | None) -> None:
-    """Raises UntrustedURL where the token must not be sent to a URL of these parts, as the client itself parsed it."""
+def require_trusted(
+    scheme: str | None,
+    host: str | None,
+    port: int | None,
+    base_url: str | None,
+    *,
+    allow_http: bool = False,
+    has_proxy: bool = False,
+) -> None:
+    """Raises UntrustedURL where the token must not be sent to a URL of these parts, as the client itself parsed it.
+
+    *allow_http*: http is allowed to other hosts than loopback, for development. *has_proxy*: a proxy gets the request.
+    """
     scheme, host = (scheme or "http").lower(), _canonical(host)
-    if scheme != "https" and not (scheme == "http" and _is_loopback(host)):
-        raise UntrustedURL(f"nothing was sent to {scheme}://{host}: the token goes out over https only")
+    where = f"nothing was sent to {scheme}://{host}"
+    if scheme != "https" and not (scheme == "http" and (allow_http or _is_loopback(host))):
+        raise UntrustedURL(f"{where}: the token goes out over https only")
+    if scheme == "http" and has_proxy:
+        raise UntrustedURL(f"{where}: a proxy would see the token; add the host to NO_PROXY")
+    if not base_url:
+        return
     trusted = _host_and_port(base_url)
-    if trusted is not None and trusted != (host, port or _DEFAULT_PORTS[scheme]):
-        raise UntrustedURL(f"nothing was sent to {scheme}://{host}: the token is for {base_url} alone")
+    if trusted is None:
+        raise UntrustedURL(f"{where}: the token's base_url is no address, so nobody may get it: correct it")
+    if trusted != (host, port or _DEFAULT_PORTS[scheme]):
+        raise UntrustedURL(f"{where}: the token is for {base_url} alone")
 
 
-def sent_token(authorization: str | None) -> str | None:
+def has_environment_proxy(scheme: str | None, host: str | None) -> bool:
+    """True if the environment names a proxy for such a URL. For clients that do not tell which proxy they use."""
+    proxies = getproxies()
+    return bool(proxies.get(scheme or "") or proxies.get("all")) and not proxy_bypass(host or "")
+
+
+def sent_token(authorization: str | bytes | None) -> str | None:
     """The token in an ``Authorization`` header; None where there is none, as after a redirect to another host."""
-    return authorization[7:] if authorization and authorization.startswith("Bearer ") else None
+    return authorization[7:] if isinstance(authorization, str) and authorization.startswith("Bearer ") else None
 
 
 def may_be_repeated(method: str | None, *, was_redirected: bool) -> bool:
@@ -48,12 +72,12 @@ def is_in_memory(body: object) -> bool:
     return body is None or isinstance(body, str | bytes | bytearray | memoryview)
 
 
-def _host_and_port(base_url: str | None) -> tuple[str, int | None] | None:
-    """None where *base_url* is absent, or no URL."""
+def _host_and_port(base_url: str) -> tuple[str, int] | None:
+    """None where *base_url* is not the address of an http or https server."""
     try:
-        parts = urlsplit(base_url or "")
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    except ValueError:
+        parts = urlsplit(base_url)
+        port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    except (ValueError, KeyError):
         return None
     return (_canonical(parts.hostname), port) if parts.hostname else None
 

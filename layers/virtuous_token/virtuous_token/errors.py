@@ -17,6 +17,8 @@ a botocore error and from AWS's error codes, never from their wording.
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
     "NoSuchSecret",
     "NoToken",
@@ -28,6 +30,8 @@ __all__ = [
     "UnreadableSecret",
     "UntrustedURL",
     "VirtuousTokenError",
+    "can_be_name",
+    "shown",
 ]
 
 
@@ -72,3 +76,24 @@ class Unreachable(NoToken):
 
     There is nothing to mend in this process; later calls try again.
     """
+
+
+# https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html; the exclamation mark is in the
+# names that AWS itself gives.
+_NAME = re.compile(r"[A-Za-z0-9/_+=.@!-]{1,512}")
+_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]*:\d{12}:secret:[A-Za-z0-9/_+=.@!-]{1,512}")
+_JSON_WEB_TOKEN = re.compile(r"(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_-]{8}")
+_RANDOM = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}")
+
+
+def can_be_name(text: str) -> bool:
+    """False where *text* is no name and no ARN of a secret, or looks like a token: it must not be sent to AWS, whose
+    logs keep the names that were asked for."""
+    return bool(_ARN.fullmatch(text) or _NAME.fullmatch(text)) and not _JSON_WEB_TOKEN.search(text)
+
+
+def shown(secret_id: str) -> str:
+    """A secret's name as texts may show it: what looks random in it as stars; nothing of it where it can be no name."""
+    if not can_be_name(secret_id):
+        return f"(a text of {len(secret_id)} characters that is not shown)"
+    return repr(_RANDOM.sub("***", secret_id))

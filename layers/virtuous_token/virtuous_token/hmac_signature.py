@@ -21,14 +21,15 @@ import time
 import uuid
 from urllib.parse import quote
 
-from .clients import BotocoreClient, SecretsManager
 from .contract import can_be_header, parse_object
-from .errors import UnreadableSecret
-from .secret_name import shown
+from .errors import UnreadableSecret, shown
 from .secret_text import SecretText
-from .secrets_manager import Connection, connect
+from .secrets_manager import SecretClient
+from .token_source import BotocoreClient, SecretsManager
 
 __all__ = ["HmacKeys"]
+
+TIMEOUT_SECONDS = 30.0
 
 
 class HmacKeys:
@@ -49,8 +50,8 @@ class HmacKeys:
     @classmethod
     def read(cls, secret_id: str, *, client: SecretsManager | BotocoreClient | None = None) -> HmacKeys:
         """The keys that a secret holds, by its name or ARN. Raises NoToken or UnreadableSecret."""
-        connection = connect(secret_id) if client is None else Connection(client)
-        found = _parsed(connection.read(secret_id))
+        opened = SecretClient.open(secret_id, TIMEOUT_SECONDS) if client is None else SecretClient(client)
+        found = _parsed(opened.read(secret_id))
         if isinstance(found, str):
             raise UnreadableSecret(f"secret {shown(secret_id)}: {found}")
         return found

@@ -1,51 +1,97 @@
-"""Secrets Manager as a reader needs it: one client with short timeouts, and one read."""
+"""Secrets Manager as a reader needs it: one client with short time-outs, and one read."""
 
 from __future__ import annotations
 
+import logging
 import os
+import ssl
+from pathlib import Path
 from typing import Any
 
-from . import forks
-from .errors import NotConfigured, NoToken, Unreachable, UnreadableSecret
-from .secret_name import can_be_name
+from . import _shared_read
+from .aws_errors import Asked, CodeNeeded, credentials_error, no_text, read_error, settings_error
+from .contract import Bearer, format_instant
+from .errors import NotConfigured, NoToken, TokenExpired, Unreachable, UnreadableSecret, can_be_name, shown
 
-__all__ = ["Connection", "connect", "region_of"]
+__all__ = ["SecretClient", "expired", "read_bearer", "region_of"]
 
-# A read takes a few milliseconds in AWS. These let it try again within the reader's bound of half a minute.
-CONNECT_TIMEOUT_SECONDS = 2
-READ_TIMEOUT_SECONDS = 5
+# A read takes a few milliseconds in AWS. Within the reader's bound both that give an answer, the service of the
+# credentials and Secrets Manager, are asked as often as this.
 ATTEMPTS = 3
+LONGEST_CONNECT_SECONDS = 2.0
+LONGEST_READ_SECONDS = 5.0
 
 
-class Connection:
-    """A client, with the Region that it asks and where that comes from, so that errors can tell."""
+class SecretClient:
+    """A client of Secrets Manager, with what errors must tell: the Region that it asks, and who named that."""
 
-    __slots__ = ("client", "region", "source")
+    __slots__ = ("_credentials", "client", "region", "region_source")
 
-    def __init__(self, client: Any, region: str | None = None, source: str = "the client that was given") -> None:
+    def __init__(
+        self, client: Any, region: str | None = None, region_source: str | None = None, credentials: Any = None
+    ) -> None:
         self.client = client
         self.region = region or getattr(getattr(client, "meta", None), "region_name", None)
-        self.source = source
+        self.region_source = region_source or "the client that was given"
+        self._credentials = credentials
+
+    @classmethod
+    def open(cls, secret_id: str, timeout_seconds: float) -> SecretClient:
+        """A client of its own for the Region that :func:`region_of` tells. Raises NoToken.
+
+        botocore's own session, because importing boto3 on top of it adds a tenth of a second to a cold start. The
+        environment's AWS settings (credentials, profile, ``AWS_ENDPOINT_URL``) count as they do for boto3.
+        """
+        if not can_be_name(secret_id):
+            raise _no_name(secret_id)
+        problem: NoToken
+        asked, step = Asked(secret_id), settings_error
+        try:
+            with _shared_read.imports:
+                session = _session(timeout_seconds)
+                region, source = region_of(secret_id, session)
+                asked = Asked(secret_id, region, source)
+                _require_readable_certificates(session)
+                if source == "AWS_REGION" or not session.get_config_variable("region"):
+                    session.set_config_variable("region", region)  # for STS, where that gives the credentials
+            step = credentials_error
+            credentials = session.get_credentials()  # this may ask the network, so no fork waits for it
+            if credentials is not None:
+                credentials.get_frozen_credentials()
+            step = settings_error
+            with _shared_read.imports:
+                client = session.create_client("secretsmanager", region_name=region)
+        except ImportError as error:
+            if error.name == "botocore":
+                problem = NotConfigured("botocore is not installed: run `pip install botocore`")
+            else:
+                problem = Unreachable(f"botocore could not be imported ({type(error).__name__}); later calls try again")
+        except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
+            problem = step(error, asked)
+        else:
+            return cls(client, region, source, credentials)
+        raise problem  # from here, so that it does not carry botocore's error, which may hold a signed request
 
     def read(self, secret_id: str) -> str:
         """The text of the version under AWSCURRENT. Raises NoToken or UnreadableSecret, never anything of others."""
         if not can_be_name(secret_id):
             raise _no_name(secret_id)
-        _hold_the_parsers_log()
+        _keep_answers_out_of_the_log()
+        asked = Asked(secret_id, self.region, self.region_source, self.client)
+        step = credentials_error
         try:
+            if self._credentials is not None:
+                self._credentials.get_frozen_credentials()  # here it is told from what follows if they can't be renewed
+            step = read_error
             answer = self.client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
             text, is_binary = answer.get("SecretString"), answer.get("SecretBinary") is not None
         except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
-            from .aws_errors import explained
-
-            problem: NoToken | UnreadableSecret = explained(error, secret_id, self)
+            problem: NoToken | UnreadableSecret = step(error, asked)
         else:
             if isinstance(text, str):
                 return text
-            from .aws_errors import without_text
-
-            problem = without_text(secret_id, self, is_binary=is_binary)
-        raise problem  # from here, so that it does not carry botocore's error, which holds the signed request
+            problem = no_text(asked, is_binary=is_binary)
+        raise problem  # as above
 
     def close(self) -> None:
         """Closes the client where it can be closed."""
@@ -53,46 +99,31 @@ class Connection:
             self.client.close()
 
 
-def connect(secret_id: str) -> Connection:
-    """A connection to the Region that :func:`region_of` tells. Raises NoToken.
+def read_bearer(secret_id: str, client: SecretClient) -> Bearer:
+    """What the secret holds now. Raises NoToken or UnreadableSecret."""
+    bearer = _parsed(client.read(secret_id))
+    if isinstance(bearer, str):
+        raise UnreadableSecret(f"secret {shown(secret_id)}: {bearer}")
+    return bearer
 
-    botocore's own session, because importing boto3 on top of it adds a tenth of a second to a cold start. The
-    environment's AWS settings (credentials, profile, ``AWS_ENDPOINT_URL``) count as they do for boto3.
-    """
-    if not can_be_name(secret_id):
-        raise _no_name(secret_id)
-    connection = Connection(None, source="the environment")
+
+def _parsed(text: str) -> Bearer | str:
+    """The bearer, or what is wrong with it: raised from here, an error's traceback would lead to the secret's text."""
     try:
-        with forks.imports_of_a_read:
-            # Else the first resolution of a name imports it, when forks no longer wait.
-            import encodings.idna  # noqa: F401
+        return Bearer.parse(text)
+    except UnreadableSecret as unreadable:
+        return str(unreadable)
 
-            from botocore.exceptions import NoCredentialsError, NoRegionError
-            from botocore.session import Session
 
-            session: Any = Session()
-        connection.region, connection.source = region_of(secret_id, session)
-        if connection.region is None:
-            raise NoRegionError  # noqa: TRY301 - explained below, as those of botocore itself
-        if connection.source == "AWS_REGION" or not session.get_config_variable("region"):
-            session.set_config_variable("region", connection.region)  # for STS, where that gives the credentials
-        _ask_nobody(session)
-        if session.get_credentials() is None:  # this may ask the network, so no fork waits for it
-            raise NoCredentialsError  # noqa: TRY301
-        with forks.imports_of_a_read:
-            connection.client = _client(session, connection.region)
-    except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
-        if isinstance(error, ImportError) and error.name == "botocore":
-            problem: NoToken = NotConfigured("botocore is not installed: run `pip install botocore`")
-        elif isinstance(error, ImportError):
-            problem = Unreachable(f"botocore could not be imported ({type(error).__name__}); later calls try again")
-        else:
-            from .aws_errors import explained
-
-            problem = explained(error, secret_id, connection)
-    else:
-        return connection
-    raise problem  # as above
+def expired(bearer: Bearer, secret_id: str) -> TokenExpired:
+    """The error for a bearer whose time has passed."""
+    plan = f"its end: {format_instant(bearer.expires_at)}" if bearer.expires_at else "its end is unknown"
+    if bearer.next_refresh_at:
+        plan += f"; its refresh was due at {format_instant(bearer.next_refresh_at)}"
+    return TokenExpired(
+        f"the token in secret {shown(secret_id)} has expired ({plan}): look at the refresher's alarms, and run "
+        "`virtuous-token status`"
+    )
 
 
 def region_of(secret_id: str, session: Any) -> tuple[str | None, str]:
@@ -111,42 +142,69 @@ def region_of(secret_id: str, session: Any) -> tuple[str | None, str]:
     return session.get_scoped_config().get("region") or None, "the profile"
 
 
-def _client(session: Any, region: str | None) -> Any:
+def _session(timeout_seconds: float) -> Any:
+    """A session whose clients, STS's included, give up in time, and which asks nobody anything."""
+    import encodings.idna  # noqa: F401 - else the first resolution of a name imports it, when forks no longer wait
+
     from botocore.config import Config
+    from botocore.credentials import CredentialProvider
+    from botocore.session import Session
 
-    settings = Config(
-        connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+    session: Any = Session()
+    seconds = timeout_seconds / (2 * ATTEMPTS)
+    session.set_default_client_config(
+        Config(
+            connect_timeout=min(LONGEST_CONNECT_SECONDS, seconds),
+            read_timeout=min(LONGEST_READ_SECONDS, seconds),
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        )
     )
-    return session.create_client("secretsmanager", region_name=region, config=settings)
+
+    class AsksNobody(CredentialProvider):  # type: ignore[misc, unused-ignore]
+        """Where the profile's role asks for an MFA code botocore would ask the terminal, or eat the program's input."""
+
+        METHOD = CANONICAL_NAME = "asks-nobody"
+
+        def load(self) -> None:
+            profiles, name, seen = session.full_config.get("profiles", {}), session.profile or "default", set()
+            while name in profiles and name not in seen:
+                seen.add(name)
+                if {"role_arn", "mfa_serial"} <= profiles[name].keys():
+                    raise CodeNeeded
+                name = profiles[name].get("source_profile")
+
+    session.get_component("credential_provider").insert_before("assume-role", AsksNobody())
+    return session
 
 
-def _ask_nobody(session: Any) -> None:
-    """Where the profile's role asks for an MFA code botocore would ask the terminal, or eat the program's input."""
-    from .aws_errors import CodeNeeded
-
-    def refuse(_: str) -> str:
-        raise CodeNeeded
-
-    for provider in session.get_component("credential_provider").providers:
-        if hasattr(provider, "_prompter"):
-            provider._prompter = refuse  # noqa: SLF001 - there is no public way; aws-cli sets its cache likewise
+def _require_readable_certificates(session: Any) -> None:
+    """botocore tells a bundle of certificates that can't be used from a network that is down by a text alone."""
+    for source, bundle in (
+        ("AWS_CA_BUNDLE", os.environ.get("AWS_CA_BUNDLE")),
+        ("the profile's ca_bundle", session.get_scoped_config().get("ca_bundle")),
+        ("REQUESTS_CA_BUNDLE", os.environ.get("REQUESTS_CA_BUNDLE")),
+    ):
+        if bundle is None:
+            continue
+        path = Path(bundle)
+        try:
+            ssl.create_default_context(cafile=None if path.is_dir() else path, capath=path if path.is_dir() else None)
+        except OSError:  # which ssl's own error is as well
+            raise NotConfigured(
+                f"{source} names {bundle!r}, which holds no certificates: name a file that does, or unset it"
+            ) from None
+        return
 
 
 def _no_name(secret_id: str) -> NotConfigured:
-    from .secret_name import shown
-
     return NotConfigured(
         f"the secret's name {shown(secret_id)} is neither a name nor an ARN: put the bearer secret's name there, not "
         "the token"
     )
 
 
-def _hold_the_parsers_log() -> None:
+def _keep_answers_out_of_the_log() -> None:
     """At DEBUG botocore logs every answer's body, so the token would stand in the log of whoever debugs."""
-    import logging
-
     parsers = logging.getLogger("botocore.parsers")
     if parsers.level < logging.INFO:
         parsers.setLevel(logging.INFO)

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple, Protocol
 
 from .secret_text import SecretText
 
-__all__ = ["StaticToken", "TokenSource"]
+__all__ = ["AccessToken", "BotocoreClient", "SecretsManager", "StaticToken", "TokenSource"]
+
+
+class AccessToken(NamedTuple):
+    """A token with its end, in UTC, and what it is for; None where that is not known. Its repr hides the token."""
+
+    token: str
+    expires_at: datetime | None = None
+    base_url: str | None = None
+    organization_name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"AccessToken(***, expires_at={self.expires_at!r}, base_url={self.base_url!r})"
 
 
 class TokenSource(Protocol):
@@ -19,24 +33,18 @@ class TokenSource(Protocol):
     def token(self, timeout: float | None = None) -> str:
         """The token. Waits at most *timeout* seconds, or as long as the source itself allows. Raises NoToken."""
 
-    def authorization(self, timeout: float | None = None) -> str:
-        """The value of the ``Authorization`` header, as :meth:`token` otherwise."""
-
-    def token_without_waiting(self) -> str | None:
-        """The token, or None where :meth:`token` would wait. Raises nothing."""
-
-    async def async_token(self) -> str:
+    async def async_token(self, timeout: float | None = None) -> str:
         """As :meth:`token`, without holding up the event loop (asyncio's or trio's)."""
 
-    def rejected(self, token: str) -> bool:
+    def report_rejected(self, token: str) -> bool:
         """Say that Virtuous answered 401 to *token*. True if :meth:`token` now gives another one."""
 
-    async def async_rejected(self, token: str) -> bool:
-        """As :meth:`rejected`, without holding up the event loop."""
+    async def async_report_rejected(self, token: str) -> bool:
+        """As :meth:`report_rejected`, without holding up the event loop."""
 
 
 class StaticToken:
-    """A token that never changes: for your own tests, and for programs that run without AWS.
+    """A token that never changes, in place of a reader: for your own tests, and for programs that run without AWS.
 
     *base_url* is the address that the token is for; with None it may be sent to any host. Its repr hides the token.
     It cannot be pickled, since the token would leave the process in plain text.
@@ -56,18 +64,48 @@ class StaticToken:
     def authorization(self, timeout: float | None = None) -> str:
         return f"Bearer {self._token.reveal()}"
 
-    def token_without_waiting(self) -> str | None:
+    def access_token(self, timeout: float | None = None) -> AccessToken:
+        return AccessToken(self._token.reveal(), base_url=self.base_url)
+
+    def cached_token(self) -> str | None:
         return self._token.reveal()
 
-    async def async_token(self) -> str:
+    async def async_token(self, timeout: float | None = None) -> str:
         return self._token.reveal()
 
-    def rejected(self, token: str) -> bool:
+    async def async_access_token(self, timeout: float | None = None) -> AccessToken:
+        return self.access_token()
+
+    def report_rejected(self, token: str, timeout: float | None = None) -> bool:
         """False if *token* is this one: there is no other."""
         return token != self._token.reveal()
 
-    async def async_rejected(self, token: str) -> bool:
-        return self.rejected(token)
+    async def async_report_rejected(self, token: str, timeout: float | None = None) -> bool:
+        return self.report_rejected(token)
+
+    rejected = report_rejected
+    async_rejected = async_report_rejected
 
     def __repr__(self) -> str:
         return f"StaticToken(***, base_url={self.base_url!r})"
+
+
+class SecretsManager(Protocol):
+    """A client of Secrets Manager, boto3's for instance, or anything else with these two methods."""
+
+    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]:  # noqa: N803
+        """As in AWS's API of that name."""
+
+    def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
+        """As in AWS's API of that name. Called only after a refusal, to tell what is wrong with the secret."""
+
+
+class BotocoreClient(Protocol):
+    """A client as botocore-stubs describe it: they do not say of which service it is."""
+
+    @property
+    def meta(self) -> Any:
+        """Of every client of botocore."""
+
+    def get_paginator(self, operation_name: str) -> Any:
+        """Of every client of botocore; the clients of boto3-stubs take the names of their own operations only."""
