@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import sys
 from typing import Any
 
@@ -13,6 +14,9 @@ asked_for: list[str] = []
 
 # AI_PASSIVE's and "no host": what a listener asks for itself.
 OWN = (None, "", "localhost", "0.0.0.0", "::")
+# Names that are asked for on purpose: the answer is "no such name", here and at once. The first two are reserved for
+# such use (RFC 6761), the last is a misspelt Region's.
+NOBODYS = (".example", ".invalid", ".eu-wset-1.amazonaws.com")
 
 
 class NotLoopback(Exception):
@@ -46,6 +50,8 @@ def _look(event: str, arguments: tuple[Any, ...]) -> None:
         host = arguments[1][0]
     else:
         return
+    if isinstance(host, str) and host.endswith(NOBODYS):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     if not is_loopback(host):
         asked_for.append(f"{host!r}: {event}")
         raise NotLoopback(asked_for[-1])

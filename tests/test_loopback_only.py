@@ -17,7 +17,7 @@ ELSEWHERE = ("192.0.2.1", 80)  # TEST-NET-1, RFC 5737: nobody's
     "ask",
     [
         pytest.param(lambda: socket.getaddrinfo("scheduler.us-east-1.amazonaws.com", 443), id="a name"),
-        pytest.param(lambda: socket.gethostbyname("example.invalid"), id="a name in the old way"),
+        pytest.param(lambda: socket.gethostbyname("example.org"), id="a name in the old way"),
         pytest.param(lambda: socket.create_connection(ELSEWHERE, timeout=0.1), id="an address"),
         pytest.param(lambda: socket.socket(type=socket.SOCK_DGRAM).sendto(b"", ELSEWHERE), id="a datagram"),
     ],
@@ -39,6 +39,11 @@ def test_nothing_but_loopback_is_asked(ask: Callable[[], object], left_this_mach
 
     assert len(caught) == len(left_this_machine) == 2
     left_this_machine.clear()
+
+
+def test_a_name_that_is_nobodys_does_not_exist() -> None:
+    with pytest.raises(socket.gaierror):
+        socket.getaddrinfo("silent.example", 443)
 
 
 @pytest.mark.parametrize(
