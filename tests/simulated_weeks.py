@@ -81,7 +81,7 @@ class Weeks:
     _log_read: int = 0
     _random: random.Random = field(
         default_factory=lambda: random.Random(7)
-    )  # the table in docs/alarms.md is of this one
+    )  # the table in docs/decisions/alarms.md is of this one
 
     @property
     def now(self) -> datetime:

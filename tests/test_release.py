@@ -35,7 +35,6 @@ SHIPPED = {
         ("the function's package", token_refresher.__version__),
         ("the user agent", endpoint._COMMON_HEADERS["User-Agent"].rpartition("/")[2]),
         ("the stack's output", TEMPLATE["Outputs"]["Version"]["Value"]),
-        ("the application", TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]["SemanticVersion"]),
         ("the changes", re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]),
     ],
 )
@@ -49,18 +48,6 @@ def test_no_package_writes_its_version_down_again(package: str) -> None:
 
     assert "version" in project["dynamic"]
     assert "version" not in project
-
-
-def test_the_application_can_be_published() -> None:
-    """By the rules of the Serverless Application Repository for each property."""
-    application = TEMPLATE["Metadata"]["AWS::ServerlessRepo::Application"]
-
-    for key in ("Name", "Author"):
-        assert re.fullmatch(r"[A-Za-z0-9](?:-?[A-Za-z0-9])*", application[key])
-    assert len(application["Description"]) <= 256
-    assert len(application["Labels"]) <= 10
-    for key in ("LicenseUrl", "ReadmeUrl"):
-        assert (ROOT / application[key]).is_file()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -100,10 +87,12 @@ def test_a_workflow_pins_what_it_uses_and_grants_nothing_by_default(path: Path) 
 
 
 def test_the_tests_run_on_every_python_that_is_promised() -> None:
+    """Readers from 3.11 on; the function on what Lambda supports for longer."""
     (workflow,) = (yaml.safe_load(path.read_text()) for path in WORKFLOWS if path.name == "test.yaml")
-    runtimes = TEMPLATE["Parameters"]["PythonRuntime"]["AllowedValues"]
+    tested = [f"python{python}" for python in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]]
 
-    assert [f"python{python}" for python in workflow["jobs"]["test"]["strategy"]["matrix"]["python"]] == runtimes
+    assert tested == TEMPLATE["Resources"]["ReaderLayer"]["Properties"]["CompatibleRuntimes"]
+    assert tested[1:] == TEMPLATE["Parameters"]["PythonRuntime"]["AllowedValues"]
 
 
 def test_every_make_target_that_contributors_are_pointed_to_exists() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.transformed import transformed as transform
@@ -49,6 +49,10 @@ def transformed() -> dict[str, Any]:
 def test_whatever_a_parameter_admits_the_function_takes(
     prefix: str, percent: str, base_url: str, key: str, schedule: str, proxy: str
 ) -> None:
+    """But for a host's part of more than 63 letters, and ports that there are not: the function names them."""
+    for address in filter(None, (base_url, proxy)):
+        _, host, port = f"{address}:443".split(":")[:3]
+        assume(not re.search(r"[^.]{64}", host.lstrip("/")) and 0 < int(port) < 65536)
     settings = Settings.from_environment(
         {
             "SECRET_PREFIX": prefix,
@@ -78,7 +82,8 @@ def test_whatever_a_parameter_admits_the_function_takes(
         ("VirtuousBaseUrl", "http://api.virtuoussoftware.com"),
         ("VirtuousBaseUrl", "https://api.virtuoussoftware.com/"),
         ("VirtuousBaseUrl", "https://a..b"),
-        ("VirtuousBaseUrl", "https://host:99999"),
+        ("ScheduleWindowMinutes", "61"),
+        ("ScheduleWindowMinutes", "0.5"),
         ("VirtuousBaseUrl", "https://user@host"),
         ("Schedule", "rate(2 days)"),
         ("Schedule", "rate(0 hours)"),
@@ -103,6 +108,8 @@ def test_a_parameter_refuses_what_would_fail_later(parameter: str, value: str) -
         ("Schedule", "rate(6 hours)"),
         ("Schedule", "rate(1 day)"),
         ("Schedule", "rate(1440 minutes)"),
+        ("ScheduleWindowMinutes", "0"),
+        ("ScheduleWindowMinutes", "60"),
         ("Schedule", "cron(0 3 * * ? *)"),
         ("VirtuousBaseUrl", "http://127.0.0.1:65432"),
         ("HttpsProxy", "http://proxy.example.org:3128"),
@@ -145,13 +152,19 @@ def test_the_schedule_says_itself_what_it_sends(transformed: dict[str, Any]) -> 
 
 
 def test_the_key_is_used_through_secrets_manager_alone_in_every_partition() -> None:
-    """KMS names the service with amazonaws.com; in China other services' names end in amazonaws.com.cn."""
-    conditions = re.findall(r'"kms:ViaService":\n(?:\s+#.*\n)*((?:\s+- .*\n)+)', TEMPLATE)
+    """KMS, "kms:ViaService": the service's name ends in amazonaws.com, in China as well."""
+    conditions = re.findall(r'"kms:ViaService": !Sub "(.*)"', TEMPLATE)
 
-    assert len(conditions) == TEMPLATE.count("kms:ViaService")
-    for condition in conditions:
-        assert "secretsmanager.${AWS::Region}.amazonaws.com" in condition
-        assert "secretsmanager.${AWS::Region}.${AWS::URLSuffix}" in condition
+    assert len(conditions) == TEMPLATE.count("kms:ViaService") == 3
+    assert set(conditions) == {"secretsmanager.${AWS::Region}.amazonaws.com"}
+
+
+def test_notices_reach_the_topic_by_a_statement_without_a_condition(transformed: dict[str, Any]) -> None:
+    """EventBridge User Guide: it does not support Condition blocks in an SNS topic's policy."""
+    statements = transformed["AlarmTopicPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+
+    conditions = {statement["Principal"]["Service"]: "Condition" in statement for statement in statements}
+    assert conditions == {"events.amazonaws.com": False, "cloudwatch.amazonaws.com": True}
 
 
 def test_the_rule_takes_every_notice_that_needs_a_person(transformed: dict[str, Any]) -> None:

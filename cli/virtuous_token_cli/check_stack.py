@@ -39,7 +39,7 @@ PARAMETER_OF = {
 }
 ABSENT_WHERE_EMPTY = ("HTTPS_PROXY", "NO_PROXY")
 # The others that the template sets.
-FIXED_VARIABLES = ("POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME", "WRITES_PER_SECOND")
+FIXED_VARIABLES = ("POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_SERVICE_NAME")
 # The alarm of silence rings after a day; an hour more is the schedule's own window.
 LONGEST_SILENCE = timedelta(hours=25)
 

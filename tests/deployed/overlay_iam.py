@@ -1,8 +1,7 @@
 """What the local AWS must refuse for a lack of permission, as AWS documents it, and MiniStack by itself does not.
 
-MiniStack asks IAM about each request. What its services then do in somebody's name (Secrets Manager with a key, Lambda
-with the function's role, Scheduler with the schedule's) it does unasked, and it knows no account but the caller's. Each
-rule here names AWS's page. What tests/deployed/test_least_privilege.py does not see at work, test_local_aws.py does.
+MiniStack asks IAM about each request. What Secrets Manager then does with a key it does unasked, and it knows no
+account but the caller's. Each rule here names AWS's page and has a test that sees it refuse.
 """
 
 from __future__ import annotations
@@ -20,15 +19,6 @@ Response = Any
 
 __all__ = ["enforce_permissions"]
 
-# "Giving Lambda functions access to resources in an Amazon VPC", Lambda Developer Guide: what the execution role needs.
-FOR_A_VPC = (
-    "CreateNetworkInterface",
-    "DescribeNetworkInterfaces",
-    "DescribeSubnets",
-    "DeleteNetworkInterface",
-    "AssignPrivateIpAddresses",
-    "UnassignPrivateIpAddresses",
-)
 AWS_OWN_KEY = "alias/aws/secretsmanager"
 # Whose access key signed the request that Secrets Manager is answering.
 _caller: ContextVar[str | None] = ContextVar("caller", default=None)
@@ -42,34 +32,14 @@ def core(name: str) -> Any:
     return importlib.import_module(f"ministack.core.{name}")
 
 
-def enforce_permissions(provisioners: Any) -> None:
-    """Adds every rule to MiniStack, and to its CloudFormation."""
+def enforce_permissions() -> None:
+    """Adds every rule to MiniStack."""
     name_roles_as_principals()
     know_resources_of_other_accounts()
     use_keys_in_the_callers_name()
     block_public_policies()
-    write_logs_by_the_functions_role()
-    hand_over_failures_by_the_functions_role()
-    make_network_interfaces_by_the_functions_role(provisioners)
-    deliver_by_the_schedules_role_and_the_topics_policy()
+    deliver_by_the_topics_policy()
     alarm_by_the_topics_policy()
-
-
-def role_may(role: str, action: str, resource: str) -> bool:
-    """Whether IAM lets a service that has taken *role* (an ARN) do *action*, as MiniStack's own engine judges it."""
-    evaluator, responses = core("iam_evaluator"), core("responses")
-    account, name = role.split(":")[4], role.rpartition("/")[2]
-    context = evaluator.EvalContext(
-        principal_arn=f"arn:aws:sts::{account}:assumed-role/{name}/service",
-        principal_type="AssumedRole",
-        principal_account=account,
-        action=action,
-        resource_arn=resource,
-        region=responses.get_region(),
-    )
-    boundary = evaluator._permissions_boundary(service("iam")._roles, name, account)
-    judged = evaluator.evaluate(context, evaluator._gather_role_policies(name, account), *boundary)
-    return bool(judged.decision == "Allow")
 
 
 def name_roles_as_principals() -> None:
@@ -226,112 +196,33 @@ def block_public_policies() -> None:
     secrets._put_resource_policy = put
 
 
-# Lambda with the function's role
+# Rules and alarms
 
 
-def write_logs_by_the_functions_role() -> None:
-    """Without the two actions on its log stream a function runs, and leaves no log.
+def deliver_by_the_topics_policy() -> None:
+    """A rule reaches a topic by a statement of the topic's policy that has no Condition; else the event goes to the
+    dead-letter queue, if that queue's policy lets it.
 
-    "Sending Lambda function logs to CloudWatch Logs", Lambda Developer Guide.
-    """
-    functions, responses = service("lambda_svc"), core("responses")
-    emit = functions._emit_lambda_logs
-
-    def emit_logs(function: Record, *others: Any, **named: Any) -> None:
-        config = function.get("config") or function
-        group = (config.get("LoggingConfig") or {}).get("LogGroup") or f"/aws/lambda/{config['FunctionName']}"
-        where = f"{responses.get_region()}:{responses.get_account_id()}:log-group:{group}:log-stream:any"
-        if all(
-            role_may(config["Role"], f"logs:{action}", f"arn:aws:logs:{where}")
-            for action in ("CreateLogStream", "PutLogEvents")
-        ):
-            emit(function, *others, **named)
-
-    functions._emit_lambda_logs = emit_logs
-
-
-def hand_over_failures_by_the_functions_role() -> None:
-    """A failed run goes to its destination only where the function's role may send there.
-
-    "Capturing records of Lambda asynchronous invocations", Lambda Developer Guide.
-    """
-    functions = service("lambda_svc")
-    route = functions._route_async_failure
-
-    def route_failure(target: str, name: str, *others: Any) -> None:
-        role = functions._functions[name]["config"]["Role"]
-        if ":sqs:" not in target or role_may(role, "sqs:SendMessage", target):
-            route(target, name, *others)
-
-    functions._route_async_failure = route_failure
-
-
-def make_network_interfaces_by_the_functions_role(provisioners: Any) -> None:
-    """A function gets subnets only where its role may make, find and remove network interfaces.
-
-    "Giving Lambda functions access to resources in an Amazon VPC", Lambda Developer Guide, and the errors of
-    "Troubleshoot configuration issues in Lambda".
-    """
-    functions = service("lambda_svc")
-
-    def lacking(role: str, config: Mapping[str, Any] | None) -> str | None:
-        if not (config or {}).get("SubnetIds"):
-            return None
-        denied = next((action for action in FOR_A_VPC if not role_may(role, f"ec2:{action}", "*")), None)
-        return denied and f"The provided execution role does not have permissions to call {denied} on EC2"
-
-    def refused(role: str, asked: Record) -> Response:
-        reason = lacking(role, asked.get("VpcConfig"))
-        return reason and functions.error_response_json("InvalidParameterValueException", reason, 400)
-
-    create, update = functions._create_function, functions._update_config
-    handlers = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]
-    create_by_stack = handlers["create"]
-
-    def create_function(asked: Record) -> Response:
-        return refused(asked["Role"], asked) or create(asked)
-
-    def update_config(name: str, asked: Record) -> Response:
-        known = (functions._functions.get(name) or {"config": {}})["config"]
-        return refused(asked.get("Role") or known.get("Role", ""), asked) or update(name, asked)
-
-    def function_of_a_stack(logical_id: str, properties: Record, *others: Any, **named: Any) -> object:
-        if reason := lacking(properties["Role"], properties.get("VpcConfig")):
-            raise ValueError(reason)
-        return create_by_stack(logical_id, properties, *others, **named)
-
-    functions._create_function, functions._update_config = create_function, update_config
-    handlers["create"] = function_of_a_stack
-
-
-# Schedules, rules and alarms
-
-
-def deliver_by_the_schedules_role_and_the_topics_policy() -> None:
-    """A schedule reaches its function by its role, a rule a topic by the topic's policy; else the event goes to the
-    dead-letter queue, if role or queue policy let it.
-
-    "Execution role" and "Configuring a dead-letter queue", EventBridge Scheduler User Guide; "Using resource-based
-    policies for Amazon EventBridge" and "Using dead-letter queues", EventBridge User Guide.
+    "Using resource-based policies for Amazon EventBridge", EventBridge User Guide: it does not support Condition blocks
+    in an SNS topic's policy. "Using dead-letter queues", likewise.
     """
     events, topics, queues = service("eventbridge"), service("sns"), service("sqs")
-    responses, arns = core("responses"), core("arn")
     invoke = events._invoke_target
+
+    def lets_in(topic: str) -> bool:
+        record = topics._topic_by_arn_any_scope(topic)
+        statements = json.loads((record or {}).get("attributes", {}).get("Policy") or "{}").get("Statement", [])
+        services = [found["Principal"].get("Service", []) for found in statements if not found.get("Condition")]
+        return any("events.amazonaws.com" in ([one] if isinstance(one, str) else one) for one in services)
 
     def invoke_target(target: Record, event: Record, rule: Record, *others: Any, **named: Any) -> None:
         arn, dead_letters = target["Arn"], (target.get("DeadLetterConfig") or {}).get("Arn", "")
-        account = responses.get_account_id()
-        if role := target.get("RoleArn"):
-            arrives = ":lambda:" not in arn or role_may(role, "lambda:InvokeFunction", arn)
-            is_kept = role_may(role, "sqs:SendMessage", dead_letters)
-        else:
-            by_rule = ("events.amazonaws.com", rule.get("Arn", ""), account)
-            arrives = ":sns:" not in arn or topics.topic_policy_allows(arn, *by_rule)
-            is_kept = bool(dead_letters) and queues.queue_policy_allows(dead_letters, *by_rule)
-        if arrives:
+        by_rule = ("events.amazonaws.com", rule.get("Arn", ""), core("responses").get_account_id())
+        if ":sns:" not in arn or (lets_in(arn) and topics.topic_policy_allows(arn, *by_rule)):
             invoke(target, event, rule, *others, **named)
-        elif dead_letters and is_kept:
-            events._dispatch_to_sqs(arns.parse_arn(dead_letters), target.get("Input") or json.dumps(event, default=str))
+        elif dead_letters and queues.queue_policy_allows(dead_letters, *by_rule):
+            kept = target.get("Input") or json.dumps(event, default=str)
+            events._dispatch_to_sqs(core("arn").parse_arn(dead_letters), kept)
 
     events._invoke_target = invoke_target
 

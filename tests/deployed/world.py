@@ -168,7 +168,7 @@ class World:
         self._sam(
             "deploy",
             name,
-            config_file=REPOSITORY / "samconfig.yaml",
+            config_file=REPOSITORY / "samconfig.toml",
             config_env="local",
             template_file=self._built(name),
             stack_name=stack,
