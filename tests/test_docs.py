@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     chain(ROOT.glob("*.md"), *((ROOT / folder).rglob("*.md") for folder in ("docs", "examples", "functions", "layers")))
 )
-MOST_LINES_OF_README, MOST_LINES_OF_DOCS = 110, 1_100
+MOST_LINES_OF_README, MOST_LINES_OF_DOCS = 110, 1_310
 # AWS's public prices in us-east-1, November 2026, dollars a month.
 SECRET, METRIC, ALARM = 0.40, 0.30, 0.10
 COST_ROWS = re.compile(r"^\|.*\d \|$", re.MULTILINE)
