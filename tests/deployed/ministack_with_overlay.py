@@ -189,11 +189,11 @@ def keep_alarms_on_expressions(provisioners: Any) -> None:
 
 def admit_the_python_at_hand() -> None:
     """Functions run here with the Python that the tests run with, also with one that the template does not admit."""
-    engine, *others = (
+    modules: list[Any] = [
         importlib.import_module(f"ministack.services.cloudformation.{name}")
         for name in ("engine", "handlers", "changesets")
-    )
-    resolve = engine._resolve_parameters
+    ]
+    resolve = modules[0]._resolve_parameters
 
     def resolve_parameters(template: Record, *given: Any, **named: Any) -> object:
         parameters = dict(template.get("Parameters", {}))
@@ -201,7 +201,7 @@ def admit_the_python_at_hand() -> None:
             parameters["PythonRuntime"] = {key: found for key, found in runtime.items() if key != "AllowedValues"}
         return resolve({**template, "Parameters": parameters}, *given, **named)
 
-    for module in (engine, *others):
+    for module in modules:
         module._resolve_parameters = resolve_parameters
 
 

@@ -87,6 +87,7 @@ class Somebody:
             "HOME": str(self.home),
             "PATH": f"{self.home}/.local/bin{os.pathsep}{self.world.environment['PATH']}",
             "GIT_CONFIG_GLOBAL": os.devnull,
+            "PYTHON": sys.executable,  # the local AWS runs functions with the Python of the tests
         }
 
     def changed_files(self) -> str:
@@ -183,6 +184,15 @@ def deploys_and_reads(somebody: Somebody, page: Page, origin: Path) -> None:
 
 
 def upgrades_and_removes(somebody: Somebody, page: Page, origin: Path) -> None:
+    # Enter at every question of SAM's other way deploys as well, and what it saves is kept by the upgrade.
+    overrides = f"PythonRuntime=$runtime VirtuousBaseUrl={somebody.world.virtuous.base_url}"
+    guided = somebody.follows(
+        "guided", f"sam deploy --guided --parameter-overrides {overrides}", [("Stack Name", ENTERS)]
+    )
+    assert "Successfully created/updated stack" in guided or "No changes to deploy" in guided
+    assert somebody.changed_files() == " M samconfig.toml\n"
+    saved = (somebody.clone / "samconfig.toml").read_text(encoding="utf-8")
+
     (block,) = page.blocks("Upgrade and remove")
     upgrade, remove = block.split("# remove")
     version = origin / "layers" / "virtuous_token" / "virtuous_token" / "__init__.py"
@@ -193,16 +203,7 @@ def upgrades_and_removes(somebody: Somebody, page: Page, origin: Path) -> None:
     assert f'"version": "{NEWER}"' in report
     assert somebody.world.virtuous.base_url in report, "a parameter that the command did not name is kept"
     assert somebody.world.read_as_reader()[0] == 200
-
-    # Enter at every question of SAM's other way deploys as well, and what it saves is in no tracked file.
-    overrides = f"PythonRuntime=$runtime VirtuousBaseUrl={somebody.world.virtuous.base_url}"
-    guided = somebody.follows(
-        "guided", f"sam deploy --guided --parameter-overrides {overrides}", [("Stack Name", ENTERS)]
-    )
-    assert "Successfully created/updated stack" in guided
-    (somebody.clone / "samconfig.toml").unlink()
-    assert somebody.changed_files() == ""
-    assert somebody.world.read_as_reader()[0] == 200
+    assert (somebody.clone / "samconfig.toml").read_text(encoding="utf-8") == saved
 
     somebody.world.delete(READER_STACK)
     somebody.follows("remove", f"#{remove}", [("for deletion in 30 days? [y/N]:", "y"), ("[y/N]:", "y\ny")])

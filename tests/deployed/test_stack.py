@@ -167,20 +167,24 @@ def test_a_refused_refresh_token_asks_for_a_login_where_no_password_is_stored(de
     assert answer["outcomes"] == {"refused": "login_required"}
 
 
+def lets(service: str, action: str, resource: str) -> dict[str, Any]:
+    """The policy of a resource that lets one service do one thing."""
+    statement = {"Effect": "Allow", "Principal": {"Service": service}, "Action": action, "Resource": resource}
+    return {"Version": "2012-10-17", "Statement": [statement]}
+
+
 def test_who_needs_a_person_is_told_by_name_to_a_topic(deployed_world: World) -> None:
     """From a refused refresh token over the event bus, the rule and the topic to whoever subscribed."""
     queue = deployed_world.client("sqs").create_queue(QueueName="a-person")["QueueUrl"]
     topic = deployed_world.client("sns").create_topic(Name="on-call")["TopicArn"]
-    arn = f"arn:aws:sqs:us-east-1:000000000000:{queue.rpartition('/')[2]}"
-    allowed = {
-        "Effect": "Allow",
-        "Principal": {"Service": "sns.amazonaws.com"},
-        "Action": "sqs:SendMessage",
-        "Resource": arn,
-    }
-    deployed_world.client("sqs").set_queue_attributes(
-        QueueUrl=queue, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allowed]})}
+    deployed_world.client("sns").set_topic_attributes(
+        TopicArn=topic,
+        AttributeName="Policy",
+        AttributeValue=json.dumps(lets("events.amazonaws.com", "sns:Publish", topic)),
     )
+    arn = f"arn:aws:sqs:us-east-1:000000000000:{queue.rpartition('/')[2]}"
+    allowed = lets("sns.amazonaws.com", "sqs:SendMessage", arn)
+    deployed_world.client("sqs").set_queue_attributes(QueueUrl=queue, Attributes={"Policy": json.dumps(allowed)})
     deployed_world.client("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     stack = deployed_world.deploy_another(
         "third", AlarmTopicArn=topic, VirtuousBaseUrl=deployed_world.virtuous.base_url
