@@ -76,7 +76,7 @@ def make_client() -> SecretsManagerClient:
 
 
 class SecretStore(NamedTuple):
-    """The Store of ``ports.py`` for one connection."""
+    """The Store of ``refresh/stored.py`` for one connection."""
 
     client: SecretsManagerClient
     names: SecretNames

@@ -19,7 +19,6 @@ LARGEST_BODY = 256 * 1024  # a good answer has about two kilobytes
 
 _BLANKS = "\ufeff \t\r\n\f\v\0"
 _CHARSET = r"charset\s*=\s*[\"']?([\w.:-]+)"
-_WIDE_ENCODINGS = ("utf-32", "utf-16", "utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
 # Python decodes them, but no server writes in them, and they are slow or warn.
 _NO_CHARSETS = ("idna", "punycode", "unicode-escape", "unicodeescape")
 # Possessive, or a megabyte of digits would take hours.
@@ -88,7 +87,7 @@ def _texts(body: bytes, headers: Mapping[str, str]) -> Iterator[tuple[str, bool]
         yield body.decode("utf-8"), True
     declared = re.search(_CHARSET, headers.get("content-type", ""), re.IGNORECASE)
     charset = declared[1].lower().replace("_", "-") if declared else "utf-8"
-    for encoding in (charset, *_WIDE_ENCODINGS, "utf-8"):
+    for encoding in (charset, json.detect_encoding(body), "utf-8"):
         with suppress(LookupError, ValueError):
             start = "no" if encoding in _NO_CHARSETS else body[:256].decode(encoding, "replace").lstrip(_BLANKS)
             if not start or start.startswith("{"):  # replacing every character of another encoding is slow

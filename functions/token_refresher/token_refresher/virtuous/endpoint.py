@@ -36,18 +36,20 @@ from .body import LARGEST_BODY, readable_body
 from .dial import NotConnected, dial, shut_down
 from .judgement import Response, judge_proof, judge_token
 
-__all__ = ["REQUEST_SECONDS", "TokenEndpoint"]
+__all__ = ["REQUEST_SECONDS", "USER_AGENT", "TokenEndpoint"]
 
 # From the call to its result, if anything was sent: the bound within which a refresh token is at risk. Connections that
 # do not stand after CONNECT_SECONDS are not used, so at least 30 seconds are left for an answer.
 REQUEST_SECONDS = 45.0
 CONNECT_SECONDS = 15.0
 
+USER_AGENT = f"virtuous-token-refresher/{__version__}"
+
 _COMMON_HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",  # who compresses all the same is understood
     "Connection": "close",
-    "User-Agent": f"virtuous-token-refresher/{__version__}",
+    "User-Agent": USER_AGENT,
 }
 
 
