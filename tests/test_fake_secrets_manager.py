@@ -16,7 +16,7 @@ import botocore.exceptions
 import pytest
 
 from tests.facts import refusal
-from tests.fakes.secrets_manager import CURRENT, PREVIOUS, TRANSPORT_ERRORS, AwsError, StrictSecretsManager
+from tests.fakes.secrets_manager import CURRENT, TRANSPORT_ERRORS, AwsError, StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates
 from tests.support import NOW, Clock
 
