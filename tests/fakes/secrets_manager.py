@@ -10,7 +10,6 @@ batches by filter, descriptions, LastAccessedDate.
 
 import hashlib
 import json
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -93,14 +92,9 @@ class Fault(NamedTuple):
     """What `StrictSecretsManager.fail` asked for, once."""
 
     operation: str
-    error: str
+    error: AwsError | TransportError
     after_effect: bool
     secret_name: str | None
-
-    def raised(self) -> AwsError | TransportError:
-        if self.error in TRANSPORT_ERRORS:
-            return TransportError(self.error)
-        return AwsError(self.error, "asked for by the test")
 
 
 # What a write does to a secret. Each returns the new secret, the same one for a no-op, or raises AwsError.
@@ -182,24 +176,19 @@ def _within_quota(secret: Secret, now: datetime) -> Mapping[str, Version]:
 def value_in(params: Params) -> str | None:
     """The value of a Create or Put request; None without one."""
     text: str | None = params.get("SecretString")
-    if text is not None:
-        _check_length("secretString", len(text.encode()), VALUE_BYTES)
+    if text is not None and len(text.encode()) > VALUE_BYTES:
+        raise AwsError("ValidationException", f"a value has at most {VALUE_BYTES} bytes")
     return text
 
 
 def version_id_in(params: Params) -> str:
-    """The ClientRequestToken, which becomes the version's id; the SDKs make one."""
-    token: str = params["ClientRequestToken"]
-    _check_length("clientRequestToken", len(token), 64, at_least=32)
-    return token
+    """The ClientRequestToken, which becomes the version's id; the SDKs make one, and see to its length."""
+    return str(params["ClientRequestToken"])
 
 
 def labels_in(params: Params) -> list[str] | None:
     """The VersionStages of a put; None when it names none."""
-    labels: list[str] | None = params.get("VersionStages")
-    if labels is not None:
-        _check_length("versionStages", len(labels), LABEL_QUOTA)
-    return labels
+    return params.get("VersionStages")
 
 
 def lets_anybody_in(policy: str) -> bool:
@@ -213,11 +202,6 @@ def lets_anybody_in(policy: str) -> bool:
         allowed["Effect"] == "Allow" and allowed["Principal"] in everybody and "Condition" not in allowed
         for allowed in ([found] if isinstance(found, dict) else found)
     )
-
-
-def _check_length(name: str, length: int, at_most: int, *, at_least: int = 1) -> None:
-    if not at_least <= length <= at_most:
-        raise AwsError("ValidationException", f"the length of '{name}' is {length}, not {at_least} to {at_most}")
 
 
 class StrictSecretsManager:
@@ -286,8 +270,7 @@ class StrictSecretsManager:
                     answer = answer_to(params)
                 except AwsError as refusal:
                     error = refusal
-            if fault is not None:
-                error = fault.raised()
+            error = fault.error if fault else error
         if self.after is not None:
             self.after(operation, params, secret_name)
         if error is not None:
@@ -310,7 +293,8 @@ class StrictSecretsManager:
         *error* is an AWS code, or one of TRANSPORT_ERRORS. With *after_effect* the call takes effect and its answer is
         lost. The client sees each fault at once: the SDK's own retries are not played.
         """
-        self._faults += [Fault(operation, error, after_effect, secret)] * times
+        raised = TransportError(error) if error in TRANSPORT_ERRORS else AwsError(error, "asked for by the test")
+        self._faults += [Fault(operation, raised, after_effect, secret)] * times
 
     def refuse_kms(self, secret_id: str, *actions: str) -> None:
         """The key policy lacks *actions*: a read needs kms:Decrypt, a write GenerateDataKey too. None: all allowed."""
@@ -380,8 +364,6 @@ class StrictSecretsManager:
 
     def _create_secret(self, params: Params) -> Answer:
         name, now = params["Name"], self.now()
-        if not re.fullmatch(r"[A-Za-z0-9/_+=.@-]{1,512}", name):
-            raise AwsError("ValidationException", "a name is 1 to 512 ASCII letters, digits and /_+=.@-")
         present = self._existing(name)
         if present is not None and present.gone_at is not None:
             raise _marked_for_deletion()
@@ -473,7 +455,8 @@ class StrictSecretsManager:
         return self._value_of(secret, params.get("VersionId"), params.get("VersionStage"))
 
     def _batch_get_secret_value(self, params: Params) -> Answer:
-        _check_length("secretIdList", len(params["SecretIdList"]), 20)
+        if len(params["SecretIdList"]) > 20:
+            raise AwsError("ValidationException", "a batch has at most 20 secrets")
         values: list[Answer] = []
         errors: list[Answer] = []
         for secret_id in params["SecretIdList"]:

@@ -35,14 +35,13 @@ from urllib.parse import parse_qsl
 
 Rotation = Literal["strict", "reusable", "none"]
 Loss = Literal["reset", "closed", "hang"]
-Headers = tuple[tuple[str, str], ...]
 
 REFRESH_TOKEN_LIFE_SECONDS: Final = 365 * 86_400
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = {"Content-Type": "application/json;charset=UTF-8"}
 TOKEN: Final = "/Token"
 ORGANIZATION: Final = "/api/Organization/Current"
-CHALLENGE: Final = ("WWW-Authenticate", "Bearer")
+CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 DENIED: Final = "Authorization has been denied for this request."
 
 
@@ -52,7 +51,7 @@ class Recorded:
 
     method: str
     path: str
-    headers: Headers = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
 
     def header(self, name: str) -> str | None:
@@ -73,20 +72,13 @@ class Answer:
     """One HTTP answer before it is put on the wire."""
 
     status: int
-    headers: Headers = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
 
-    def with_headers(self, changes: Mapping[str, str | None]) -> Answer:
-        """The same answer with headers replaced, added or (None) removed."""
-        named = {name.lower() for name in changes}
-        kept = tuple(pair for pair in self.headers if pair[0].lower() not in named)
-        added = tuple((name, value) for name, value in changes.items() if value is not None)
-        return dataclasses.replace(self, headers=kept + added)
-
-    def head(self, *framing: tuple[str, str]) -> bytes:
-        """The status line and the headers, ended by the empty line."""
+    def head(self, **framing: str) -> bytes:
+        """The status line and the headers, ended by the empty line; *framing* is in small letters."""
         lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Scripted')}"]
-        lines += [f"{name}: {value}" for name, value in (*self.headers, *framing)]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in {**self.headers, **framing}.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -153,9 +145,9 @@ def rewrite(change: Callable[[bytes], bytes]) -> Step:
     return Step(edits=(lambda original: dataclasses.replace(original, body=change(original.body)),))
 
 
-def headers(changes: Mapping[str, str | None]) -> Step:
-    """The normal answer with headers replaced, added or (None) removed. The grant happens."""
-    return Step(edits=(lambda original: original.with_headers(changes),))
+def headers(changes: Mapping[str, str]) -> Step:
+    """The normal answer with headers replaced or added. The grant happens."""
+    return Step(edits=(lambda original: dataclasses.replace(original, headers={**original.headers, **changes}),))
 
 
 def reply(
@@ -167,7 +159,7 @@ def reply(
     ends after the body.
     """
     content = body.encode() if isinstance(body, str) else body
-    return Step(instead=Answer(status, tuple((headers or {}).items()), content), granted=granted)
+    return Step(instead=Answer(status, headers or {}, content), granted=granted)
 
 
 def bad_gateway(*, granted: bool = False) -> Step:
@@ -195,7 +187,7 @@ def code_needed() -> Step:
 
 def denied() -> Step:
     """The 401 of the proof call, whatever the token. The request is not processed."""
-    return reply(401, json.dumps({"message": DENIED}), JSON | dict([CHALLENGE]))
+    return reply(401, json.dumps({"message": DENIED}), JSON | CHALLENGE)
 
 
 def redirect(location: str, status: int = 302) -> Step:
@@ -218,9 +210,10 @@ def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") ->
 
     def deliver(wire: Wire, whole: Answer) -> None:
         size = len(whole.body)
-        framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
-        start = f"{size:x}\r\n".encode() if chunked else b""
-        wire.send(whole.head(framing) + start + whole.body[:keep])
+        head = whole.head(content_length=str(size))
+        if chunked:
+            head = whole.head(transfer_encoding="chunked") + f"{size:x}\r\n".encode()
+        wire.send(head + whole.body[:keep])
         wire.lose(how)
 
     return Step(deliver=deliver)
@@ -230,7 +223,7 @@ def drip(pause_seconds: float, size: int = 1, *, head: bool = False) -> Step:
     """The grant happens, and the body (or all, with *head*) comes *size* bytes at a time, a pause before each."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
-        start, rest = whole.head(("Content-Length", str(len(whole.body)))), whole.body
+        start, rest = whole.head(content_length=str(len(whole.body))), whole.body
         if head:
             start, rest = b"", start + rest
         wire.send(start)
@@ -245,7 +238,7 @@ def endless() -> Step:
     """The grant happens, and the body goes on until the client goes away."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
-        wire.send(whole.head(("Connection", "close")) + whole.body)
+        wire.send(whole.head(connection="close") + whole.body)
         while True:
             wire.send(b" " * 65_536)
 
@@ -386,20 +379,16 @@ class Virtuous:
 
     @property
     def token_requests(self) -> list[Recorded]:
-        with self._lock:
-            return [request for request in self.requests if request.path == TOKEN]
+        return [request for request in list(self.requests) if request.path == TOKEN]
 
     @property
     def organization_requests(self) -> list[Recorded]:
-        with self._lock:
-            return [request for request in self.requests if request.path == ORGANIZATION]
+        return [request for request in list(self.requests) if request.path == ORGANIZATION]
 
     @property
     def live_refresh_token(self) -> str | None:
         """The newest refresh token that works."""
-        live = self.live_refresh_tokens
-        with self._lock:
-            return next((token for token in reversed(self._refresh) if token in live), None)
+        return max(self.live_refresh_tokens, key=lambda token: self._refresh[token].generation, default=None)
 
     @property
     def live_refresh_tokens(self) -> frozenset[str]:
@@ -418,8 +407,7 @@ class Virtuous:
 
     def state(self) -> dict[str, dict[str, int]]:
         """How many refresh grants were made and refused so far."""
-        with self._lock:
-            outcomes = [event.outcome for event in self.events if event.call == "refresh_token"]
+        outcomes = [event.outcome for event in list(self.events) if event.call == "refresh_token"]
         return {"refreshes": {"accepted": outcomes.count("granted"), "refused": outcomes.count("refused")}}
 
     # What a test does
@@ -497,12 +485,12 @@ class Virtuous:
         content = self._issue(user, with_refresh_token=with_refresh_token)
         cookie = f"cookie-{self.generation}-{secrets.token_hex(8)}"
         self._other_secrets.add(cookie)
-        set_cookie = ("Set-Cookie", f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly")
-        return "granted", _json(200, content, ("Cache-Control", "no-cache"), ("Pragma", "no-cache"), set_cookie)
+        set_cookie = {"Set-Cookie": f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly"}
+        return "granted", _json(200, content, {"Cache-Control": "no-cache", "Pragma": "no-cache"} | set_cookie)
 
     def _token(self, request: Recorded) -> tuple[str, Answer]:
         if request.method != "POST":
-            return "bad_request", _json(405, {"error": "invalid_request"}, ("Allow", "POST"))
+            return "bad_request", _json(405, {"error": "invalid_request"})
         if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
             return "bad_request", _json(415, {"error": "invalid_request"})
         try:
@@ -586,8 +574,8 @@ class Virtuous:
         result = self._process(request, step)
         for call in step.after:
             call(request)
-        if not any(name.lower() == "date" for name, _ in result.headers):
-            result = result.with_headers({"Date": formatdate(self._now(), usegmt=True)})
+        date = {"Date": formatdate(self._now(), usegmt=True)}
+        result = dataclasses.replace(result, headers=date | dict(result.headers))
         for edit in step.edits:
             result = edit(result)
         if pause := self.answer_seconds + step.delay_seconds:
@@ -595,8 +583,8 @@ class Virtuous:
         (step.deliver or _send)(wire, result)
 
 
-def _json(status: int, content: object, *more: tuple[str, str]) -> Answer:
-    return Answer(status, (*JSON.items(), *more), json.dumps(content).encode())
+def _json(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(status, {**JSON, **(headers or {})}, json.dumps(content).encode())
 
 
 def _refusal(description: str | None = None) -> tuple[str, Answer]:
@@ -613,11 +601,11 @@ def _call(request: Recorded, fields: Mapping[str, str]) -> str:
 
 
 def _send(wire: Wire, whole: Answer) -> None:
-    own_framing = {"content-length", "transfer-encoding", "connection"} & {name.lower() for name, _ in whole.headers}
-    framing = () if own_framing else (("Content-Length", str(len(whole.body))),)
-    wire.send(whole.head(*framing) + whole.body)
-    if own_framing:
+    if {"Content-Length", "Transfer-Encoding", "Connection"} & whole.headers.keys():
+        wire.send(whole.head() + whole.body)
         wire.lose("closed")
+    else:
+        wire.send(whole.head(content_length=str(len(whole.body))) + whole.body)
 
 
 class _Server(socketserver.ThreadingTCPServer):
