@@ -18,7 +18,6 @@ from token_refresher.sweep import FAILED
 
 SERVICE = "virtuous-token-refresher"
 NAMES = {"Sweeps", "FailedConnections", "TokensEndingSoon", "NoticesNotSent"}
-IN_A_WEEK = NOW + timedelta(days=7)
 
 
 def _logged(*results: Result) -> list[dict[str, Any]]:
@@ -40,39 +39,35 @@ def _measured(capsys: pytest.CaptureFixture[str], *results: Result, notices_not_
 # Log lines
 
 
-@pytest.mark.parametrize(
-    ("result", "level", "fields"),
-    [
-        pytest.param(Result("acme", OutcomeWord.REFRESHED), "INFO", {"reason": None}, id="refreshed"),
-        pytest.param(Result("acme", OutcomeWord.RECOVERED), "INFO", {}, id="recovered"),
-        pytest.param(Result("acme", OutcomeWord.SUPERSEDED, "because"), "INFO", {"reason": "because"}, id="superseded"),
-        pytest.param(Result("acme", OutcomeWord.UNPROVEN, "because"), "ERROR", {"reason": "because"}, id="unproven"),
-        pytest.param(Result("acme", OutcomeWord.TRY_AGAIN), "ERROR", {}, id="to be tried again"),
-        pytest.param(Result("acme", OutcomeWord.MISCONFIGURED), "ERROR", {}, id="misconfigured"),
-        pytest.param(
-            Result("acme", OutcomeWord.TRY_AGAIN, pair_at_risk=True),
-            "CRITICAL",
-            {"message": "token pair not saved"},
-            id="a pair that could not be saved",
-        ),
-        pytest.param(
-            Result("acme", OutcomeWord.LOGIN_REQUIRED, readers_work_until=IN_A_WEEK),
-            "WARNING",
-            {
-                "run": "virtuous-token --prefix crm login --connection acme",
-                "readers_work_until": "2026-12-02T12:00:00+00:00",
-            },
-            id="a login that is required says what to run and how long readers work",
-        ),
-        pytest.param(
-            Result("acme", OutcomeWord.LOGIN_REQUIRED),
-            "WARNING",
-            {"readers_work_until": None},
-            id="a login that was never made names no end",
-        ),
-    ],
-)
-def test_each_outcome_is_one_line_at_its_level(result: Result, level: str, fields: dict[str, Any]) -> None:
+LINES: dict[str, tuple[Result, str, dict[str, Any]]] = {
+    "refreshed": (Result("acme", OutcomeWord.REFRESHED), "INFO", {"reason": None}),
+    "recovered": (Result("acme", OutcomeWord.RECOVERED), "INFO", {}),
+    "superseded": (Result("acme", OutcomeWord.SUPERSEDED, "because"), "INFO", {"reason": "because"}),
+    "unproven": (Result("acme", OutcomeWord.UNPROVEN, "because"), "ERROR", {"reason": "because"}),
+    "to be tried again": (Result("acme", OutcomeWord.TRY_AGAIN), "ERROR", {}),
+    "misconfigured": (Result("acme", OutcomeWord.MISCONFIGURED), "ERROR", {}),
+    "a pair that could not be saved": (
+        Result("acme", OutcomeWord.TRY_AGAIN, pair_at_risk=True),
+        "CRITICAL",
+        {"message": "token pair not saved"},
+    ),
+    "a login that is required says what to run and how long readers work": (
+        Result("acme", OutcomeWord.LOGIN_REQUIRED, readers_work_until=NOW),
+        "WARNING",
+        {"run": "virtuous-token --prefix crm login --connection acme", "readers_work_until": NOW.isoformat()},
+    ),
+    "a login that was never made names no end": (
+        Result("acme", OutcomeWord.LOGIN_REQUIRED),
+        "WARNING",
+        {"readers_work_until": None},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_each_outcome_is_one_line_at_its_level(case: str) -> None:
+    result, level, fields = LINES[case]
+
     (line,) = _logged(result)
 
     assert (line["level"], line["connection"], line["outcome"]) == (level, "acme", result.outcome)
@@ -126,32 +121,26 @@ def test_what_fails_a_run_is_counted_and_notices_that_were_not_sent(
     assert (measured["FailedConnections"], measured["NoticesNotSent"]) == ([float(outcome in FAILED)], [2.0])
 
 
-SOON, LATER = NOW + timedelta(hours=23), NOW + timedelta(hours=24)
+SOON, LATER, HALF_AN_HOUR_ON = NOW + timedelta(hours=23), NOW + timedelta(hours=24), NOW + timedelta(minutes=30)
+# Until when readers work, when the next refresh is due, and whether the token counts as about to end.
+ENDINGS: dict[str, tuple[OutcomeWord, datetime | None, datetime | None, bool]] = {
+    "no login within the last day": (OutcomeWord.LOGIN_REQUIRED, SOON, NOW, True),
+    "no login, and a day is left": (OutcomeWord.LOGIN_REQUIRED, LATER, NOW, False),
+    "ended": (OutcomeWord.LOGIN_REQUIRED, NOW - timedelta(days=3), NOW, True),
+    "nobody has logged in yet": (OutcomeWord.LOGIN_REQUIRED, None, None, False),
+    "Virtuous is down for a week": (OutcomeWord.TRY_AGAIN, SOON, NOW - timedelta(days=6), True),
+    "readers keep the old one": (OutcomeWord.UNPROVEN, SOON, NOW + timedelta(days=7), True),
+    "it lives an hour": (OutcomeWord.FRESH, SOON, HALF_AN_HOUR_ON, False),
+    "it lives an hour, just new": (OutcomeWord.REFRESHED, SOON, HALF_AN_HOUR_ON, False),
+    "another run holds it too long": (OutcomeWord.BUSY, SOON, HALF_AN_HOUR_ON, True),
+    "an API key at its end": (OutcomeWord.FRESH, SOON, None, True),
+    "an API key without an end": (OutcomeWord.FRESH, None, None, False),
+}
 
 
-@pytest.mark.parametrize(
-    ("outcome", "until", "next_refresh_at", "counts"),
-    [
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, SOON, NOW, True, id="no login within the last day"),
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, LATER, NOW, False, id="no login, and a day is left"),
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, NOW - timedelta(days=3), NOW, True, id="ended"),
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, None, None, False, id="nobody has logged in yet"),
-        pytest.param(OutcomeWord.TRY_AGAIN, SOON, NOW - timedelta(days=6), True, id="Virtuous is down for a week"),
-        pytest.param(OutcomeWord.UNPROVEN, SOON, NOW + timedelta(days=7), True, id="readers keep the old one"),
-        pytest.param(OutcomeWord.FRESH, SOON, NOW + timedelta(minutes=30), False, id="it lives an hour"),
-        pytest.param(OutcomeWord.REFRESHED, SOON, NOW + timedelta(minutes=30), False, id="it lives an hour, just new"),
-        pytest.param(OutcomeWord.BUSY, SOON, NOW + timedelta(minutes=30), True, id="another run holds it too long"),
-        pytest.param(OutcomeWord.FRESH, SOON, None, True, id="an API key at its end"),
-        pytest.param(OutcomeWord.FRESH, None, None, False, id="an API key without an end"),
-    ],
-)
-def test_tokens_that_are_about_to_end_without_a_successor(
-    capsys: pytest.CaptureFixture[str],
-    outcome: OutcomeWord,
-    until: datetime | None,
-    next_refresh_at: datetime | None,
-    counts: bool,
-) -> None:
+@pytest.mark.parametrize("case", ENDINGS)
+def test_tokens_that_are_about_to_end_without_a_successor(capsys: pytest.CaptureFixture[str], case: str) -> None:
+    outcome, until, next_refresh_at, counts = ENDINGS[case]
     result = Result("a", outcome, readers_work_until=until, next_refresh_at=next_refresh_at)
 
     assert _measured(capsys, result, Result("b", OutcomeWord.FRESH))["TokensEndingSoon"] == [float(counts)]

@@ -163,15 +163,6 @@ def test_what_is_told_of(account: Account, described: Callable[[], Report], stat
     assert {key: shown.get(key) for key in expected} == expected
 
 
-def test_fingerprints_tell_pairs_apart(account: Account, described: Callable[[], Report]) -> None:
-    reports = []
-    for generation in (1, 2):
-        account.put_pair(a_pair(generation))
-        reports.append(described())
-
-    assert all(reports[0][kind] != reports[1][kind] for kind in ("access_token", "refresh_token"))
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

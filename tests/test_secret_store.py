@@ -1,4 +1,4 @@
-"""The adapter for Secrets Manager: each method on moto and on the strict stand-in, each way to fail on the latter."""
+"""The adapter for Secrets Manager: what each method does, and each way to fail, on the strict stand-in."""
 
 from __future__ import annotations
 
@@ -37,25 +37,10 @@ VALUE = "a value that nobody may see"
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of nobody, for clients that the product makes."""
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     for name, value in {"DEFAULT_REGION": REGION, "ACCESS_KEY_ID": "none", "SECRET_ACCESS_KEY": "none"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-
-
-def _with_secrets(client: Any) -> Any:
-    client.create_secret(Name=NAMES.pair)
-    client.create_secret(Name=NAMES.bearer)
-    return client
-
-
-@pytest.fixture(params=["moto", "strict"])
-def client(request: pytest.FixtureRequest, credentials: None) -> Iterator[Any]:
-    """Secrets Manager, played by each of the two, with the secrets of one connection in it."""
-    if request.param == "moto":
-        with mock_aws():
-            yield _with_secrets(make_client())
-    else:
-        yield _with_secrets(StrictSecretsManager(region=REGION).client())
 
 
 @pytest.fixture
@@ -82,8 +67,7 @@ def publish(store: SecretStore, version: str, value: str) -> None:
 # What each method does
 
 
-def test_a_pair_is_written_under_its_labels_and_read_by_its_id(client: Any) -> None:
-    store = SecretStore(client, NAMES)
+def test_a_pair_is_written_under_its_labels_and_read_by_its_id(store: SecretStore) -> None:
     first, second, entry = a_version(), a_version(), a_version()
     assert (store.read(), store.pair_versions().listed, store.bearer_versions().listed) == (Stored({}, None), (), ())
 
@@ -94,12 +78,14 @@ def test_a_pair_is_written_under_its_labels_and_read_by_its_id(client: Any) -> N
 
     found = {label: version.version_id for version in store.pair_versions().listed for label in version.labels}
     assert found == {CURRENT: second, "SUPERSEDED": second, PREVIOUS: first, LABEL: entry}
-    values = [store.pair_value(version) for version in (first, second, entry)]
-    assert values == ['{"a": 1}', '{"a": 2}', '{"entry": "intent"}']
+    assert store.write_pair(first, "something else", CURRENT) is None
+    # Reads may be a moment old: a list told of the version before GetSecretValue knows it.
+    values = [store.pair_value(version) for version in (first, second, entry, a_version())]
+    assert values == ['{"a": 1}', '{"a": 2}', '{"entry": "intent"}', None]
 
 
-def test_what_is_stored_is_the_bearers_labels_and_the_current_pair_with_its_labels(client: Any) -> None:
-    store, version = SecretStore(client, NAMES), a_version()
+def test_what_is_stored_is_the_bearers_labels_and_the_current_pair_with_its_labels(store: SecretStore) -> None:
+    version = a_version()
     store.write_pair(version, VALUE, CURRENT, LABEL)
     publish(store, version, "{}")
 
@@ -112,8 +98,8 @@ def test_what_is_stored_is_the_bearers_labels_and_the_current_pair_with_its_labe
     assert VALUE not in repr(stored)
 
 
-def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is_moved(client: Any) -> None:
-    store, first, second = SecretStore(client, NAMES), a_version(), a_version()
+def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is_moved(store: SecretStore) -> None:
+    first, second = a_version(), a_version()
 
     assert CURRENT in (store.write_bearer(first, "1") or ())
     assert store.write_bearer(second, "2") == [PENDING]
@@ -121,15 +107,18 @@ def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is
 
     found = store.read().bearer_labels
     assert (found[CURRENT], found[PREVIOUS]) == (second, first)
+    # The same bytes again move no label, and tell whether readers see them.
+    assert CURRENT in (store.write_bearer(second, "2") or ())
+    assert CURRENT not in (store.write_bearer(first, "1") or (CURRENT,))
+    assert store.write_bearer(first, "other bytes") is None
 
 
-def test_a_login_is_read_from_its_secrets_current_version(client: Any) -> None:
-    store = SecretStore(client, NAMES)
+def test_a_login_is_read_from_its_secrets_current_version(store: SecretStore) -> None:
     assert store.login_value() is None
-    client.create_secret(Name=NAMES.login)
+    store.client.create_secret(Name=NAMES.login)
     assert store.login_value() is None
     for value in ("old", "new"):
-        client.put_secret_value(SecretId=NAMES.login, SecretString=value)
+        store.client.put_secret_value(SecretId=NAMES.login, SecretString=value)
     assert store.login_value() == "new"
 
 
@@ -139,30 +128,6 @@ def test_a_value_or_labels_that_an_answer_lacks_are_empty(store: SecretStore, mo
     monkeypatch.setattr(store.client, "put_secret_value", lambda **_: {})
 
     assert (store.pair_value(a_version()), store.login_value(), _write(store)) == ("", "", ())
-
-
-# What only AWS and the strict stand-in do
-
-
-def test_a_version_is_written_once_and_none_where_it_is_not_there_or_not_yet(store: SecretStore) -> None:
-    """Reads may be a moment old: a list told of the version before GetSecretValue knows it."""
-    version = a_version()
-    store.write_pair(version, "first", LABEL)
-
-    assert not store.write_pair(version, "second", CURRENT)
-
-    assert (store.pair_value(version), store.pair_value(a_version())) == ("first", None)
-
-
-def test_publishing_again_tells_whether_readers_see_it(store: SecretStore) -> None:
-    """The same bytes again move no label."""
-    first, second = a_version(), a_version()
-    publish(store, first, "1")
-    publish(store, second, "2")
-
-    assert CURRENT in (store.write_bearer(second, "2") or ())
-    assert CURRENT not in (store.write_bearer(first, "1") or (CURRENT,))
-    assert store.write_bearer(first, "other bytes") is None
 
 
 def test_the_bearer_is_not_moved_from_where_it_is_not_nor_to_what_is_gone(store: SecretStore) -> None:
@@ -345,7 +310,9 @@ def test_no_library_logs_a_value_though_the_root_logger_is_at_debug(
         assert (logging.getLogger().level, logging.getLogger("botocore").level) == (logging.DEBUG, logging.INFO)
         logging.getLogger("botocore").setLevel(level)
         harness.hears_libraries = True
-        store, pair = SecretStore(_with_secrets(client), NAMES), a_version()
+        store, pair = SecretStore(client, NAMES), a_version()
+        client.create_secret(Name=NAMES.pair)
+        client.create_secret(Name=NAMES.bearer)
         store.write_pair(pair, VALUE, CURRENT)
         store.pair_value(pair)
         publish(store, pair, VALUE)

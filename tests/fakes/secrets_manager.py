@@ -10,6 +10,7 @@ batches by filter, descriptions, LastAccessedDate.
 
 import hashlib
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -232,27 +233,10 @@ class StrictSecretsManager:
         self._created = 0
         self._arn_prefix = f"arn:aws:secretsmanager:{region}:123456789012:secret:"
         self._lock = threading.RLock()
-        self._operations: dict[str, Callable[[Params], Answer]] = {
-            "BatchGetSecretValue": self._batch_get_secret_value,
-            "CreateSecret": self._create_secret,
-            "DeleteSecret": self._delete_secret,
-            "DescribeSecret": self._describe_secret,
-            "GetResourcePolicy": self._get_resource_policy,
-            "GetSecretValue": self._get_secret_value,
-            "ListSecretVersionIds": self._list_secret_version_ids,
-            "ListSecrets": self._list_secrets,
-            "PutResourcePolicy": self._put_resource_policy,
-            "PutSecretValue": self._put_secret_value,
-            "RestoreSecret": self._restore_secret,
-            "TagResource": self._tag_resource,
-            "UntagResource": self._untag_resource,
-            "UpdateSecret": self._update_secret,
-            "UpdateSecretVersionStage": self._update_secret_version_stage,
-        }
 
     def call(self, operation: str, params: Params) -> Answer:
         """Answer one request, or raise AwsError or TransportError."""
-        answer_to = self._operations.get(operation)
+        answer_to = getattr(self, re.sub("([A-Z])", r"_\1", operation).lower(), None)
         if answer_to is None:
             raise NotImplementedError(f"{operation} is not modelled")
         secret_id = str(params.get("SecretId", params.get("Name", "")))
@@ -360,7 +344,7 @@ class StrictSecretsManager:
         name = None if secret_id is None else self._name_of(secret_id)
         return [call for call in self.log if call.operation == operation and name in (None, call.secret_name)]
 
-    # Operations.
+    # Operations, by their names.
 
     def _create_secret(self, params: Params) -> Answer:
         name, now = params["Name"], self.now()
