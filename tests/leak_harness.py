@@ -180,8 +180,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
                 report.sections.append(("Leak harness", text))
             else:
                 report.outcome, report.longrepr = "failed", text
-    if call.when == "teardown":
-        item.stash.setdefault(_HARNESS, LeakHarness()).clear()
+    if harness is not None and call.when == "teardown":
+        harness.clear()
     return report
 
 

@@ -15,8 +15,7 @@ import botocore.exceptions
 import pytest
 
 from tests.facts import refusal
-from tests.fakes.secrets_manager import CURRENT, TRANSPORT_ERRORS, AwsError, StrictSecretsManager
-from tests.fakes.secrets_manager_http import RequestRates
+from tests.fakes.secrets_manager import CURRENT, TRANSPORT_ERRORS, StrictSecretsManager
 from tests.support import Clock
 
 NAME = "virtuous/default/tokens"
@@ -118,27 +117,6 @@ def test_young_versions_fill_the_quota_and_old_unlabelled_ones_make_room(
     for number in (101, 102, 103):
         put(client, number)
     assert (len(strict.versions(NAME)), strict.versions(NAME)[:2]) == (100, [version(3), version(5)])
-
-
-def test_as_many_requests_pass_in_any_second_as_are_published_and_no_more() -> None:
-    """Guide, Secrets Manager quotas: puts and moves of labels share one rate, reads have another."""
-    now = [0.0]
-    rates = RequestRates(clock=lambda: now[0])
-
-    def admitted(operation: str) -> int:
-        for passed in range(200):
-            try:
-                rates.admit(operation)
-            except AwsError:
-                return passed
-        return 200
-
-    for _ in range(30):
-        rates.admit("PutSecretValue")
-    now[0] = 0.9
-    assert admitted("UpdateSecretVersionStage") == 20
-    now[0] = 1.0
-    assert [admitted(name) for name in ("PutSecretValue", "ListSecrets", "GetSecretValue")] == [30, 100, 200]
 
 
 # What a test arranges

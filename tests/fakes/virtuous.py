@@ -316,7 +316,6 @@ class Virtuous:
         users: Mapping[str, str] | None = None,
         two_factor: bool = False,
         one_time_code: str | None = None,
-        organization_id: int | str = 4711,
         organization_name: str = "Example Relief",
         answer_seconds: float = 0,
         now: Callable[[], float] = time.time,
@@ -335,7 +334,7 @@ class Virtuous:
         self._fixed_code = one_time_code
         self._awaiting: dict[str, str] = {}
         self._organization: dict[str, object] = {
-            "organizationUserId": organization_id,
+            "organizationUserId": 4711,
             "organizationName": organization_name,
             "organizationTimeZone": "Eastern Standard Time",
             "isAdministrator": True,
