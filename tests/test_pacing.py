@@ -73,12 +73,15 @@ def test_callers_that_come_now_a_little_late_and_now_a_little_early_keep_the_who
 
 def test_where_others_use_the_rate_too_the_pace_falls_to_what_passes_and_comes_back() -> None:
     kept, seconds = _pace(50)
-    _calls_until(10, seconds, kept, RequestRates({("PutSecretValue",): 20}, clock=seconds))
+    rates = RequestRates({("PutSecretValue",): 20}, clock=seconds)
+    _calls_until(10, seconds, kept, rates)
+    rates.refused.clear()
 
-    shared = _calls_until(20, seconds, kept, RequestRates({("PutSecretValue",): 20}, clock=seconds))
+    shared = _calls_until(20, seconds, kept, rates)
     alone = _calls_until(60, seconds, kept)
 
     assert 190 <= shared <= 200
+    assert rates.refused["PutSecretValue"] <= 30  # once in a while
     assert alone >= 40 * 50 - 400  # it needs some seconds to come back
 
 

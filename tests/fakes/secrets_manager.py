@@ -51,7 +51,7 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A value that was written once; it stays out of the repr."""
+    """A value that was written once; it stays out of the repr. Bytes come from the local AWS's records alone."""
 
     value: str | bytes = field(repr=False)
     created_at: datetime
