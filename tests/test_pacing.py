@@ -148,7 +148,7 @@ def test_a_client_is_paced(paced_at: int, admitted: int, puts: int, refused: ran
         config = Config(retries={"mode": "standard", "total_max_attempts": 5})
         session = boto3.session.Session("none", "none", region_name="us-east-1")
         client: Any = session.client("secretsmanager", endpoint_url=address, config=config)
-        pace(client, paced_at)
+        kept = pace(client, paced_at)
         client.create_secret(Name="a")
         for number in range(puts):
             client.put_secret_value(SecretId="a", SecretString=str(number))
@@ -156,3 +156,4 @@ def test_a_client_is_paced(paced_at: int, admitted: int, puts: int, refused: ran
 
     assert rates.admitted["PutSecretValue"] == puts
     assert rates.refused["PutSecretValue"] in refused
+    assert (kept._now < paced_at) is (rates.refused["PutSecretValue"] > 0)
