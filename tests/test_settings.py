@@ -62,7 +62,7 @@ def _each(*values: str) -> dict[str, str]:
 
 WRONG: dict[str, dict[str, str]] = {
     "SECRET_PREFIX": _each("", "/virtuous", "virtuous/", "a//b", "a b", "virtuous\n", "*", "!virtuous", "virtuös"),
-    "REFRESH_AT_PERCENT": _each("9", "81", "100", "050", "-50", "50.0", "5e1", "", " 50", "50%", "half", "\u0665\u0660"),
+    "REFRESH_AT_PERCENT": _each("9", "81", "100", "050", "-50", "50.0", "5e1", "", " 50", "half", "\u0665\u0660"),
     "VIRTUOUS_BASE_URL": {
         "empty": "",
         "no scheme": "api.virtuoussoftware.com",
