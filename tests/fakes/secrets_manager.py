@@ -8,6 +8,7 @@ Not modelled, because the product does without: binary values, rotation, partial
 batches by filter, descriptions, LastAccessedDate.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -236,7 +237,7 @@ class StrictSecretsManager:
 
     def call(self, operation: str, params: Params) -> Answer:
         """Answer one request, or raise AwsError or TransportError."""
-        answer_to = getattr(self, re.sub("([A-Z])", r"_\1", operation).lower(), None)
+        answer_to = getattr(self, _method_of(operation), None)
         if answer_to is None:
             raise NotImplementedError(f"{operation} is not modelled")
         secret_id = str(params.get("SecretId", params.get("Name", "")))
@@ -578,6 +579,11 @@ class StrictSecretsManager:
                 self._faults.remove(fault)
                 return fault
         return None
+
+
+@functools.cache
+def _method_of(operation: str) -> str:
+    return re.sub("([A-Z])", r"_\1", operation).lower()
 
 
 def _not_found() -> AwsError:
