@@ -14,7 +14,6 @@ import base64
 import json
 import logging
 import re
-import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -43,9 +42,9 @@ class LeakHarness:
     def __init__(self) -> None:
         self.hears_libraries = False
         self.records: list[logging.LogRecord] = []
+        self.stand_ins: list[Virtuous] = []  # what they issue is secret
         self._seen: list[tuple[str, str]] = []
         self._secrets: set[str] = set()
-        self._stand_ins: weakref.WeakSet[Virtuous] = weakref.WeakSet()
 
     def secret(self, text: str) -> str:
         """*text*, which from now on is a secret."""
@@ -60,38 +59,19 @@ class LeakHarness:
             self._seen.append((name, f"{value!r}\n{value}\n{json.dumps(value, default=repr)}"))
         return value
 
-    def know(self, stand_in: Virtuous) -> None:
-        """From now on every secret that *stand_in* issues is a secret."""
-        self._stand_ins.add(stand_in)
-
-    def forget(self, stand_in: Virtuous) -> None:
-        """*stand_in* is closed: its secrets stay, it need not."""
-        self._secrets |= stand_in.secrets()
-        self._stand_ins.discard(stand_in)
-
     def clear(self) -> None:
         """Forget what was seen and what is secret."""
-        self.records.clear()
-        self._seen.clear()
-        self._secrets.clear()
-
-    def known_secrets(self) -> set[str]:
-        """What must not be seen."""
-        return self._secrets.union(*(stand_in.secrets() for stand_in in self._stand_ins))
+        for found in (self.records, self._seen, self._secrets, self.stand_ins):
+            found.clear()
 
     def leaks(self) -> list[str]:
         """Where a secret was seen; the secret itself is masked."""
-        seen = list(self._visible())
+        seen = self._seen + [(f"a log record of {record.name}", _text_of(record)) for record in self.records]
         if not seen:
             return []
-        forms = [(encoding, form) for secret in self.known_secrets() for encoding, form in encodings(secret).items()]
-        forms.sort(key=lambda item: -len(item[1]))  # the longest form tells most
-        return [
-            f"{channel}, {encoding}: {_excerpt(text, form)}"
-            for channel, text in seen
-            for encoding, form in forms
-            if form in text
-        ]
+        secrets = self._secrets.union(*(stand_in.secrets() for stand_in in self.stand_ins))
+        forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+        return [f"{channel}: {_excerpt(text, form)}" for channel, text in seen for form in forms if form in text]
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -120,38 +100,22 @@ class LeakHarness:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
 
-    def _visible(self) -> Iterator[tuple[str, str]]:
-        yield from self._seen
-        for record in self.records:
-            yield f"a log record of {record.name}", _text_of(record)
 
-
-def encodings(secret: str) -> dict[str, str]:
-    """The forms in which *secret* is looked for; none if it is too short."""
+def _forms(secret: str) -> set[str]:
+    """What *secret* is looked for as; nothing if it is too short."""
     if len(secret) < SHORTEST:
-        return {}
+        return set()
     data = secret.encode("utf-8", "surrogatepass")
     in_json = json.dumps(secret)[1:-1]
-    forms = {
-        "plain": secret,
-        "percent-encoded": quote(data, safe=""),
-        "percent-encoded but slashes": quote(data),
-        "form-encoded": quote_plus(data),
-        "percent-encoded with small digits": _small_digits(quote(data, safe="")),
-        "form-encoded with small digits": _small_digits(quote_plus(data)),
-        "in JSON": in_json,
-        "in JSON as UTF-8": json.dumps(secret, ensure_ascii=False)[1:-1],
-        "in JSON in JSON": json.dumps(in_json)[1:-1],
-        "in a repr": repr(secret)[1:-1],
-        "in a repr of bytes": repr(data)[2:-1],
-    }
+    encoded = {quote(data, safe=""), quote(data), quote_plus(data)}
+    forms = {secret, in_json, json.dumps(in_json)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms |= {repr(secret)[1:-1], repr(data)[2:-1], *encoded, *map(_small_digits, encoded)}
     for offset in range(3):
         # Six bits are one character: what also holds bits of a neighbour is cut off.
         whole = base64.b64encode(b"\0" * offset + data).decode()
         core = whole[-(-offset * 8 // 6) : (offset + len(data)) * 8 // 6]
-        forms[f"base64 at offset {offset}"] = core
-        forms[f"base64 for addresses at offset {offset}"] = core.replace("+", "-").replace("/", "_")
-    return {encoding: form for form, encoding in {form: encoding for encoding, form in reversed(forms.items())}.items()}
+        forms |= {core, core.replace("+", "-").replace("/", "_")}
+    return forms
 
 
 def _small_digits(encoded: str) -> str:
@@ -173,33 +137,30 @@ def _text_of(record: logging.LogRecord) -> str:
 
 def _texts_of(error: BaseException) -> Iterator[str]:
     """All that *error*, its causes and its contexts say, whether or not a traceback would show it."""
-    chain: list[BaseException | None] = [error]
-    seen: set[int] = set()
+    chain, seen = [error], {id(error)}
     while chain:
         current = chain.pop()
-        if current is None or id(current) in seen:
-            continue
-        seen.add(id(current))
         yield f"{current}\n{current!r}\n{current.args!r}\n{vars(current)!r}"
-        chain += [current.__cause__, current.__context__]
-        if isinstance(current, BaseExceptionGroup):
-            chain += current.exceptions
+        parts = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
+        new = [it for it in (current.__cause__, current.__context__, *parts) if it is not None and id(it) not in seen]
+        seen |= set(map(id, new))
+        chain += new
 
 
 # How it is put round every test.
 
 _HARNESS = pytest.StashKey[LeakHarness]()
-_current: LeakHarness | None = None
+_running: list[LeakHarness] = []
 
 
 @pytest.fixture(autouse=True)
 def harness(request: pytest.FixtureRequest) -> Generator[LeakHarness]:
     """Fails the test if a secret becomes visible; see the module."""
-    global _current
-    request.node.stash[_HARNESS] = _current = LeakHarness()
-    with _current.listening():
-        yield _current
-    _current = None
+    request.node.stash[_HARNESS] = harness = LeakHarness()
+    _running.append(harness)
+    with harness.listening():
+        yield harness
+    _running.clear()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -219,21 +180,16 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
                 report.sections.append(("Leak harness", text))
             else:
                 report.outcome, report.longrepr = "failed", text
+    if harness is not None and call.when == "teardown":
+        harness.clear()
     return report
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Lets the harness of the running test see what only passes through a test."""
-    _after(Virtuous, "__init__", lambda harness, stand_in, _: harness.know(stand_in))
-    _after(Virtuous, "close", lambda harness, stand_in, _: harness.forget(stand_in))
-    _after(
-        pytest.CaptureFixture, "readouterr", lambda harness, _, read: harness.watch("".join(map(str, read)), "output")
-    )
-    _after(
-        pytest.ExceptionInfo,
-        "fill_unfilled",
-        lambda harness, caught, _: harness.watch(caught.value, "a raised exception"),
-    )
+    _after(Virtuous, "__init__", lambda harness, stand_in, _: harness.stand_ins.append(stand_in))
+    _after(pytest.CaptureFixture, "readouterr", lambda harness, _, read: harness.watch(f"{read[0]}{read[1]}", "output"))
+    _after(pytest.ExceptionInfo, "fill_unfilled", lambda harness, caught, _: harness.watch(caught.value, "an error"))
 
 
 def _after(kind: type[Any], name: str, tell: Any) -> None:
@@ -242,8 +198,8 @@ def _after(kind: type[Any], name: str, tell: Any) -> None:
 
     def observed(self: Any, *args: Any, **kwargs: Any) -> Any:
         result = method(self, *args, **kwargs)
-        if _current is not None:
-            tell(_current, self, result)
+        for harness in _running:
+            tell(harness, self, result)
         return result
 
     setattr(kind, name, observed)

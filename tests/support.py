@@ -31,16 +31,14 @@ from virtuous_token.secret_text import SecretText
 
 REGION = "us-east-1"
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
-LIFE = timedelta(days=15)
 
 
 class Clock:
-    """A wall clock that moves only when somebody waits. ``on_pause`` is called at the end of each wait."""
+    """A wall clock that moves only when somebody waits."""
 
     def __init__(self, now: datetime = NOW) -> None:
         self.instant = now
         self.pauses: list[float] = []
-        self.on_pause: Callable[[], object] = lambda: None
 
     def now(self) -> datetime:
         return self.instant
@@ -48,7 +46,6 @@ class Clock:
     def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.instant += timedelta(seconds=seconds)
-        self.on_pause()
 
     def services(self, endpoint: Any = None) -> Services:
         return Services(endpoint, self.now, self.pause)
@@ -60,7 +57,7 @@ def a_pair(generation: int = 1, issued_at: datetime = NOW, **changes: Any) -> To
         "access_token": SecretText(f"access-{generation}"),
         "refresh_token": SecretText(f"refresh-{generation}"),
         "issued_at": issued_at,
-        "expires_at": issued_at + LIFE,
+        "expires_at": issued_at + timedelta(days=15),
         "refresh_token_issued_at": issued_at,
         "refresh_token_expires_at": issued_at + timedelta(days=365),
         "user_name": "me@example.org",
@@ -91,14 +88,11 @@ class Account:
     ``empty``: without any secret, as before the first login.
     """
 
+    prefix = "virtuous"
+
     def __init__(
-        self,
-        *connections: str,
-        prefix: str = "virtuous",
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        empty: bool = False,
+        self, *connections: str, now: Callable[[], datetime] = lambda: datetime.now(UTC), empty: bool = False
     ) -> None:
-        self.prefix = prefix
         self.strict = StrictSecretsManager(now, region=REGION)
         self.client = self.strict.client()
         for connection in () if empty else connections or ("default",):
@@ -132,12 +126,6 @@ class Account:
 
     def bearer(self, connection: str = "default") -> Bearer:
         return Bearer.parse(str(self.strict.value(self.names(connection).bearer)))
-
-    def session(self) -> boto3.session.Session:
-        """A session whose Secrets Manager this account is, through clients with the product's own settings."""
-        session = boto3.session.Session(region_name=REGION, aws_access_key_id="none", aws_secret_access_key="none")
-        answer_through(self.strict, session.events)
-        return session
 
 
 @dataclass(slots=True)
@@ -201,38 +189,22 @@ class Deployment:
         self.harness.watch(self.log.getvalue(), "the function's log")
         return returned, failed
 
-    def answer_notices(self) -> None:
-        """From here on boto3's EventBridge client reaches a bus, which keeps detail-type and detail in ``notices``."""
+    def take_notice(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """EventBridge's PutEvents, which keeps detail-type and detail in ``notices``."""
+        (entry,) = json.loads(params["body"])["Entries"]
+        assert entry["Source"] == "virtuous.token"
+        if code := self.event_bus_refuses_with:
+            return {"FailedEntryCount": 1, "Entries": [{"ErrorCode": code, "ErrorMessage": "refused"}]}
+        self.notices.append((entry["DetailType"], self.harness.watch(json.loads(entry["Detail"]), "a notice")))
+        return {"FailedEntryCount": 0, "Entries": [{"EventId": a_version()}]}
 
-        def answer(params: Mapping[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
-            (entry,) = json.loads(params["body"])["Entries"]
-            assert entry["Source"] == "virtuous.token"
-            if self.event_bus_refuses_with:
-                refusal = {"ErrorCode": self.event_bus_refuses_with, "ErrorMessage": "refused"}
-                return _http(200), {"FailedEntryCount": 1, "Entries": [refusal]}
-            self.notices.append((entry["DetailType"], self.harness.watch(json.loads(entry["Detail"]), "a notice")))
-            return _http(200), {"FailedEntryCount": 0, "Entries": [{"EventId": a_version()}]}
-
-        events: Any = self.session.events
-        events.register("before-call.events.PutEvents", answer)
-
-    def answer_invocations(self) -> None:
-        """From here on boto3's Lambda client reaches the function: Lambda's Invoke, as the service answers it."""
-
-        def answer(params: Mapping[str, Any], **_: object) -> tuple[AWSResponse, dict[str, Any]]:
-            asked_for = str(params["url_path"])
-            if not self.function_exists or f"/{self.account.prefix}-token-refresher/" not in asked_for:
-                return _http(404), {
-                    "Error": {"Code": "ResourceNotFoundException", "Message": "Function not found"},
-                    "ResponseMetadata": {"HTTPStatusCode": 404},
-                }
-            returned, failed = self.invoke_as_lambda_does(json.loads(params["body"]))
-            failure = {"FunctionError": "Unhandled"} if failed else {}
-            payload = io.BytesIO(json.dumps(returned).encode())
-            return _http(200), {"StatusCode": 200, "Payload": payload, **failure}
-
-        events: Any = self.session.events
-        events.register("before-call.lambda.Invoke", answer)
+    def take_invocation(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Lambda's Invoke."""
+        if not self.function_exists or f"/{self.account.prefix}-token-refresher/" not in params["url_path"]:
+            return {"Error": {"Code": "ResourceNotFoundException", "Message": "Function not found"}}
+        returned, failed = self.invoke_as_lambda_does(json.loads(params["body"]))
+        failure = {"FunctionError": "Unhandled"} if failed else {}
+        return {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(returned).encode()), **failure}
 
 
 def answered(events: Any, operation: str, answer: Callable[[], Mapping[str, Any]]) -> None:
@@ -240,16 +212,18 @@ def answered(events: Any, operation: str, answer: Callable[[], Mapping[str, Any]
 
     An answer that holds an ``Error`` is AWS's refusal.
     """
+    _taken(events, operation, lambda _: answer())
 
-    def reply(**_: object) -> tuple[AWSResponse, Mapping[str, Any]]:
-        given = answer()
-        return _http(400 if "Error" in given else 200), {"ResponseMetadata": {"HTTPHeaders": {}}} | dict(given)
+
+def _taken(events: Any, operation: str, take: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+    """The same, by what is asked for."""
+
+    def reply(params: Mapping[str, Any], **_: object) -> tuple[AWSResponse, Mapping[str, Any]]:
+        given = take(params)
+        response = AWSResponse("https://aws.invalid/", 404 if "Error" in given else 200, HTTPHeaders(), None)
+        return response, {"ResponseMetadata": {"HTTPHeaders": {}}} | dict(given)
 
     events.register(f"before-call.{operation}", reply)
-
-
-def _http(status: int) -> AWSResponse:
-    return AWSResponse("https://lambda.invalid/", status, HTTPHeaders(), None)
 
 
 @contextmanager
@@ -266,10 +240,11 @@ def deployed(
     """
     with Virtuous(**virtuous_options) as virtuous, pytest.MonkeyPatch.context() as patch:
         account = Account(*connections, empty=empty, now=clock)
-        session = account.session()
+        session = boto3.session.Session("none", "none", region_name=REGION)
         deployment = Deployment(account, virtuous, session, harness)
-        deployment.answer_invocations()
-        deployment.answer_notices()
+        answer_through(account.strict, session.events)
+        _taken(session.events, "lambda.Invoke", deployment.take_invocation)
+        _taken(session.events, "events.PutEvents", deployment.take_notice)
         patch.setattr(boto3, "DEFAULT_SESSION", session)
         patch.setenv("SECRET_PREFIX", account.prefix)
         patch.setenv("VIRTUOUS_BASE_URL", virtuous.base_url)

@@ -13,8 +13,6 @@ from token_refresher.aws.batch_read import READ_AT_ONCE, Connections
 from token_refresher.refresh.model import CURRENT, REMOVED_TAG, Stored
 from virtuous_token.secret_text import SecretText
 
-VALUE = '{"access_token": "access-1"}'
-
 
 @pytest.fixture
 def client() -> Any:
@@ -24,42 +22,26 @@ def client() -> Any:
 # Which connections there are
 
 
-def test_every_connection_is_found_beyond_the_first_page(client: Any) -> None:
-    """ListSecrets answers with 100 secrets at the most."""
-    expected = [f"c{number:03d}" for number in range(120)]
-    for name in expected:
-        client.create_secret(Name=f"virtuous/{name}/tokens")
-
-    assert Connections.of(client, "virtuous").names == expected
-
-
-def test_only_what_has_the_form_of_a_pair_or_a_bearer_secret_is_a_connection(client: Any) -> None:
-    for name in (
-        "virtuous/acme/tokens",
-        "virtuous/a-1/tokens",
-        "virtuous/only-a-bearer/bearer",
-        "virtuous/only-a-login/login",
-        "virtuous/Upper/tokens",
-        "virtuous/under_score/tokens",
-        "virtuous/deep/er/tokens",
-        "virtuous/tokens",
-        "virtuous//tokens",
-        "virtuous/tokens/",
-        "virtuous/longer/tokens-of-mine",
-        "virtuous2/other/tokens",
-        "virtuous2/tokens",
-        "my/virtuous/mine/tokens",
-        "unrelated",
-    ):
+@pytest.mark.parametrize(
+    ("prefix", "secrets", "names"),
+    [
+        pytest.param("virtuous", [], [], id="an empty account"),
+        pytest.param("virtuous", ["a-1/tokens", "b/bearer", "c/login"], ["a-1", "b"], id="pairs and bearers, no login"),
+        pytest.param("virtuous", ["U/tokens", "under_score/tokens", "/tokens"], [], id="names that are none"),
+        pytest.param("virtuous", ["deep/er/tokens", "tokens", "tokens/", "a/tokens-of-mine"], [], id="other forms"),
+        pytest.param("crm/virtuous", ["acme/tokens"], ["acme"], id="a prefix of several parts"),
+        pytest.param(
+            "virtuous", [f"c{n:03d}/tokens" for n in range(120)], [f"c{n:03d}" for n in range(120)], id="a second page"
+        ),
+    ],
+)
+def test_a_pair_or_a_bearer_secret_makes_a_connection(
+    client: Any, prefix: str, secrets: list[str], names: list[str]
+) -> None:
+    for name in (*(f"{prefix}/{secret}" for secret in secrets), f"my/{prefix}/mine/tokens", f"{prefix}2/other/tokens"):
         client.create_secret(Name=name)
 
-    assert Connections.of(client, "virtuous").names == ["a-1", "acme", "only-a-bearer"]
-
-
-def test_a_prefix_of_several_parts(client: Any) -> None:
-    client.create_secret(Name="crm/virtuous/acme/tokens")
-
-    assert Connections.of(client, "crm/virtuous").names == ["acme"]
+    assert Connections.of(client, prefix).names == names
 
 
 def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(client: Any) -> None:
@@ -74,91 +56,85 @@ def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_th
     assert Connections.of(client, "virtuous").names == ["acme"]
 
 
-def test_an_empty_account_has_no_connections() -> None:
-    assert Connections.of(StrictSecretsManager().client(), "virtuous").names == []
-
-
 @pytest.mark.parametrize("kind", ["tokens", "bearer"])
-def test_a_secret_marked_for_deletion_is_missed_by_its_connections_name(client: Any, kind: str) -> None:
-    client.create_secret(Name=f"virtuous/acme/{kind}", SecretString=VALUE)
-    client.delete_secret(SecretId=f"virtuous/acme/{kind}")
+def test_a_secret_marked_for_deletion_is_missed_unless_an_operator_removed_it(client: Any, kind: str) -> None:
+    client.create_secret(Name=f"virtuous/lost/{kind}")
+    client.delete_secret(SecretId=f"virtuous/lost/{kind}")
+    for each in ("tokens", "bearer"):
+        client.create_secret(Name=f"virtuous/removed/{each}")
+        client.tag_resource(SecretId=f"virtuous/removed/{each}", Tags=[{"Key": REMOVED_TAG, "Value": "2026-11-25"}])
+        client.delete_secret(SecretId=f"virtuous/removed/{each}")
 
-    assert Connections.of(client, "virtuous").names == ["acme"]
-
-
-def test_a_connection_that_an_operator_removed_is_none_until_it_is_restored(client: Any) -> None:
-    for kind in ("tokens", "bearer"):
-        client.create_secret(Name=f"virtuous/acme/{kind}", SecretString=VALUE)
-        client.tag_resource(SecretId=f"virtuous/acme/{kind}", Tags=[{"Key": REMOVED_TAG, "Value": "2026-11-25"}])
-        client.delete_secret(SecretId=f"virtuous/acme/{kind}")
-
-    assert Connections.of(client, "virtuous").names == []
-    client.restore_secret(SecretId="virtuous/acme/bearer")
-    assert Connections.of(client, "virtuous").names == ["acme"]
+    assert Connections.of(client, "virtuous").names == ["lost"]
+    client.restore_secret(SecretId=f"virtuous/removed/{kind}")
+    assert Connections.of(client, "virtuous").names == ["lost", "removed"]
 
 
 # What is seen of each
 
 
-def _looks(account: Account, *names: str) -> list[tuple[str, Stored | None]]:
-    return list(Connections.of(account.client, account.prefix).read(names, lambda name, look: (name, look)))
+def an_account(*names: str) -> Account:
+    """Each connection has a pair whose access token names it."""
+    account = Account(*names, now=Clock().now)
+    for name in names:
+        account.put_pair(a_pair(access_token=SecretText(f"access-of-{name}")), name)
+    return account
 
 
-def test_a_look_has_the_pair_with_its_labels_and_the_version_that_readers_are_given() -> None:
-    account = Account("acme", now=Clock().now)
+def read(account: Account, *names: str) -> list[tuple[str, Stored | None]]:
+    connections = Connections.of(account.client, account.prefix)
+    return list(connections.read(names, lambda name, stored: (name, stored)))
+
+
+def test_the_pair_comes_with_its_labels_and_the_version_that_readers_are_given() -> None:
+    account = an_account("acme")
     published = account.put_pair(a_pair(1), "acme")
     account.publish(published, a_pair(1), "acme")
     current = account.put_pair(a_pair(2), "acme")
 
-    ((name, look),) = _looks(account, "acme")
+    ((name, stored),) = read(account, "acme")
 
-    assert look is not None
-    assert look.pair is not None
-    assert (name, look.pair.version_id, look.bearer_labels) == ("acme", current, {CURRENT: published})
-    assert sorted(look.pair.labels) == [CURRENT]
-    assert look.pair.text == a_pair(2).to_json()
+    assert stored is not None
+    assert stored.pair is not None
+    assert (name, stored.pair.version_id, stored.bearer_labels) == ("acme", current, {CURRENT: published})
+    assert (stored.pair.labels, stored.pair.text) == ({CURRENT}, a_pair(2).to_json())
 
 
 @pytest.mark.parametrize("kind", ["tokens", "bearer"])
 def test_a_connection_that_lost_a_secret_does_not_seem_whole(kind: str) -> None:
-    account = Account("acme", now=Clock().now)
+    account = an_account("acme")
     account.publish(account.put_pair(a_pair(), "acme"), a_pair(), "acme")
     account.client.delete_secret(SecretId=f"virtuous/acme/{kind}")
 
-    ((_, look),) = _looks(account, "acme")
+    ((_, stored),) = read(account, "acme")
 
-    assert look is None or look.bearer_labels == {}
+    assert stored is None or stored.bearer_labels == {}
 
 
 @pytest.mark.parametrize("count", [0, 1, READ_AT_ONCE, READ_AT_ONCE + 1, 3 * READ_AT_ONCE])
 def test_twenty_pairs_cost_one_call_and_come_in_the_order_asked_for(count: int) -> None:
     names = [f"c{number:02d}" for number in range(count)]
-    account = Account(*(names or ["default"]), now=Clock().now)
-    for name in names:
-        account.put_pair(a_pair(access_token=SecretText(f"access-of-{name}")), name)
+    account = an_account(*names)
 
-    looks = _looks(account, *reversed(names))
+    found = read(account, *reversed(names))
 
-    assert [name for name, _ in looks] == names[::-1]
-    assert all(look and look.pair and f"access-of-{name}" in look.pair.text for name, look in looks)
+    assert [name for name, _ in found] == names[::-1]
+    assert all(stored and stored.pair and f"access-of-{name}" in stored.pair.text for name, stored in found)
     assert len(account.strict.calls("BatchGetSecretValue")) == -(-count // READ_AT_ONCE)
 
 
 def test_a_pair_that_cannot_be_read_leaves_the_others_alone() -> None:
-    account = Account("a", "b", "c", now=Clock().now)
-    for name in "abc":
-        account.put_pair(a_pair(), name)
+    account = an_account("a", "b", "c")
     account.strict.refuse_kms("virtuous/b/tokens", "kms:Decrypt")
 
-    assert [look is not None for _, look in _looks(account, "a", "b", "c")] == [True, False, True]
+    assert [stored is not None for _, stored in read(account, "a", "b", "c")] == [True, False, True]
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "ReadTimeoutError"])
 def test_a_batch_that_fails_shows_nothing_and_says_why(code: str) -> None:
-    account = Account("a", now=Clock().now)
-    account.put_pair(a_pair(), "a")
+    account = an_account("a")
     account.strict.fail("BatchGetSecretValue", code)
-    survey = Connections.of(account.client, "virtuous")
+    connections = Connections.of(account.client, "virtuous")
 
-    assert list(survey.read(["a"], lambda _, look: look)) == [None]
-    assert code in "".join(survey.problems)
+    assert list(connections.read(["a"], lambda _, stored: stored)) == [None]
+    assert code in "".join(connections.problems)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from tests.support import Deployment, deployed
 from token_refresher.events import InvalidEvent, Request
 
 EVENTS = Path(__file__).parents[1] / "events"
-FRESH, REFRESHED = "fresh", "refreshed"
 
 # By file: which connections are looked at, whether what is fresh is refreshed too, whether it only reports.
 EXPECTED: dict[str, Request] = {
@@ -41,71 +39,54 @@ def deployment(harness: LeakHarness) -> Iterator[Deployment]:
         yield deployment
 
 
-def _event(name: str) -> Any:
-    return json.loads((EVENTS / name).read_text())
-
-
-@pytest.mark.parametrize("name", sorted(path.name for path in EVENTS.iterdir()))
+@pytest.mark.parametrize("name", sorted({path.name for path in EVENTS.iterdir()} | EXPECTED.keys()))
 def test_the_function_does_what_the_event_asks_for(deployment: Deployment, name: str) -> None:
-    assert name in EXPECTED, "an event without an expectation"
-    expected = EXPECTED[name]
+    event, expected = json.loads((EVENTS / name).read_text()), EXPECTED[name]
     names = set(expected.connections or ("acme", "default", "other"))
 
-    answer = deployment.invoke(_event(name))
+    answer = deployment.invoke(event)
 
+    assert Request.parse(event) == expected
     assert answer["checked"] == len(names)
     if expected.report:
         assert answer["connections"].keys() == names
         assert deployment.virtuous.token_requests == []
     else:
-        outcomes = {name: REFRESHED if expected.force or name == "default" else FRESH for name in names}
+        outcomes = {name: "refreshed" if expected.force or name == "default" else "fresh" for name in names}
         assert answer["outcomes"] == outcomes
-        assert len(deployment.virtuous.token_requests) == list(outcomes.values()).count(REFRESHED)
-
-
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_every_event_that_is_expected_has_its_file(name: str) -> None:
-    assert Request.parse(_event(name)) == EXPECTED[name]
+        assert len(deployment.virtuous.token_requests) == list(outcomes.values()).count("refreshed")
 
 
 @pytest.mark.parametrize(
-    ("event", "request_"),
+    ("event", "expected"),
     [
         pytest.param({}, Request(), id="nothing in particular"),
-        pytest.param({"connections": None}, Request(), id="connections that are null"),
-        pytest.param({"force": False, "report": False}, Request(), id="flags that are false"),
-        pytest.param({"connections": ["a", "b", "a"]}, Request(connections=("a", "b")), id="a name given twice"),
-        pytest.param({"connections": ["9-lives"]}, Request(connections=("9-lives",)), id="digits and a hyphen"),
+        pytest.param({"connections": None, "force": False, "report": False}, Request(), id="the same, spelt out"),
+        pytest.param({"connections": ["9-a", "b", "9-a"]}, Request(connections=("9-a", "b")), id="a name given twice"),
     ],
 )
-def test_what_an_operator_may_send(event: object, request_: Request) -> None:
-    assert Request.parse(event) == request_
+def test_what_an_operator_may_send(event: object, expected: Request) -> None:
+    assert Request.parse(event) == expected
 
 
 @pytest.mark.parametrize(
     ("event", "message"),
     [
         pytest.param([], "JSON object", id="a list"),
-        pytest.param("scheduled", "JSON object", id="a text"),
         pytest.param(None, "JSON object", id="null"),
         pytest.param({"connection": ["acme"]}, "connection", id="connection for connections"),
         pytest.param({"Connections": ["acme"]}, "Connections", id="a capital"),
-        pytest.param({"forced": True}, "forced", id="forced for force"),
         pytest.param({"reports": True}, "reports", id="reports for report"),
-        pytest.param({"connections": ["acme"], "dry_run": True}, "dry_run", id="a key that does not exist"),
         pytest.param({"source": "aws.s3", "detail": {}}, "source", id="another service's event"),
         pytest.param({"connections": "acme"}, "list of names", id="a name that is no list"),
         pytest.param({"connections": []}, "at least one", id="no names"),
-        pytest.param({"connections": {"acme": True}}, "list of names", id="an object of names"),
         pytest.param({"connections": [None]}, "lower-case", id="a name that is null"),
         pytest.param({"connections": [["acme"]]}, "lower-case", id="a list in the list"),
-        pytest.param({"connections": [""]}, "lower-case", id="an empty name"),
         pytest.param({"connections": ["Acme"]}, "lower-case", id="a name with a capital"),
         pytest.param({"connections": ["acme/tokens"]}, "lower-case", id="a name with a slash"),
         pytest.param({"connections": ["acme\n"]}, "lower-case", id="a name with a newline"),
         pytest.param({"force": "true"}, "force", id="force as a text"),
         pytest.param({"force": 1}, "force", id="force as a number"),
-        pytest.param({"force": None}, "force", id="force that is null"),
         pytest.param({"report": "yes"}, "report", id="report as a text"),
     ],
 )

@@ -18,7 +18,6 @@ from token_refresher.sweep import FAILED
 
 SERVICE = "virtuous-token-refresher"
 NAMES = {"Sweeps", "FailedConnections", "TokensEndingSoon", "NoticesNotSent"}
-IN_A_WEEK = NOW + timedelta(days=7)
 
 
 def _logged(*results: Result) -> list[dict[str, Any]]:
@@ -40,22 +39,39 @@ def _measured(capsys: pytest.CaptureFixture[str], *results: Result, notices_not_
 # Log lines
 
 
-@pytest.mark.parametrize(
-    ("outcome", "level"),
-    [
-        (OutcomeWord.REFRESHED, "INFO"),
-        (OutcomeWord.RECOVERED, "INFO"),
-        (OutcomeWord.SUPERSEDED, "INFO"),
-        (OutcomeWord.LOGIN_REQUIRED, "WARNING"),
-        (OutcomeWord.UNPROVEN, "ERROR"),
-        (OutcomeWord.TRY_AGAIN, "ERROR"),
-        (OutcomeWord.MISCONFIGURED, "ERROR"),
-    ],
-)
-def test_each_outcome_is_one_line_at_its_level(outcome: OutcomeWord, level: str) -> None:
-    (line,) = _logged(Result("acme", outcome, "because"))
+LINES: dict[str, tuple[Result, str, dict[str, Any]]] = {
+    "refreshed": (Result("acme", OutcomeWord.REFRESHED), "INFO", {"reason": None}),
+    "recovered": (Result("acme", OutcomeWord.RECOVERED), "INFO", {}),
+    "superseded": (Result("acme", OutcomeWord.SUPERSEDED, "because"), "INFO", {"reason": "because"}),
+    "unproven": (Result("acme", OutcomeWord.UNPROVEN, "because"), "ERROR", {"reason": "because"}),
+    "to be tried again": (Result("acme", OutcomeWord.TRY_AGAIN), "ERROR", {}),
+    "misconfigured": (Result("acme", OutcomeWord.MISCONFIGURED), "ERROR", {}),
+    "a pair that could not be saved": (
+        Result("acme", OutcomeWord.TRY_AGAIN, pair_at_risk=True),
+        "CRITICAL",
+        {"message": "token pair not saved"},
+    ),
+    "a login that is required says what to run and how long readers work": (
+        Result("acme", OutcomeWord.LOGIN_REQUIRED, readers_work_until=NOW),
+        "WARNING",
+        {"run": "virtuous-token --prefix crm login --connection acme", "readers_work_until": NOW.isoformat()},
+    ),
+    "a login that was never made names no end": (
+        Result("acme", OutcomeWord.LOGIN_REQUIRED),
+        "WARNING",
+        {"readers_work_until": None},
+    ),
+}
 
-    assert (line["level"], line["connection"], line["outcome"], line["reason"]) == (level, "acme", outcome, "because")
+
+@pytest.mark.parametrize("case", LINES)
+def test_each_outcome_is_one_line_at_its_level(case: str) -> None:
+    result, level, fields = LINES[case]
+
+    (line,) = _logged(result)
+
+    assert (line["level"], line["connection"], line["outcome"]) == (level, "acme", result.outcome)
+    assert {name: line.get(name) for name in fields} == fields
 
 
 def test_what_neither_changed_nor_needs_somebody_is_counted_and_has_no_line() -> None:
@@ -66,34 +82,9 @@ def test_what_neither_changed_nor_needs_somebody_is_counted_and_has_no_line() ->
     assert [line["outcome"] for line in _logged(*results)] == [word for word in OutcomeWord if word not in quiet]
     stream = io.StringIO()
     log_summary(Logger(service=a_version(), stream=stream), results)
-    (line,) = [json.loads(text) for text in stream.getvalue().splitlines()]
+    line = json.loads(stream.getvalue())
     assert (line["message"], line["checked"]) == ("swept", 13)
     assert line["outcomes"] == {word: 2 if word in quiet else 1 for word in OutcomeWord}
-
-
-def test_a_pair_that_could_not_be_saved_is_critical() -> None:
-    (line,) = _logged(Result("acme", OutcomeWord.TRY_AGAIN, "not saved", pair_at_risk=True))
-
-    assert (line["level"], line["message"]) == ("CRITICAL", "token pair not saved")
-
-
-def test_a_login_that_is_required_says_what_to_run_and_how_long_readers_work() -> None:
-    (line,) = _logged(Result("acme", OutcomeWord.LOGIN_REQUIRED, readers_work_until=IN_A_WEEK))
-
-    assert line["run"] == "virtuous-token --prefix crm login --connection acme"
-    assert line["readers_work_until"] == "2026-12-02T12:00:00+00:00"
-
-
-def test_a_login_that_was_never_made_names_no_end() -> None:
-    (line,) = _logged(Result("acme", OutcomeWord.LOGIN_REQUIRED))
-
-    assert line.get("readers_work_until") is None
-
-
-def test_without_a_reason_there_is_no_such_field() -> None:
-    (line,) = _logged(Result("acme", OutcomeWord.REFRESHED))
-
-    assert "reason" not in line
 
 
 def test_each_thing_noticed_is_a_warning_that_names_its_connection() -> None:
@@ -103,74 +94,53 @@ def test_each_thing_noticed_is_a_warning_that_names_its_connection() -> None:
     assert noticed == [("WARNING", "acme", "one"), ("WARNING", "acme", "two")]
 
 
-def test_a_run_over_nothing_logs_nothing() -> None:
-    assert _logged() == []
-
-
 # Metrics
 
 
-def test_metrics_come_as_cloudwatch_reads_them(capsys: pytest.CaptureFixture[str]) -> None:
-    """Embedded metric format: namespace, the dimension that the alarms name, a unit, and the instant of the start."""
-    written = _measured(capsys)["_aws"]
+def test_metrics_come_as_cloudwatch_reads_them_zeros_included(capsys: pytest.CaptureFixture[str]) -> None:
+    """Embedded metric format: namespace, the dimension that the alarms name, a unit, and the instant of the start.
 
-    (described,) = written["CloudWatchMetrics"]
-    assert (described["Namespace"], described["Dimensions"]) == ("VirtuousToken", [["service"]])
-    assert {metric["Name"]: metric["Unit"] for metric in described["Metrics"]} == dict.fromkeys(NAMES, "Count")
-    assert written["Timestamp"] == NOW.timestamp() * 1000
-
-
-def test_a_sweep_over_nothing_counts_itself_and_zeros(capsys: pytest.CaptureFixture[str]) -> None:
-    """So that the alarms end when the last connection is gone."""
+    A sweep over nothing counts itself and zeros, so that alarms end when the last connection is gone; each run anew.
+    """
+    _measured(capsys)
     measured = _measured(capsys)
 
+    (described,) = measured["_aws"]["CloudWatchMetrics"]
+    assert (described["Namespace"], described["Dimensions"]) == ("VirtuousToken", [["service"]])
+    assert {metric["Name"]: metric["Unit"] for metric in described["Metrics"]} == dict.fromkeys(NAMES, "Count")
+    assert (measured["_aws"]["Timestamp"], measured["service"]) == (NOW.timestamp() * 1000, SERVICE)
     assert {name: measured[name] for name in NAMES} == {name: [float(name == "Sweeps")] for name in NAMES}
-    assert measured["service"] == SERVICE
 
 
 @pytest.mark.parametrize("outcome", OutcomeWord)
-def test_what_fails_a_run_is_counted_as_failed(capsys: pytest.CaptureFixture[str], outcome: OutcomeWord) -> None:
-    measured = _measured(capsys, Result("a", outcome), Result("b", OutcomeWord.FRESH))
-
-    assert measured["FailedConnections"] == [1.0 if outcome in FAILED else 0.0]
-
-
-SOON, LATER = NOW + timedelta(hours=23), NOW + timedelta(hours=24)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "until", "next_refresh_at", "counts"),
-    [
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, SOON, NOW, True, id="no login within the last day"),
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, LATER, NOW, False, id="no login, and a day is left"),
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, NOW - timedelta(days=3), NOW, True, id="ended"),
-        pytest.param(OutcomeWord.LOGIN_REQUIRED, None, None, False, id="nobody has logged in yet"),
-        pytest.param(OutcomeWord.TRY_AGAIN, SOON, NOW - timedelta(days=6), True, id="Virtuous is down for a week"),
-        pytest.param(OutcomeWord.UNPROVEN, SOON, NOW + timedelta(days=7), True, id="readers keep the old one"),
-        pytest.param(OutcomeWord.FRESH, SOON, NOW + timedelta(minutes=30), False, id="it lives an hour"),
-        pytest.param(OutcomeWord.REFRESHED, SOON, NOW + timedelta(minutes=30), False, id="it lives an hour, just new"),
-        pytest.param(OutcomeWord.BUSY, SOON, NOW + timedelta(minutes=30), True, id="another run holds it too long"),
-        pytest.param(OutcomeWord.FRESH, SOON, None, True, id="an API key at its end"),
-        pytest.param(OutcomeWord.FRESH, None, None, False, id="an API key without an end"),
-    ],
-)
-def test_tokens_that_are_about_to_end_without_a_successor(
-    capsys: pytest.CaptureFixture[str],
-    outcome: OutcomeWord,
-    until: datetime | None,
-    next_refresh_at: datetime | None,
-    counts: bool,
+def test_what_fails_a_run_is_counted_and_notices_that_were_not_sent(
+    capsys: pytest.CaptureFixture[str], outcome: OutcomeWord
 ) -> None:
+    measured = _measured(capsys, Result("a", outcome), Result("b", OutcomeWord.FRESH), notices_not_sent=2)
+
+    assert (measured["FailedConnections"], measured["NoticesNotSent"]) == ([float(outcome in FAILED)], [2.0])
+
+
+SOON, LATER, HALF_AN_HOUR_ON = NOW + timedelta(hours=23), NOW + timedelta(hours=24), NOW + timedelta(minutes=30)
+# Until when readers work, when the next refresh is due, and whether the token counts as about to end.
+ENDINGS: dict[str, tuple[OutcomeWord, datetime | None, datetime | None, bool]] = {
+    "no login within the last day": (OutcomeWord.LOGIN_REQUIRED, SOON, NOW, True),
+    "no login, and a day is left": (OutcomeWord.LOGIN_REQUIRED, LATER, NOW, False),
+    "ended": (OutcomeWord.LOGIN_REQUIRED, NOW - timedelta(days=3), NOW, True),
+    "nobody has logged in yet": (OutcomeWord.LOGIN_REQUIRED, None, None, False),
+    "Virtuous is down for a week": (OutcomeWord.TRY_AGAIN, SOON, NOW - timedelta(days=6), True),
+    "readers keep the old one": (OutcomeWord.UNPROVEN, SOON, NOW + timedelta(days=7), True),
+    "it lives an hour": (OutcomeWord.FRESH, SOON, HALF_AN_HOUR_ON, False),
+    "it lives an hour, just new": (OutcomeWord.REFRESHED, SOON, HALF_AN_HOUR_ON, False),
+    "another run holds it too long": (OutcomeWord.BUSY, SOON, HALF_AN_HOUR_ON, True),
+    "an API key at its end": (OutcomeWord.FRESH, SOON, None, True),
+    "an API key without an end": (OutcomeWord.FRESH, None, None, False),
+}
+
+
+@pytest.mark.parametrize("case", ENDINGS)
+def test_tokens_that_are_about_to_end_without_a_successor(capsys: pytest.CaptureFixture[str], case: str) -> None:
+    outcome, until, next_refresh_at, counts = ENDINGS[case]
     result = Result("a", outcome, readers_work_until=until, next_refresh_at=next_refresh_at)
 
     assert _measured(capsys, result, Result("b", OutcomeWord.FRESH))["TokensEndingSoon"] == [float(counts)]
-
-
-def test_notices_that_were_not_sent_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _measured(capsys, notices_not_sent=2)["NoticesNotSent"] == [2.0]
-
-
-def test_one_run_is_not_counted_again_in_the_next(capsys: pytest.CaptureFixture[str]) -> None:
-    _measured(capsys)
-
-    assert _measured(capsys)["Sweeps"] == [1.0]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
@@ -32,64 +33,55 @@ def _pace(per_second: float) -> tuple[Pace, Seconds]:
     return Pace(per_second, clock=seconds, sleep=seconds.sleep), seconds
 
 
-def _calls_until(end: float, seconds: Seconds, *paces: Pace, rates: RequestRates | None = None) -> list[int]:
-    """How many calls of each pace pass before *end*, if all of them call as soon as they may."""
-    passed = [0] * len(paces)
+def _calls_until(end: float, seconds: Seconds, kept: Pace, rates: RequestRates | None = None) -> int:
+    """How many calls pass before *end*, if each is made as soon as it may be."""
+    passed = 0
     while seconds.now < end:
-        for number, kept in enumerate(paces):
-            kept.wait()
-            try:
-                if rates:
-                    rates.admit("PutSecretValue")
-            except AwsError:
-                kept.throttled()
-            else:
-                kept.passed()
-                passed[number] += 1
+        kept.wait()
+        try:
+            if rates:
+                rates.admit("PutSecretValue")
+        except AwsError:
+            kept.throttled()
+        else:
+            kept.passed()
+            passed += 1
     return passed
 
 
-def test_calls_are_spaced_evenly_and_the_first_waits_for_nobody() -> None:
+def test_calls_are_spaced_evenly_and_a_pause_is_made_up_for_by_one_call_alone() -> None:
     kept, seconds = _pace(50)
 
-    kept.wait()
-    assert seconds.now == 0
-    for _ in range(101):
+    for began in (0, 100):
+        seconds.now = began
         kept.wait()
-
-    assert round(seconds.now, 6) == 2  # one call more than the pace in all
-
-
-def test_a_pause_is_made_up_for_by_one_call_and_no_more() -> None:
-    kept, seconds = _pace(50)
-    kept.wait()
-    seconds.now += 100
-
-    for _ in range(52):
-        kept.wait()
-
-    assert round(seconds.now, 6) == 101
+        assert seconds.now == began  # the first waits for nobody
+        for _ in range(101):
+            kept.wait()
+        assert round(seconds.now, 6) == began + 2  # one call more than the pace in all
 
 
 def test_callers_that_come_now_a_little_late_and_now_a_little_early_keep_the_whole_pace() -> None:
     kept, seconds = _pace(50)
 
-    for _ in range(50):
-        for late in (0.03, 0.01):
-            kept.wait()
-            seconds.now += late
+    for late in [0.03, 0.01] * 50:
+        kept.wait()
+        seconds.now += late
 
     assert round(seconds.now, 3) == 2
 
 
 def test_where_others_use_the_rate_too_the_pace_falls_to_what_passes_and_comes_back() -> None:
     kept, seconds = _pace(50)
-    _calls_until(10, seconds, kept, rates=RequestRates({("PutSecretValue",): 20}, clock=seconds))
+    rates = RequestRates({("PutSecretValue",): 20}, clock=seconds)
+    _calls_until(10, seconds, kept, rates)
+    rates.refused.clear()
 
-    (shared,) = _calls_until(20, seconds, kept, rates=RequestRates({("PutSecretValue",): 20}, clock=seconds))
-    (alone,) = _calls_until(60, seconds, kept)
+    shared = _calls_until(20, seconds, kept, rates)
+    alone = _calls_until(60, seconds, kept)
 
     assert 190 <= shared <= 200
+    assert rates.refused["PutSecretValue"] <= 30  # once in a while
     assert alone >= 40 * 50 - 400  # it needs some seconds to come back
 
 
@@ -114,7 +106,7 @@ def test_an_operator_who_logs_in_meanwhile_gets_through() -> None:
     kept, seconds = _pace(WRITES_PER_SECOND)
     rates = RequestRates(clock=seconds)
     for second in range(2, 60, 2):
-        _calls_until(second, seconds, kept, rates=rates)
+        _calls_until(second, seconds, kept, rates)
         seconds.now += 0.004
         rates.admit("PutSecretValue")
 
@@ -143,37 +135,25 @@ def test_threads_share_one_pace() -> None:
     assert time.monotonic() - began >= 0.1
 
 
-def test_a_client_keeps_under_the_published_rate_and_meets_no_throttling() -> None:
-    """Forty puts at once; without the pace the strict Secrets Manager refuses half of them."""
-    strict = StrictSecretsManager()
-    rates = RequestRates({("CreateSecret",): 100, ("PutSecretValue", "UpdateSecretVersionStage"): 20})
-    with served(strict, rates=rates) as address:
-        client: Any = boto3.session.Session("none", "none", region_name="us-east-1").client(
-            "secretsmanager", endpoint_url=address, config=Config(retries={"total_max_attempts": 1})
-        )
-        pace(client, 18)
+@pytest.mark.parametrize(
+    ("paced_at", "admitted", "puts", "refused"),
+    [
+        pytest.param(18, 20, 25, range(1), id="under the published rate it meets no throttling"),
+        pytest.param(40, 3, 6, range(1, 5), id="what is throttled slows it down, and is repeated in its turn"),
+    ],
+)
+def test_a_client_is_paced(paced_at: int, admitted: int, puts: int, refused: range) -> None:
+    rates = RequestRates({("CreateSecret",): 100, ("PutSecretValue", "UpdateSecretVersionStage"): admitted})
+    with served(StrictSecretsManager(), rates=rates) as address:
+        config = Config(retries={"mode": "standard", "total_max_attempts": 5})
+        session = boto3.session.Session("none", "none", region_name="us-east-1")
+        client: Any = session.client("secretsmanager", endpoint_url=address, config=config)
+        kept = pace(client, paced_at)
         client.create_secret(Name="a")
-        for number in range(25):
+        for number in range(puts):
             client.put_secret_value(SecretId="a", SecretString=str(number))
         client.close()
 
-    assert rates.admitted["PutSecretValue"] == 25
-    assert not rates.refused
-
-
-def test_what_is_throttled_slows_a_client_down() -> None:
-    """The SDK repeats the call, and the repetition waits for its turn like any other."""
-    strict = StrictSecretsManager()
-    rates = RequestRates({("CreateSecret",): 100, ("PutSecretValue",): 3})
-    with served(strict, rates=rates) as address:
-        client: Any = boto3.session.Session("none", "none", region_name="us-east-1").client(
-            "secretsmanager", endpoint_url=address, config=Config(retries={"mode": "standard", "total_max_attempts": 5})
-        )
-        pace(client, 40)
-        client.create_secret(Name="a")
-        for number in range(6):
-            client.put_secret_value(SecretId="a", SecretString=str(number))
-        client.close()
-
-    assert rates.admitted["PutSecretValue"] == 6
-    assert 1 <= rates.refused["PutSecretValue"] <= 4
+    assert rates.admitted["PutSecretValue"] == puts
+    assert rates.refused["PutSecretValue"] in refused
+    assert (kept._now < paced_at) is (rates.refused["PutSecretValue"] > 0)

@@ -1,23 +1,23 @@
 """AWS Secrets Manager in memory, as AWS documents it and no kinder. Standard library only.
 
-`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds, binary values base64. Refusals are
-`AwsError`, lost or unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
+`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds. Refusals are `AwsError`, lost or
+unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
 
 A secret is an immutable value, so every earlier state can be shown to stale reads, and come back to, at no cost.
-Not modelled: rotation, what a resource policy allows, request rates, LastAccessedDate.
+Not modelled, because the product does without: binary values, rotation, partial ARNs, what a resource policy allows,
+batches by filter, descriptions, LastAccessedDate.
 """
 
-import base64
-import binascii
+import functools
 import hashlib
 import json
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 VERSION_QUOTA = 100  # "Versions of a secret", Secrets Manager quotas
@@ -28,7 +28,6 @@ TRANSPORT_ERRORS = frozenset(
     {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"}
 )
 
-T = TypeVar("T")
 Params = Mapping[str, Any]
 Answer = dict[str, Any]
 Hook = Callable[[str, Params, str], object]
@@ -53,7 +52,7 @@ class TransportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A value that was written once; it stays out of the repr."""
+    """A value that was written once; it stays out of the repr. Bytes come from the local AWS's records alone."""
 
     value: str | bytes = field(repr=False)
     created_at: datetime
@@ -72,7 +71,6 @@ class Secret:
     changed_at: datetime
     versions: Mapping[str, Version] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    description: str = ""
     kms_key_id: str = ""
     tags: tuple[tuple[str, str], ...] = ()
     gone_at: datetime | None = None  # the end of the recovery window, once marked for deletion
@@ -83,10 +81,6 @@ class Secret:
     def labels_of(self, version_id: str) -> list[str]:
         return [label for label, holder in self.labels.items() if holder == version_id]
 
-    def labels_by_version(self) -> dict[str, list[str]]:
-        """Labelled versions only, as DescribeSecret shows them."""
-        return {version: found for version in self.versions if (found := self.labels_of(version))}
-
 
 class Call(NamedTuple):
     """One request as it arrived, without the value it carried."""
@@ -96,19 +90,13 @@ class Call(NamedTuple):
     secret_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """What `StrictSecretsManager.fail` asked for, once."""
 
     operation: str
-    error: str
+    error: AwsError | TransportError
     after_effect: bool
     secret_name: str | None
-
-    def raised(self) -> AwsError | TransportError:
-        if self.error in TRANSPORT_ERRORS:
-            return TransportError(self.error)
-        return AwsError(self.error, "asked for by the test")
 
 
 # What a write does to a secret. Each returns the new secret, the same one for a no-op, or raises AwsError.
@@ -187,42 +175,22 @@ def _within_quota(secret: Secret, now: datetime) -> Mapping[str, Version]:
     return {version_id: version for version_id, version in secret.versions.items() if version_id not in removed}
 
 
-def value_in(params: Params) -> str | bytes | None:
-    """The value of a Create, Put or Update request; None without one."""
-    if "SecretString" in params and "SecretBinary" in params:
-        raise AwsError("InvalidParameterException", "give SecretString or SecretBinary, not both")
-    if "SecretString" in params:
-        text: str = params["SecretString"]
-        _check_length("secretString", len(text.encode()), VALUE_BYTES)
-        return text
-    if "SecretBinary" in params:
-        try:
-            blob = base64.b64decode(params["SecretBinary"], validate=True)
-        except (binascii.Error, ValueError):
-            raise AwsError("InvalidParameterException", "SecretBinary is not base64") from None
-        _check_length("secretBinary", len(blob), VALUE_BYTES)
-        return blob
-    return None
+def value_in(params: Params) -> str | None:
+    """The value of a Create or Put request; None without one."""
+    text: str | None = params.get("SecretString")
+    if text is not None and len(text.encode()) > VALUE_BYTES:
+        raise AwsError("ValidationException", f"a value has at most {VALUE_BYTES} bytes")
+    return text
 
 
 def version_id_in(params: Params) -> str:
-    """The ClientRequestToken, which becomes the version's id. The SDKs make one; a raw request must name one."""
-    if "ClientRequestToken" not in params:
-        raise AwsError("InvalidParameterException", "a value needs a ClientRequestToken")
-    token: str = params["ClientRequestToken"]
-    _check_length("clientRequestToken", len(token), 64, at_least=32)
-    return token
+    """The ClientRequestToken, which becomes the version's id; the SDKs make one, and see to its length."""
+    return str(params["ClientRequestToken"])
 
 
 def labels_in(params: Params) -> list[str] | None:
     """The VersionStages of a put; None when it names none."""
-    if "VersionStages" not in params:
-        return None
-    labels: list[str] = params["VersionStages"]
-    _check_length("versionStages", len(labels), LABEL_QUOTA)
-    for label in labels:
-        _check_length("versionStages", len(label), 256)
-    return labels
+    return params.get("VersionStages")
 
 
 def lets_anybody_in(policy: str) -> bool:
@@ -238,19 +206,6 @@ def lets_anybody_in(policy: str) -> bool:
     )
 
 
-def _check_length(name: str, length: int, at_most: int, *, at_least: int = 1) -> None:
-    if not at_least <= length <= at_most:
-        raise AwsError("ValidationException", f"the length of '{name}' is {length}, not {at_least} to {at_most}")
-
-
-def _without_values(params: Params) -> dict[str, Any]:
-    return {key: value for key, value in params.items() if key not in ("SecretString", "SecretBinary")}
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class StrictSecretsManager:
     """One account's secrets in one Region. Threads may share it: each call takes effect alone.
 
@@ -264,12 +219,9 @@ class StrictSecretsManager:
     `settle()`. It runs inside the lock and must not call back. Writes always meet the newest state.
     """
 
-    def __init__(
-        self, now: Callable[[], datetime] = _utc_now, *, region: str = "us-east-1", account: str = "123456789012"
-    ) -> None:
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, region: str = "us-east-1") -> None:
         self.now = now
         self.region = region
-        self.account = account
         self.before: Hook | None = None
         self.after: Hook | None = None
         self.choose_view: Callable[[str, str, int], int] | None = None
@@ -280,34 +232,18 @@ class StrictSecretsManager:
         self._faults: list[Fault] = []
         self._kms_refusals: dict[str, frozenset[str]] = {}
         self._created = 0
+        self._arn_prefix = f"arn:aws:secretsmanager:{region}:123456789012:secret:"
         self._lock = threading.RLock()
-        self._operations: dict[str, Callable[[Params], Answer]] = {
-            "BatchGetSecretValue": self._batch_get_secret_value,
-            "CreateSecret": self._create_secret,
-            "DeleteSecret": self._delete_secret,
-            "DeleteResourcePolicy": self._delete_resource_policy,
-            "DescribeSecret": self._describe_secret,
-            "GetResourcePolicy": self._get_resource_policy,
-            "GetSecretValue": self._get_secret_value,
-            "ListSecretVersionIds": self._list_secret_version_ids,
-            "ListSecrets": self._list_secrets,
-            "PutResourcePolicy": self._put_resource_policy,
-            "PutSecretValue": self._put_secret_value,
-            "RestoreSecret": self._restore_secret,
-            "TagResource": self._tag_resource,
-            "UntagResource": self._untag_resource,
-            "UpdateSecret": self._update_secret,
-            "UpdateSecretVersionStage": self._update_secret_version_stage,
-        }
 
     def call(self, operation: str, params: Params) -> Answer:
         """Answer one request, or raise AwsError or TransportError."""
-        answer_to = self._operations.get(operation)
+        answer_to = getattr(self, _method_of(operation), None)
         if answer_to is None:
             raise NotImplementedError(f"{operation} is not modelled")
         secret_id = str(params.get("SecretId", params.get("Name", "")))
         secret_name = self._name_of(secret_id) or secret_id
-        self.log.append(Call(operation, _without_values(params), secret_name))
+        shown = {key: value for key, value in params.items() if key != "SecretString"}
+        self.log.append(Call(operation, shown, secret_name))
         if self.before is not None:
             self.before(operation, params, secret_name)
         answer: Answer = {}
@@ -319,19 +255,18 @@ class StrictSecretsManager:
                     answer = answer_to(params)
                 except AwsError as refusal:
                     error = refusal
-            if fault is not None:
-                error = fault.raised()
+            error = fault.error if fault else error
         if self.after is not None:
             self.after(operation, params, secret_name)
         if error is not None:
             raise error
         return answer
 
-    def client(self, region_name: str | None = None, **config: Any) -> Any:
+    def client(self) -> Any:
         """A botocore client of its own whose requests this object answers; see `secrets_manager_client`."""
         from .secrets_manager_client import client_of
 
-        return client_of(self, region_name=region_name or self.region, **config)
+        return client_of(self)
 
     # What a test arranges.
 
@@ -343,28 +278,26 @@ class StrictSecretsManager:
         *error* is an AWS code, or one of TRANSPORT_ERRORS. With *after_effect* the call takes effect and its answer is
         lost. The client sees each fault at once: the SDK's own retries are not played.
         """
-        self._faults += [Fault(operation, error, after_effect, secret)] * times
+        raised = TransportError(error) if error in TRANSPORT_ERRORS else AwsError(error, "asked for by the test")
+        self._faults += [Fault(operation, raised, after_effect, secret)] * times
 
     def refuse_kms(self, secret_id: str, *actions: str) -> None:
         """The key policy lacks *actions*: a read needs kms:Decrypt, a write GenerateDataKey too. None: all allowed."""
         self._kms_refusals[self._name_of(secret_id)] = frozenset(actions)
 
-    def make_replica(self, secret_id: str, *, primary_region: str = "eu-west-1") -> None:
+    def make_replica(self, name: str) -> None:
         """From here on the secret is the copy of one in another Region."""
-        name = self._name_of(secret_id)
-        self._secrets[name] = replace(self._secrets[name], primary_region=primary_region)
+        self._secrets[name] = replace(self._secrets[name], primary_region="eu-west-1")
 
-    def replace_key(self, secret_id: str) -> None:
+    def replace_key(self, name: str) -> None:
         """The secret gets another KMS key and the old one is deleted. UpdateSecret encrypts anew what is under these
         three labels, and leaves the others under the old key (KmsKeyId, API Reference)."""
-        name = self._name_of(secret_id)
         secret = self._secrets[name]
         kept = {secret.labels.get(label) for label in (CURRENT, PREVIOUS, "AWSPENDING")}
         self._secrets[name] = replace(secret, unreadable=secret.unreadable | (set(secret.versions) - kept))
 
-    def remove_version(self, secret_id: str, version_id: str) -> None:
+    def remove_version(self, name: str, version_id: str) -> None:
         """As the service does with a version without a label, a day later."""
-        name = self._name_of(secret_id)
         secret = self._secrets[name]
         versions = {version: value for version, value in secret.versions.items() if version != version_id}
         labels = {label: version for label, version in secret.labels.items() if version != version_id}
@@ -407,29 +340,20 @@ class StrictSecretsManager:
         """How many calls changed the secret; no-ops and refusals do not count."""
         return self._writes[self._name_of(secret_id)]
 
-    def views(self, secret_id: str) -> int:
-        """How many earlier states of the secret a stale read may see."""
-        return len(self._earlier.get(self._name_of(secret_id), ()))
-
     def calls(self, operation: str, secret_id: str | None = None) -> list[Call]:
         """The logged calls of *operation*, on one secret or on all."""
         name = None if secret_id is None else self._name_of(secret_id)
         return [call for call in self.log if call.operation == operation and name in (None, call.secret_name)]
 
-    # Operations.
+    # Operations, by their names.
 
     def _create_secret(self, params: Params) -> Answer:
-        name = params["Name"]
-        if not re.fullmatch(r"[A-Za-z0-9/_+=.@-]{1,512}", name):
-            raise AwsError("ValidationException", "a name is 1 to 512 ASCII letters, digits and /_+=.@-")
-        value = value_in(params)
-        version_id = None if value is None else version_id_in(params)
+        name, now = params["Name"], self.now()
         present = self._existing(name)
+        if present is not None and present.gone_at is not None:
+            raise _marked_for_deletion()
         if present is not None:
-            return self._create_again(present, version_id, value)
-        if value is not None:
-            self._check_kms(name, "kms:Decrypt", "kms:GenerateDataKey")
-        now = self.now()
+            raise AwsError("ResourceExistsException", "a secret with this name exists")
         self._created += 1
         suffix = hashlib.sha256(f"{name} {self._created}".encode()).hexdigest()[:6]
         secret = Secret(
@@ -437,27 +361,21 @@ class StrictSecretsManager:
             arn=f"{self._arn_prefix}{name}-{suffix}",
             created_at=now,
             changed_at=now,
-            description=params.get("Description", ""),
             kms_key_id=params.get("KmsKeyId", ""),
             tags=tuple((tag["Key"], tag["Value"]) for tag in params.get("Tags", ())),
         )
-        if value is not None and version_id is not None:
-            secret = put_version(secret, version_id, value, None, now)
+        value, version = value_in(params), {}
+        if value is not None:
+            self._check_kms(name, "kms:Decrypt", "kms:GenerateDataKey")
+            version = {"VersionId": version_id_in(params)}
+            secret = put_version(secret, version["VersionId"], value, None, now)
         self._write(name, secret)
-        return _identity(secret) | ({"VersionId": version_id} if version_id else {})
-
-    def _create_again(self, present: Secret, version_id: str | None, value: str | bytes | None) -> Answer:
-        if present.gone_at is not None:
-            raise AwsError("InvalidRequestException", "a secret with this name is marked for deletion")
-        written = None if version_id is None else present.versions.get(version_id)
-        if written is None or written.value != value:
-            raise AwsError("ResourceExistsException", "a secret with this name exists")
-        return _identity(present) | {"VersionId": version_id}
+        return _identity(secret) | version
 
     def _put_secret_value(self, params: Params) -> Answer:
         value, labels = value_in(params), labels_in(params)
         if value is None:
-            raise AwsError("InvalidRequestException", "give SecretString or SecretBinary")
+            raise AwsError("InvalidRequestException", "give SecretString")
         version_id = version_id_in(params)
         secret = self._writable(params["SecretId"])
         self._check_kms(secret.name, "kms:Decrypt", "kms:GenerateDataKey")
@@ -466,77 +384,50 @@ class StrictSecretsManager:
         return _identity(changed) | {"VersionId": version_id, "VersionStages": changed.labels_of(version_id)}
 
     def _update_secret(self, params: Params) -> Answer:
-        value = value_in(params)
-        version_id = None if value is None else version_id_in(params)
+        if params.keys() - {"ClientRequestToken"} != {"SecretId", "KmsKeyId"}:
+            raise NotImplementedError("an update of more than the key is not modelled")
         secret = self._writable(params["SecretId"])
-        changed = secret
-        if value is not None and version_id is not None:
-            self._check_kms(secret.name, "kms:Decrypt", "kms:GenerateDataKey")
-            changed = put_version(secret, version_id, value, None, self.now())
-        described = params.get("Description", secret.description), params.get("KmsKeyId", secret.kms_key_id)
-        if described != (secret.description, secret.kms_key_id):
-            changed = replace(changed, description=described[0], kms_key_id=described[1], changed_at=self.now())
-        self._write(secret.name, changed)
-        return _identity(changed) | ({"VersionId": version_id} if version_id else {})
+        return self._change(secret, kms_key_id=params["KmsKeyId"], changed_at=self.now())
 
     def _update_secret_version_stage(self, params: Params) -> Answer:
-        _check_length("versionStage", len(params["VersionStage"]), 256)
-        for name in {"MoveToVersionId", "RemoveFromVersionId"} & params.keys():
-            _check_length(name, len(params[name]), 64, at_least=32)
         secret = self._writable(params["SecretId"])
         move_to, remove_from = params.get("MoveToVersionId"), params.get("RemoveFromVersionId")
         self._write(secret.name, move_label(secret, params["VersionStage"], move_to, remove_from, self.now()))
         return _identity(secret)
 
     def _delete_secret(self, params: Params) -> Answer:
-        forced, days = params.get("ForceDeleteWithoutRecovery", False), params.get("RecoveryWindowInDays")
-        if forced and days is not None:
-            raise AwsError("InvalidParameterException", "force and a recovery window exclude each other")
-        if days is not None and not 7 <= days <= 30:
+        days, now = params.get("RecoveryWindowInDays", 30), self.now()
+        if not 7 <= days <= 30:
             raise AwsError("InvalidParameterException", "the recovery window is 7 to 30 days")
-        now = self.now()
-        secret = self._existing(self._name_of(params["SecretId"]))
-        if secret is None and forced:
-            secret_id = params["SecretId"]
-            arn = secret_id if secret_id.startswith("arn:") else self._arn_prefix + secret_id
-            return {"ARN": arn, "Name": secret_id, "DeletionDate": now.timestamp()}
-        if secret is None:
-            raise _not_found()
+        secret = self._newest(params["SecretId"])
         self._check_primary(secret)
-        if forced:
+        if params.get("ForceDeleteWithoutRecovery", False):
             self._write(secret.name, None)
             return _identity(secret) | {"DeletionDate": now.timestamp()}
         if secret.gone_at is not None:
             raise _marked_for_deletion()
-        gone_at = now + timedelta(days=30 if days is None else days)
-        self._write(secret.name, replace(secret, gone_at=gone_at, changed_at=now))
-        return _identity(secret) | {"DeletionDate": gone_at.timestamp()}
+        gone_at = now + timedelta(days=days)
+        return self._change(secret, gone_at=gone_at, changed_at=now) | {"DeletionDate": gone_at.timestamp()}
 
     def _restore_secret(self, params: Params) -> Answer:
         secret = self._newest(params["SecretId"])
         self._check_primary(secret)
-        if secret.gone_at is not None:
-            self._write(secret.name, replace(secret, gone_at=None, changed_at=self.now()))
-        return _identity(secret)
+        return self._change(secret, gone_at=None, changed_at=self.now())
 
     def _tag_resource(self, params: Params) -> Answer:
         secret = self._newest(params["SecretId"])
         tags = dict(secret.tags) | {tag["Key"]: tag["Value"] for tag in params["Tags"]}
-        self._write(secret.name, replace(secret, tags=tuple(tags.items())))
-        return {}
+        return self._change(secret, tags=tuple(tags.items()))
 
     def _untag_resource(self, params: Params) -> Answer:
         secret = self._newest(params["SecretId"])
-        kept = tuple(tag for tag in secret.tags if tag[0] not in params["TagKeys"])
-        self._write(secret.name, replace(secret, tags=kept))
-        return {}
+        return self._change(secret, tags=tuple(tag for tag in secret.tags if tag[0] not in params["TagKeys"]))
 
     def _put_resource_policy(self, params: Params) -> Answer:
         secret = self._writable(params["SecretId"])
         if params.get("BlockPublicPolicy", False) and lets_anybody_in(params["ResourcePolicy"]):
             raise AwsError("PublicPolicyException", "the policy lets anybody in")
-        self._write(secret.name, replace(secret, policy=params["ResourcePolicy"]))
-        return _identity(secret)
+        return self._change(secret, policy=params["ResourcePolicy"])
 
     def _get_resource_policy(self, params: Params) -> Answer:
         secret = self._newest(params["SecretId"])
@@ -544,19 +435,13 @@ class StrictSecretsManager:
             raise _marked_for_deletion()
         return _identity(secret) | ({"ResourcePolicy": secret.policy} if secret.policy else {})
 
-    def _delete_resource_policy(self, params: Params) -> Answer:
-        secret = self._writable(params["SecretId"])
-        self._write(secret.name, replace(secret, policy=""))
-        return _identity(secret)
-
     def _get_secret_value(self, params: Params) -> Answer:
         secret = self._seen("GetSecretValue", params["SecretId"])
         return self._value_of(secret, params.get("VersionId"), params.get("VersionStage"))
 
     def _batch_get_secret_value(self, params: Params) -> Answer:
-        if "SecretIdList" not in params:
-            raise NotImplementedError("a batch by filters is not modelled")
-        _check_length("secretIdList", len(params["SecretIdList"]), 20)
+        if len(params["SecretIdList"]) > 20:
+            raise AwsError("ValidationException", "a batch has at most 20 secrets")
         values: list[Answer] = []
         errors: list[Answer] = []
         for secret_id in params["SecretIdList"]:
@@ -567,18 +452,26 @@ class StrictSecretsManager:
         return {"SecretValues": values, "Errors": errors}
 
     def _describe_secret(self, params: Params) -> Answer:
-        secret = self._seen("DescribeSecret", params["SecretId"])
-        stages = secret.labels_by_version()
-        return _details(secret) | ({"VersionIdsToStages": stages} if stages else {})
+        return _details(self._seen("DescribeSecret", params["SecretId"]), "VersionIdsToStages")
 
     def _list_secrets(self, params: Params) -> Answer:
-        deleted_too = params.get("IncludePlannedDeletion", False)
-        page, next_token = self._list("ListSecrets", params, 100, deleted_too=deleted_too)
-        entries = []
-        for secret in page:
-            stages = secret.labels_by_version()
-            entries.append(_details(secret) | ({"SecretVersionsToStages": stages} if stages else {}))
-        return {"SecretList": entries, **next_token}
+        """A name passes that begins as one of the filter's values. What comes before a page is not looked at again, so
+        that ten thousand secrets take no longer a page than a hundred."""
+        (wanted,) = params.get("Filters", [{"Key": "name", "Values": [""]}])
+        if wanted["Key"] != "name":
+            raise NotImplementedError(f"the filter {wanted['Key']!r} is not modelled")
+        names = list(dict.fromkeys([*self._secrets, *self._earlier]))
+        entries: list[Answer] = []
+        for position in range(int(params.get("NextToken", 0)), len(names)):
+            secret = self._view("ListSecrets", names[position])
+            if secret is None or not secret.name.startswith(tuple(wanted["Values"])):
+                continue
+            if secret.gone_at is not None and not params.get("IncludePlannedDeletion", False):
+                continue
+            if len(entries) == params.get("MaxResults", 100):
+                return {"SecretList": entries, "NextToken": str(position)}
+            entries.append(_details(secret, "SecretVersionsToStages"))
+        return {"SecretList": entries}
 
     def _list_secret_version_ids(self, params: Params) -> Answer:
         secret = self._seen("ListSecretVersionIds", params["SecretId"])
@@ -587,30 +480,21 @@ class StrictSecretsManager:
             | ({"VersionStages": labels} if (labels := secret.labels_of(version_id)) else {})
             for version_id, version in secret.versions.items()
         ]
-        if not params.get("IncludeDeprecated", False):
-            found = [entry for entry in found if "VersionStages" in entry]
-        page, next_token = _page(found, params, 100)
-        return {"Versions": page, **_identity(secret), **next_token}
+        deprecated_too = params.get("IncludeDeprecated", False)
+        return {
+            "Versions": [entry for entry in found if deprecated_too or "VersionStages" in entry],
+            **_identity(secret),
+        }
 
     # Looking a secret up.
 
-    @property
-    def _arn_prefix(self) -> str:
-        return f"arn:aws:secretsmanager:{self.region}:{self.account}:secret:"
-
     def _name_of(self, secret_id: str) -> str:
-        """The name behind a name, an ARN or an ARN without its six random characters; "" if the ARN is unknown.
-
-        An ARN that ends in a hyphen and six characters is taken for a complete one ("Finding a secret from a partial
-        ARN", Secrets Manager User Guide).
-        """
+        """The name behind a name or an ARN; "" if the ARN is no secret's."""
         if not secret_id.startswith("arn:"):
             return secret_id
-        name = secret_id.removeprefix(self._arn_prefix)
-        if not re.search(r"-[A-Za-z0-9]{6}$", name):
-            return name if secret_id.startswith(self._arn_prefix) else ""
-        secret = self._secrets.get(name[:-7])
-        return name[:-7] if secret is not None and secret.arn == secret_id else ""
+        name = secret_id.removeprefix(self._arn_prefix)[:-7]
+        secret = self._secrets.get(name)
+        return name if secret is not None and secret.arn == secret_id else ""
 
     def _existing(self, name: str) -> Secret | None:
         return self._if_kept(self._secrets.get(name))
@@ -652,27 +536,6 @@ class StrictSecretsManager:
             raise _not_found()
         return secret
 
-    def _list(
-        self, operation: str, params: Params, most: int, *, deleted_too: bool = False
-    ) -> tuple[list[Secret], dict[str, str]]:
-        """One page of what the filters let pass, and the NextToken for the rest. What comes before is not looked at
-        again, so that ten thousand secrets take no longer a page than a hundred."""
-        names = list(dict.fromkeys([*self._secrets, *self._earlier]))
-        if params.get("SortBy") == "name":
-            names.sort()
-        if params.get("SortOrder") == "desc":
-            names.reverse()
-        start, size = _start_and_size(len(names), params, most)
-        page: list[Secret] = []
-        for position in range(start, len(names)):
-            view = self._view(operation, names[position])
-            if view is None or (view.gone_at and not deleted_too) or not _passes(view, params.get("Filters", ())):
-                continue
-            if len(page) == size:
-                return page, {"NextToken": str(position)}
-            page.append(view)
-        return page, {}
-
     def _value_of(self, secret: Secret, version_id: str | None, label: str | None) -> Answer:
         if secret.gone_at is not None:
             raise _marked_for_deletion()
@@ -686,12 +549,9 @@ class StrictSecretsManager:
         self._check_kms(secret.name, "kms:Decrypt")
         if version_id in secret.unreadable:
             raise AwsError("AccessDeniedException", "Access to KMS is not allowed")
-        value: Answer = {"SecretString": version.value}
-        if isinstance(version.value, bytes):
-            value = {"SecretBinary": base64.b64encode(version.value).decode()}
         return {
             **_identity(secret),
-            **value,
+            "SecretString": version.value,
             "VersionId": version_id,
             "VersionStages": secret.labels_of(version_id),
             "CreatedDate": version.created_at.timestamp(),
@@ -709,12 +569,21 @@ class StrictSecretsManager:
         else:
             self._secrets[name] = secret
 
+    def _change(self, secret: Secret, **changes: Any) -> Answer:
+        self._write(secret.name, replace(secret, **changes))
+        return _identity(secret)
+
     def _take_fault(self, operation: str, secret_name: str) -> Fault | None:
         for fault in self._faults:
             if fault.operation == operation and fault.secret_name in (None, secret_name):
                 self._faults.remove(fault)
                 return fault
         return None
+
+
+@functools.cache
+def _method_of(operation: str) -> str:
+    return re.sub("([A-Z])", r"_\1", operation).lower()
 
 
 def _not_found() -> AwsError:
@@ -729,14 +598,14 @@ def _identity(secret: Secret) -> Answer:
     return {"ARN": secret.arn, "Name": secret.name}
 
 
-def _details(secret: Secret) -> Answer:
-    """What DescribeSecret and ListSecrets share: only fields that have a value."""
+def _details(secret: Secret, versions_to_stages: str) -> Answer:
+    """What DescribeSecret and ListSecrets tell: labelled versions only, and only fields that have a value."""
     optional = {
-        "Description": secret.description,
+        versions_to_stages: {version: found for version in secret.versions if (found := secret.labels_of(version))},
         "KmsKeyId": secret.kms_key_id,
         "PrimaryRegion": secret.primary_region,
         "Tags": [{"Key": key, "Value": value} for key, value in secret.tags],
-        "DeletedDate": None if secret.gone_at is None else secret.gone_at.timestamp(),
+        "DeletedDate": secret.gone_at and secret.gone_at.timestamp(),
     }
     return {
         **_identity(secret),
@@ -744,30 +613,3 @@ def _details(secret: Secret) -> Answer:
         "LastChangedDate": secret.changed_at.timestamp(),
         **{key: value for key, value in optional.items() if value},
     }
-
-
-def _passes(secret: Secret, filters: Iterable[Params]) -> bool:
-    """Filters are joined by "and", the values of one by "or" (API Reference, Filter). By name alone."""
-    for wanted in filters:
-        if wanted["Key"] != "name":
-            raise NotImplementedError(f"the filter {wanted['Key']!r} is not modelled")
-        if not secret.name.startswith(tuple(wanted["Values"])):
-            return False
-    return True
-
-
-def _page(entries: list[T], params: Params, most: int) -> tuple[list[T], dict[str, str]]:
-    """One page, and the NextToken for the rest if there is any."""
-    start, size = _start_and_size(len(entries), params, most)
-    end = start + size
-    return entries[start:end], ({"NextToken": str(end)} if end < len(entries) else {})
-
-
-def _start_and_size(length: int, params: Params, most: int) -> tuple[int, int]:
-    token = params.get("NextToken", "0")
-    size = params.get("MaxResults", most)
-    if not token.isdecimal() or int(token) > length:
-        raise AwsError("InvalidNextTokenException", "there is no such page")
-    if not 1 <= size <= most:
-        raise AwsError("ValidationException", f"MaxResults is {size}, not 1 to {most}")
-    return int(token), size

@@ -22,12 +22,12 @@ from .secrets_manager import AwsError, StrictSecretsManager, TransportError
 PARSER = botocore.parsers.create_parser("json")
 
 
-def client_of(strict: StrictSecretsManager, *, region_name: str, **config: Any) -> Any:
-    """A new client in front of *strict*; *config* goes to `boto3.client`.
-
-    Without *config* it is a copy of one client per Region, which takes half a millisecond. Threads may share it.
-    """
-    client = _new_client(region_name, **config) if config else _copy(_template(region_name))
+def client_of(strict: StrictSecretsManager) -> Any:
+    """A new client in front of *strict*: a copy of one per Region, which takes half a millisecond. Threads may share
+    it."""
+    template = _template(strict.region)
+    client = object.__new__(type(template))  # copy.copy asks an empty client for attributes, and that never ends
+    client.__dict__.update(vars(template))
     client.meta = copy.copy(client.meta)
     client.meta.events = copy.copy(client.meta.events)
     answer_through(strict, client.meta.events)
@@ -53,18 +53,8 @@ def answer_through(strict: StrictSecretsManager, events: Any) -> None:
     events.register("before-call.secrets-manager", answer)
 
 
-def _copy(client: Any) -> Any:
-    twin = object.__new__(type(client))  # copy.copy asks an empty client for attributes, and that never ends
-    twin.__dict__.update(vars(client))
-    return twin
-
-
 @functools.cache
 def _template(region_name: str) -> Any:
     # botocore puts its user agent together for every call, which is half of the time that a call takes here.
-    return _new_client(region_name, config=Config(user_agent="strict"))
-
-
-def _new_client(region_name: str, **config: Any) -> Any:
-    credentials = {"aws_access_key_id": "none", "aws_secret_access_key": "none"}
-    return boto3.session.Session().client("secretsmanager", region_name=region_name, **credentials | config)
+    session = boto3.session.Session("none", "none", region_name=region_name)
+    return session.client("secretsmanager", config=Config(user_agent="strict"))

@@ -21,13 +21,11 @@ __all__ = ["PUBLISHED_RATES", "RequestRates", "served"]
 # are counted together.
 PUBLISHED_RATES: Mapping[tuple[str, ...], int] = {
     ("DescribeSecret", "GetSecretValue"): 10_000,
-    ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage"): 50,
+    ("PutSecretValue", "UpdateSecretVersionStage"): 50,
     ("BatchGetSecretValue",): 100,
     ("ListSecrets",): 100,
     ("ListSecretVersionIds",): 50,
     ("CreateSecret",): 50,
-    ("DeleteSecret",): 50,
-    ("RestoreSecret",): 50,
 }
 
 

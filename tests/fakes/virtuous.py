@@ -8,7 +8,7 @@ It imports nothing of the product, so it is an independent judge of it. Every re
         assert virtuous.generation == 2
 
 A scripted POST takes one *step*. A step says what differs from a normal exchange, and steps combine with ``|``:
-``hook(check) | answer(drop=("refresh_token",)) | drip(0.1)``. Whether the grant happened is part of a step's name
+``hook(check) | answer(refresh_token=None) | drip(0.1)``. Whether the grant happened is part of a step's name
 or of its argument ``granted``, because it decides what the caller may still do with its refresh token.
 """
 
@@ -19,30 +19,29 @@ import dataclasses
 import json
 import secrets
 import socket
+import socketserver
 import struct
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.client import responses
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl
 
 Rotation = Literal["strict", "reusable", "none"]
 Loss = Literal["reset", "closed", "hang"]
 
-YEAR_SECONDS: Final = 365 * 86_400
-LARGEST_BODY: Final = 1_000_000
-SECONDS_TO_STOP: Final = 10.0
+REFRESH_TOKEN_LIFE_SECONDS: Final = 365 * 86_400
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = {"Content-Type": "application/json;charset=UTF-8"}
-POST_TOKEN: Final = "POST /Token"
-GET_ORGANIZATION: Final = "GET /api/Organization/Current"
-CHALLENGE: Final = ("WWW-Authenticate", "Bearer")
+TOKEN: Final = "/Token"
+ORGANIZATION: Final = "/api/Organization/Current"
+CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 DENIED: Final = "Authorization has been denied for this request."
 
 
@@ -73,20 +72,13 @@ class Answer:
     """One HTTP answer before it is put on the wire."""
 
     status: int
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = field(default=b"", repr=False)
 
-    def with_headers(self, changes: Mapping[str, str | None]) -> Answer:
-        """The same answer with headers replaced, added or (None) removed."""
-        named = {name.lower() for name in changes}
-        kept = tuple(pair for pair in self.headers if pair[0].lower() not in named)
-        added = tuple((name, value) for name, value in changes.items() if value is not None)
-        return dataclasses.replace(self, headers=kept + added)
-
-    def head(self, *framing: tuple[str, str]) -> bytes:
-        """The status line and the headers, ended by the empty line."""
+    def head(self, **framing: str) -> bytes:
+        """The status line and the headers, ended by the empty line; *framing* is in small letters."""
         lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Scripted')}"]
-        lines += [f"{name}: {value}" for name, value in (*self.headers, *framing)]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in {**self.headers, **framing}.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
@@ -94,15 +86,10 @@ class Wire:
     """The connection to the client, as a delivery uses it. Nothing here outlives the stand-in."""
 
     def __init__(self, connection: socket.socket, closing: threading.Event) -> None:
-        self._connection = connection
-        self._closing = closing
+        self.send = connection.sendall
+        self.pause = closing.wait
         self.ended = False
-
-    def send(self, data: bytes) -> None:
-        self._connection.sendall(data)
-
-    def pause(self, seconds: float) -> None:
-        self._closing.wait(seconds)
+        self._connection = connection
 
     def lose(self, how: Loss) -> None:
         """End without another byte: by a reset, by an orderly close, or only when the client gives up."""
@@ -118,7 +105,6 @@ class Wire:
 class Step:
     """What differs from a normal exchange. Made by the functions below."""
 
-    name: str
     before: tuple[Callable[[Recorded], object], ...] = ()
     instead: Answer | None = None
     granted: bool = True
@@ -130,7 +116,6 @@ class Step:
     def __or__(self, other: Step) -> Step:
         """Both differences at once. Where only one can be had, it is the right one's."""
         return Step(
-            name=f"{self.name}, {other.name}",
             before=self.before + other.before,
             instead=other.instead or self.instead,
             granted=self.granted and other.granted,
@@ -141,36 +126,28 @@ class Step:
         )
 
 
-def answer(*, drop: Iterable[str] = (), **fields: Any) -> Step:
-    """The good answer with JSON fields changed or added (None is null) and dropped. The grant happens.
+def answer(**fields: Any) -> Step:
+    """The good answer with JSON fields changed or added (None is null). The grant happens.
 
     An answer that is not good, because the request deserved none, stays as it is.
     """
-    dropped = frozenset(drop)
 
     def edit(original: Answer) -> Answer:
         if original.status != 200:
             return original
-        content = {**json.loads(original.body), **fields}
-        kept = {key: value for key, value in content.items() if key not in dropped}
-        return dataclasses.replace(original, body=json.dumps(kept).encode())
+        return dataclasses.replace(original, body=json.dumps(json.loads(original.body) | fields).encode())
 
-    return Step("changed answer", edits=(edit,))
+    return Step(edits=(edit,))
 
 
 def rewrite(change: Callable[[bytes], bytes]) -> Step:
     """The normal answer, its body changed as bytes. The grant happens."""
-    return Step("rewritten body", edits=(lambda original: dataclasses.replace(original, body=change(original.body)),))
+    return Step(edits=(lambda original: dataclasses.replace(original, body=change(original.body)),))
 
 
-def headers(changes: Mapping[str, str | None]) -> Step:
-    """The normal answer with headers replaced, added or (None) removed. The grant happens."""
-    return Step("changed headers", edits=(lambda original: original.with_headers(changes),))
-
-
-def date(text: str | None) -> Step:
-    """The normal answer under another Date header, or (None) without one."""
-    return headers({"Date": text})
+def headers(changes: Mapping[str, str]) -> Step:
+    """The normal answer with headers replaced or added. The grant happens."""
+    return Step(edits=(lambda original: dataclasses.replace(original, headers={**original.headers, **changes}),))
 
 
 def reply(
@@ -182,7 +159,7 @@ def reply(
     ends after the body.
     """
     content = body.encode() if isinstance(body, str) else body
-    return Step(f"status {status}", instead=Answer(status, tuple((headers or {}).items()), content), granted=granted)
+    return Step(instead=Answer(status, headers or {}, content), granted=granted)
 
 
 def bad_gateway(*, granted: bool = False) -> Step:
@@ -210,7 +187,7 @@ def code_needed() -> Step:
 
 def denied() -> Step:
     """The 401 of the proof call, whatever the token. The request is not processed."""
-    return reply(401, json.dumps({"message": DENIED}), JSON | dict([CHALLENGE]))
+    return reply(401, json.dumps({"message": DENIED}), JSON | CHALLENGE)
 
 
 def redirect(location: str, status: int = 302) -> Step:
@@ -220,12 +197,12 @@ def redirect(location: str, status: int = 302) -> Step:
 
 def answer_lost(how: Loss = "reset") -> Step:
     """The grant happens, and not a byte of the answer arrives."""
-    return Step(f"answer lost ({how})", deliver=lambda wire, _: wire.lose(how))
+    return Step(deliver=lambda wire, _: wire.lose(how))
 
 
 def unprocessed(how: Loss = "reset") -> Step:
     """The request arrives and is not processed, and no answer comes."""
-    return Step(f"unprocessed ({how})", granted=False, deliver=lambda wire, _: wire.lose(how))
+    return Step(granted=False, deliver=lambda wire, _: wire.lose(how))
 
 
 def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") -> Step:
@@ -233,19 +210,20 @@ def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") ->
 
     def deliver(wire: Wire, whole: Answer) -> None:
         size = len(whole.body)
-        framing = ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))
-        start = f"{size:x}\r\n".encode() if chunked else b""
-        wire.send(whole.head(framing) + start + whole.body[:keep])
+        head = whole.head(content_length=str(size))
+        if chunked:
+            head = whole.head(transfer_encoding="chunked") + f"{size:x}\r\n".encode()
+        wire.send(head + whole.body[:keep])
         wire.lose(how)
 
-    return Step("truncated answer", deliver=deliver)
+    return Step(deliver=deliver)
 
 
 def drip(pause_seconds: float, size: int = 1, *, head: bool = False) -> Step:
     """The grant happens, and the body (or all, with *head*) comes *size* bytes at a time, a pause before each."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
-        start, rest = whole.head(("Content-Length", str(len(whole.body)))), whole.body
+        start, rest = whole.head(content_length=str(len(whole.body))), whole.body
         if head:
             start, rest = b"", start + rest
         wire.send(start)
@@ -253,23 +231,23 @@ def drip(pause_seconds: float, size: int = 1, *, head: bool = False) -> Step:
             wire.pause(pause_seconds)
             wire.send(rest[position : position + size])
 
-    return Step("dripping answer", deliver=deliver)
+    return Step(deliver=deliver)
 
 
 def endless() -> Step:
     """The grant happens, and the body goes on until the client goes away."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
-        wire.send(whole.head(("Connection", "close")) + whole.body)
+        wire.send(whole.head(connection="close") + whole.body)
         while True:
             wire.send(b" " * 65_536)
 
-    return Step("endless answer", deliver=deliver)
+    return Step(deliver=deliver)
 
 
 def late(seconds: float) -> Step:
     """The grant happens at once, and the answer comes *seconds* later."""
-    return Step(f"late by {seconds} s", delay_seconds=seconds)
+    return Step(delay_seconds=seconds)
 
 
 def raw(data: bytes, *, granted: bool = False) -> Step:
@@ -279,7 +257,7 @@ def raw(data: bytes, *, granted: bool = False) -> Step:
         wire.send(data)
         wire.lose("closed")
 
-    return Step("raw bytes", granted=granted, deliver=deliver)
+    return Step(granted=granted, deliver=deliver)
 
 
 def hook(call: Callable[[Recorded], object], *, after_grant: bool = False) -> Step:
@@ -287,7 +265,7 @@ def hook(call: Callable[[Recorded], object], *, after_grant: bool = False) -> St
 
     A call that blocks must end by itself; ``Virtuous.hold()`` is a block that ends with the stand-in.
     """
-    return Step("hook after the grant", after=(call,)) if after_grant else Step("hook", before=(call,))
+    return Step(after=(call,)) if after_grant else Step(before=(call,))
 
 
 class Hold:
@@ -304,7 +282,7 @@ class Hold:
 
 
 @dataclass(slots=True)
-class _Ticket:
+class Ticket:
     """A token that was issued, and whether it still works."""
 
     generation: int
@@ -313,16 +291,12 @@ class _Ticket:
     revoked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """What the stand-in did with one request, without a value that opens anything."""
 
-    at: float
     call: str
     outcome: str
-    step: str | None
     generation_sent: int | None
-    generation_issued: int | None
 
 
 class Virtuous:
@@ -337,25 +311,20 @@ class Virtuous:
     def __init__(
         self,
         *,
-        port: int = 0,
         token_life_seconds: int = 1_295_999,
-        refresh_token_life_seconds: int = YEAR_SECONDS,
         rotation: Rotation = "strict",
         users: Mapping[str, str] | None = None,
         two_factor: bool = False,
         one_time_code: str | None = None,
-        organization_id: int | str = 4711,
         organization_name: str = "Example Relief",
-        denied_as: Literal["json", "text"] = "json",
         answer_seconds: float = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.users = dict(users) if users is not None else {"me@example.org": f"password-{secrets.token_hex(8)}"}
+        self.user, self.password = next(iter(self.users.items()))
         self.token_life_seconds = token_life_seconds
-        self.refresh_token_life_seconds = refresh_token_life_seconds
         self.rotation = rotation
         self.two_factor = two_factor
-        self.denied_as = denied_as
         self.answer_seconds = answer_seconds
         self.requests: list[Recorded] = []
         self.events: list[Event] = []
@@ -365,85 +334,60 @@ class Virtuous:
         self._fixed_code = one_time_code
         self._awaiting: dict[str, str] = {}
         self._organization: dict[str, object] = {
-            "organizationUserId": organization_id,
+            "organizationUserId": 4711,
             "organizationName": organization_name,
             "organizationTimeZone": "Eastern Standard Time",
             "isAdministrator": True,
             "isEnabled": True,
         }
         self._now = now
-        self._access: dict[str, _Ticket] = {}
-        self._refresh: dict[str, _Ticket] = {}
+        self._access: dict[str, Ticket] = {}
+        self._refresh: dict[str, Ticket] = {}
         self._other_secrets = {*self.users.values(), *filter(None, [one_time_code])}
-        self._steps: dict[str, deque[Step]] = {POST_TOKEN: deque(), GET_ORGANIZATION: deque()}
+        self._steps: dict[tuple[str, str], deque[Step]] = {("POST", TOKEN): deque(), ("GET", ORGANIZATION): deque()}
         self._holds: list[Hold] = []
         self._lock = threading.RLock()
         self._closing = threading.Event()
-        self._connections: dict[threading.Thread, socket.socket] = {}
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
+        self._server = _Server(self)
+        self.port: int = self._server.server_address[1]
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._acceptor = threading.Thread(target=self._accept, name=f"virtuous:{self.port}", daemon=True)
+        self._acceptor = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._acceptor.start()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Stop, ending requests in flight; afterwards no thread and no socket of ours is left.
-
-        RuntimeError if a hook of a test blocks on.
-        """
+        """Stop, ending requests in flight; afterwards no thread and no socket of ours is left."""
         if self._closing.is_set():
             return
         self._closing.set()
         for hold in self._holds:
             hold.released.set()
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the acceptor on every platform
+        self._server.shutdown()
         self._acceptor.join()
-        self._listener.close()
-        with self._lock:
-            serving = dict(self._connections)
-        deadline = time.monotonic() + SECONDS_TO_STOP
-        for connection in serving.values():
+        for connection in self._server.connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for thread in serving:
-            thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                raise RuntimeError("a hook did not return, so a request is still in flight")
+        self._server.server_close()  # waits for the threads that serve
 
     # What a test looks at
 
     @property
-    def user(self) -> str:
-        """The e-mail of the first user."""
-        return next(iter(self.users))
-
-    @property
-    def password(self) -> str:
-        """The password of the first user."""
-        return self.users[self.user]
-
-    @property
     def token_requests(self) -> list[Recorded]:
-        with self._lock:
-            return [request for request in self.requests if request.path.partition("?")[0] == "/Token"]
+        return [request for request in list(self.requests) if request.path == TOKEN]
 
     @property
     def organization_requests(self) -> list[Recorded]:
-        with self._lock:
-            return [request for request in self.requests if request.path == "/api/Organization/Current"]
+        return [request for request in list(self.requests) if request.path == ORGANIZATION]
 
     @property
     def live_refresh_token(self) -> str | None:
         """The newest refresh token that works."""
-        with self._lock:
-            return next((token for token in reversed(self._refresh) if self._live(self._refresh, token)), None)
+        return max(self.live_refresh_tokens, key=lambda token: self._refresh[token].generation, default=None)
 
     @property
     def live_refresh_tokens(self) -> frozenset[str]:
@@ -462,8 +406,7 @@ class Virtuous:
 
     def state(self) -> dict[str, dict[str, int]]:
         """How many refresh grants were made and refused so far."""
-        with self._lock:
-            outcomes = [event.outcome for event in self.events if event.call == "refresh_token"]
+        outcomes = [event.outcome for event in list(self.events) if event.call == "refresh_token"]
         return {"refreshes": {"accepted": outcomes.count("granted"), "refused": outcomes.count("refused")}}
 
     # What a test does
@@ -471,12 +414,12 @@ class Virtuous:
     def script(self, *steps: Step) -> None:
         """The next POSTs to /Token take these steps, one each, in order of arrival."""
         with self._lock:
-            self._steps[POST_TOKEN].extend(steps)
+            self._steps["POST", TOKEN].extend(steps)
 
     def script_organization(self, *steps: Step) -> None:
         """The next calls of /api/Organization/Current take these steps, one each."""
         with self._lock:
-            self._steps[GET_ORGANIZATION].extend(steps)
+            self._steps["GET", ORGANIZATION].extend(steps)
 
     def hold(self, *, after_grant: bool = False) -> Hold:
         """A block whose ``step`` is to be scripted; it ends with the stand-in at the latest."""
@@ -502,17 +445,13 @@ class Virtuous:
         with self._lock:
             self._organization |= {"organizationUserId": organization_id, "organizationName": name}
 
-    def disable_organization(self) -> None:
-        with self._lock:
-            self._organization["isEnabled"] = False
-
     # Tokens
 
-    def _live(self, tickets: Mapping[str, _Ticket], token: str) -> bool:
+    def _live(self, tickets: Mapping[str, Ticket], token: str) -> bool:
         ticket = tickets.get(token)
         return ticket is not None and not ticket.revoked and self._now() < ticket.expires_at
 
-    def _revoke(self, tickets: Mapping[str, _Ticket], token: str | None) -> None:
+    def _revoke(self, tickets: Mapping[str, Ticket], token: str | None) -> None:
         with self._lock:
             for ticket in tickets.values() if token is None else [tickets[token]]:
                 ticket.revoked = True
@@ -522,7 +461,7 @@ class Virtuous:
         issued_at = self._now()
         expires_at = issued_at + self.token_life_seconds
         access = f"access-{self.generation}-{secrets.token_hex(8)}"
-        self._access[access] = _Ticket(self.generation, user, expires_at)
+        self._access[access] = Ticket(self.generation, user, expires_at)
         content: dict[str, object] = {
             "access_token": access,
             "token_type": "bearer",
@@ -530,8 +469,7 @@ class Virtuous:
         }
         if with_refresh_token:
             refresh = f"refresh-{self.generation}-{secrets.token_hex(8)}"
-            ends_at = issued_at + self.refresh_token_life_seconds
-            self._refresh[refresh] = _Ticket(self.generation, user, ends_at)
+            self._refresh[refresh] = Ticket(self.generation, user, issued_at + REFRESH_TOKEN_LIFE_SECONDS)
             content["refresh_token"] = refresh
         return content | {
             "userName": user,
@@ -540,18 +478,18 @@ class Virtuous:
             ".expires": formatdate(expires_at, usegmt=True),
         }
 
-    # Answers
+    # Answers, each with what was done
 
     def _granted(self, user: str, *, with_refresh_token: bool = True) -> tuple[str, Answer]:
         content = self._issue(user, with_refresh_token=with_refresh_token)
         cookie = f"cookie-{self.generation}-{secrets.token_hex(8)}"
         self._other_secrets.add(cookie)
-        set_cookie = ("Set-Cookie", f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly")
-        return "granted", _json(200, content, ("Cache-Control", "no-cache"), ("Pragma", "no-cache"), set_cookie)
+        set_cookie = {"Set-Cookie": f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly"}
+        return "granted", _json(200, content, {"Cache-Control": "no-cache", "Pragma": "no-cache"} | set_cookie)
 
     def _token(self, request: Recorded) -> tuple[str, Answer]:
         if request.method != "POST":
-            return "bad_request", _json(405, {"error": "invalid_request"}, ("Allow", "POST"))
+            return "bad_request", _json(405, {"error": "invalid_request"})
         if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
             return "bad_request", _json(415, {"error": "invalid_request"})
         try:
@@ -569,15 +507,13 @@ class Virtuous:
     def _password_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
         user = fields.get("username", "")
         if user not in self.users or self.users[user] != fields.get("password"):
-            wrong = "The user name or password is incorrect."
-            return "refused", _json(400, {"error": "invalid_grant", "error_description": wrong})
+            return _refusal("The user name or password is incorrect.")
         if not self.two_factor:
             return self._granted(user)
         if "otp" not in fields:
             return self._send_code(user)
         if self._awaiting.get(user) != fields["otp"]:
-            wrong = "The one-time code is incorrect."
-            return "refused", _json(400, {"error": "invalid_grant", "error_description": wrong})
+            return _refusal("The one-time code is incorrect.")
         del self._awaiting[user]
         return self._granted(user)
 
@@ -593,7 +529,7 @@ class Virtuous:
     def _refresh_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
         token = fields.get("refresh_token", "")
         if not self._live(self._refresh, token):
-            return "refused", _json(400, {"error": "invalid_grant"})
+            return _refusal()
         ticket = self._refresh[token]
         ticket.revoked = self.rotation == "strict"
         return self._granted(ticket.user, with_refresh_token=self.rotation != "none")
@@ -604,138 +540,114 @@ class Virtuous:
         presented = [value for name, value in request.headers if name.lower() == "authorization"]
         if len(presented) == 1 and presented[0].startswith("Bearer ") and self._live(self._access, presented[0][7:]):
             return "accepted", _json(200, self._organization)
-        if self.denied_as == "text":
-            return "denied", Answer(401, (("Content-Type", "text/plain"), CHALLENGE), DENIED.encode())
         return "denied", _json(401, {"message": DENIED}, CHALLENGE)
 
     # Exchanges
 
-    def _arrived(self, request: Recorded) -> Step | None:
-        """Record a request and take its step."""
-        with self._lock:
-            self.requests.append(request)
-            steps = self._steps.get(f"{request.method} {request.path}")
-            return steps.popleft() if steps else None
-
-    def _process(self, request: Recorded, step: Step | None) -> Answer:
+    def _process(self, request: Recorded, step: Step) -> Answer:
         """Do what the request asks for, unless its step forbids; note what was done."""
         with self._lock:
-            before = self.generation
-            if step is not None and not step.granted:
-                outcome, result = "unprocessed", step.instead or Answer(500)
-            elif request.path == "/Token":
+            if not step.granted:
+                outcome, result = "unprocessed", Answer(500)
+            elif request.path == TOKEN:
                 outcome, result = self._token(request)
-            elif request.path == "/api/Organization/Current":
+            elif request.path == ORGANIZATION:
                 outcome, result = self._organization_current(request)
             else:
                 outcome, result = "not_found", _json(404, {"message": "No HTTP resource was found."})
-            if step is not None and step.instead is not None:
-                result = step.instead
-            issued = self.generation if self.generation > before else None
-            self.events.append(
-                Event(
-                    self._now(),
-                    _call(request),
-                    outcome,
-                    step.name if step else None,
-                    self._generation_sent(request),
-                    issued,
-                )
-            )
-        return result
-
-    def _generation_sent(self, request: Recorded) -> int | None:
-        presented = (request.header("Authorization") or "").removeprefix("Bearer ")
-        with contextlib.suppress(ValueError):
-            presented = request.form().get("refresh_token", presented)
-        ticket = self._refresh.get(presented) or self._access.get(presented)
-        return ticket.generation if ticket else None
+            fields: dict[str, str] = {}
+            with contextlib.suppress(ValueError):
+                fields = request.form()
+            sent = fields.get("refresh_token") or (request.header("Authorization") or "").removeprefix("Bearer ")
+            ticket = self._refresh.get(sent) or self._access.get(sent)
+            self.events.append(Event(_call(request, fields), outcome, ticket.generation if ticket else None))
+        return step.instead or result
 
     def _exchange(self, request: Recorded, wire: Wire) -> None:
-        step = self._arrived(request)
-        for call in step.before if step else ():
+        with self._lock:
+            self.requests.append(request)
+            steps = self._steps.get((request.method, request.path))
+            step = steps.popleft() if steps else Step()
+        for call in step.before:
             call(request)
         result = self._process(request, step)
-        for call in step.after if step else ():
+        for call in step.after:
             call(request)
-        if not any(name.lower() == "date" for name, _ in result.headers):
-            result = result.with_headers({"Date": formatdate(self._now(), usegmt=True)})
-        for edit in step.edits if step else ():
+        date = {"Date": formatdate(self._now(), usegmt=True)}
+        result = dataclasses.replace(result, headers=date | dict(result.headers))
+        for edit in step.edits:
             result = edit(result)
-        if pause := self.answer_seconds + (step.delay_seconds if step else 0):
+        if pause := self.answer_seconds + step.delay_seconds:
             wire.pause(pause)
-        deliver = step.deliver if step else None
-        (deliver or _send)(wire, result)
-
-    def _accept(self) -> None:
-        while True:
-            connection, address = self._listener.accept()
-            if self._closing.is_set():
-                connection.close()
-                return
-            thread = threading.Thread(
-                target=self._serve, args=(connection, address), name=f"virtuous:{self.port}", daemon=True
-            )
-            with self._lock:
-                self._connections[thread] = connection
-            thread.start()
-
-    def _serve(self, connection: socket.socket, address: object) -> None:
-        try:
-            with contextlib.suppress(OSError):  # the client went away, as it may at any moment
-                _Requests(connection, address, self)  # type: ignore[arg-type]
-        finally:
-            connection.close()
-            with self._lock:
-                del self._connections[threading.current_thread()]
+        (step.deliver or _send)(wire, result)
 
 
-def _json(status: int, content: object, *more: tuple[str, str]) -> Answer:
-    return Answer(status, (*JSON.items(), *more), json.dumps(content).encode())
+def _json(status: int, content: object, headers: Mapping[str, str] | None = None) -> Answer:
+    return Answer(status, {**JSON, **(headers or {})}, json.dumps(content).encode())
 
 
-def _call(request: Recorded) -> str:
+def _refusal(description: str | None = None) -> tuple[str, Answer]:
+    said = {"error_description": description} if description else {}
+    return "refused", _json(400, {"error": "invalid_grant", **said})
+
+
+def _call(request: Recorded, fields: Mapping[str, str]) -> str:
     """The type of grant of a token request, else the kind of call; never a word of the client's own."""
-    if request.path != "/Token":
-        return "organization" if request.path == "/api/Organization/Current" else "other"
-    with contextlib.suppress(ValueError):
-        grant_type = request.form().get("grant_type", "")
-        if grant_type in {"password", "refresh_token"}:
-            return grant_type
-    return "token"
+    if request.path != TOKEN:
+        return "organization" if request.path == ORGANIZATION else "other"
+    grant_type = fields.get("grant_type", "")
+    return grant_type if grant_type in {"password", "refresh_token"} else "token"
 
 
 def _send(wire: Wire, whole: Answer) -> None:
-    own_framing = {"content-length", "transfer-encoding", "connection"} & {name.lower() for name, _ in whole.headers}
-    framing = () if own_framing else (("Content-Length", str(len(whole.body))),)
-    wire.send(whole.head(*framing) + whole.body)
-    if own_framing:
+    if {"Content-Length", "Transfer-Encoding", "Connection"} & whole.headers.keys():
+        wire.send(whole.head() + whole.body)
         wire.lose("closed")
+    else:
+        wire.send(whole.head(content_length=str(len(whole.body))) + whole.body)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """A thread for each connection, which ends as its last answer left it."""
+
+    request_queue_size = 128
+
+    def __init__(self, virtuous: Virtuous) -> None:
+        self.virtuous = virtuous
+        self.connections: list[socket.socket] = []
+        super().__init__(("127.0.0.1", 0), _Requests)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.connections.append(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        request.close()  # an orderly end before it would undo a reset
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # the client went away, as it may at any moment
+            raise
 
 
 class _Requests(BaseHTTPRequestHandler):
     """The requests of one connection, read by the standard library."""
 
     protocol_version = "HTTP/1.1"
-    server: Virtuous  # type: ignore[assignment]
-    connection: socket.socket
+    server: _Server
 
     def _serve_one(self) -> None:
-        wire = Wire(self.connection, self.server._closing)
-        announced = self.headers.get("Content-Length", "0" if self.command == "GET" else "")
-        if not (announced.isascii() and announced.isdigit()):
-            _send(wire, Answer(411, (("Connection", "close"),)))
-        elif int(announced) > LARGEST_BODY:
-            _send(wire, Answer(413, (("Connection", "close"),)))
+        virtuous = self.server.virtuous
+        wire = Wire(self.connection, virtuous._closing)
+        announced = int(self.headers.get("Content-Length", "0"))
+        body = self.rfile.read(announced)
+        if len(body) < announced:  # half a request is not processed
+            wire.lose("closed")
         else:
-            body = self.rfile.read(int(announced))
-            if len(body) < int(announced):
-                wire.lose("closed")
-            else:
-                self.server._exchange(Recorded(self.command, self.path, tuple(self.headers.items()), body), wire)
+            virtuous._exchange(Recorded(self.command, self.path, tuple(self.headers.items()), body), wire)
         self.close_connection = self.close_connection or wire.ended
 
-    do_GET = do_POST = do_PUT = do_DELETE = _serve_one  # noqa: N815
+    do_GET = do_POST = _serve_one  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: what was sent is in ``Virtuous.requests``."""
