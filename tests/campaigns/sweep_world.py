@@ -11,15 +11,16 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
+from multiprocessing.managers import BaseManager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import StrictSecretsManager
@@ -28,7 +29,6 @@ from tests.fakes.virtuous import Virtuous
 
 PREFIX = "virtuous"
 LIFE = timedelta(days=15)
-SPAWN = multiprocessing.get_context("spawn")
 
 
 class Seed(NamedTuple):
@@ -40,8 +40,7 @@ class Seed(NamedTuple):
     issued_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What one invocation gave, and what it took."""
 
     answer: dict[str, Any]
@@ -51,110 +50,118 @@ class Invocation:
     log: str
 
 
-class Process:
-    """A function that runs in a process of its own and answers what it is asked: a method's name and arguments."""
+class SecretsManager:
+    """Secrets Manager, which answers after *latency_seconds*, and an EventBridge that takes every event."""
 
-    def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
-        self._pipe, theirs = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=serve, args=(theirs, *arguments), daemon=True)
-        self._process.start()
+    def __init__(self, latency_seconds: float) -> None:
+        self._strict, self._rates, self._stack = StrictSecretsManager(), RequestRates(), ExitStack()
+        self._addresses = (
+            self._stack.enter_context(served(self._strict, rates=self._rates, latency_seconds=latency_seconds)),
+            self._stack.enter_context(serving(_EventBus)),
+        )
 
-    def __enter__(self) -> Self:
-        return self
+    def addresses(self) -> tuple[str, str]:
+        return self._addresses
 
-    def __exit__(self, *_: object) -> None:
-        self._pipe.send(None)
-        self._process.join()
-
-    def receive(self) -> Any:
-        return self._pipe.recv()
-
-    def send(self, *asked: object) -> None:
-        self._pipe.send(asked)
-
-    def ask(self, *asked: object) -> Any:
-        self.send(*asked)
-        return self.receive()
-
-
-def _answer(pipe: Connection, commands: Mapping[str, Callable[..., object]]) -> None:
-    while (asked := pipe.recv()) is not None:
-        name, *arguments = asked
-        pipe.send(commands[name](*arguments))
-
-
-def serve_secrets_manager(pipe: Connection, latency_seconds: float) -> None:
-    strict, rates = StrictSecretsManager(), RequestRates()
-
-    def store(seeds: Sequence[Seed]) -> None:
+    def store(self, seeds: Sequence[Seed]) -> None:
+        """The two secrets of each as a login leaves them."""
         for seed in seeds:
-            _store(strict, seed)
-        strict.settle()  # the past of the seeds is nobody's to see
+            version = str(uuid.uuid4())
+            issued_at, expires_at = (f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (seed.issued_at, seed.issued_at + LIFE))
+            bearer = {"version": 1, "access_token": seed.access_token, "issued_at": issued_at, "expires_at": expires_at}
+            pair = bearer | {
+                "refresh_token": seed.refresh_token,
+                "refresh_token_issued_at": issued_at,
+                "user_name": "me@example.org",
+                "organization_id": "4711",  # the one that the stand-in gives
+                "organization_name": f"Relief of {seed.name}",
+            }
+            for kind, value, labels in (("tokens", pair, ["AWSCURRENT", "REFRESHING"]), ("bearer", bearer, None)):
+                secret, more = f"{PREFIX}/{seed.name}/{kind}", {"VersionStages": labels} if labels else {}
+                self._strict.call("CreateSecret", {"Name": secret})
+                put = {"SecretId": secret, "ClientRequestToken": version, "SecretString": json.dumps(value)}
+                self._strict.call("PutSecretValue", put | more)
+        self._strict.settle()  # the past of the seeds is nobody's to see
 
-    def state(names: Sequence[str]) -> dict[str, tuple[str, bool]]:
-        """Of each connection the refresh token that is current, and whether the bearer is in step."""
-        return {name: _state(strict, name) for name in names}
+    def refresh_token(self, name: str) -> str:
+        return str(json.loads(self._strict.value(f"{PREFIX}/{name}/tokens"))["refresh_token"])
 
-    def calls() -> tuple[dict[str, int], dict[str, int]]:
-        """Requests admitted and throttled since the last time, by operation."""
-        counted = dict(rates.admitted), dict(rates.refused)
-        rates.admitted.clear()
-        rates.refused.clear()
-        strict.log.clear()
+    def out_of_step(self, names: Sequence[str]) -> int:
+        """How many bearers are not of their current pair."""
+        labels = self._strict.labels
+        return sum(
+            labels(f"{PREFIX}/{name}/tokens")["AWSCURRENT"] != labels(f"{PREFIX}/{name}/bearer")["AWSCURRENT"]
+            for name in names
+        )
+
+    def calls(self) -> tuple[dict[str, int], int]:
+        """Requests admitted since the last time, by operation, and how many were throttled."""
+        counted = dict(self._rates.admitted), sum(self._rates.refused.values())
+        self._rates.admitted.clear()
+        self._rates.refused.clear()
+        self._strict.log.clear()
         return counted
 
-    with served(strict, rates=rates, latency_seconds=latency_seconds) as address, serving(_EventBus) as event_bus:
-        pipe.send((address, event_bus))
-        _answer(pipe, {"store": store, "state": state, "calls": calls})
+
+class Provider:
+    """Virtuous, which answers after *answer_seconds*."""
+
+    def __init__(self, answer_seconds: float) -> None:
+        self._virtuous = Virtuous(answer_seconds=answer_seconds)
+
+    def base_url(self) -> str:
+        return self._virtuous.base_url
+
+    def issue(self, count: int) -> list[tuple[str, str]]:
+        """Refresh and access tokens."""
+        pairs = [self._virtuous.issue_pair() for _ in range(count)]
+        return [(str(pair["refresh_token"]), str(pair["access_token"])) for pair in pairs]
+
+    def live(self, tokens: Sequence[str]) -> int:
+        """How many of the refresh tokens still work."""
+        return len(self._virtuous.live_refresh_tokens.intersection(tokens))
+
+    def refused(self) -> int:
+        return self._virtuous.state()["refreshes"]["refused"]
 
 
-def serve_virtuous(pipe: Connection, answer_seconds: float) -> None:
-    with Virtuous(answer_seconds=answer_seconds) as virtuous:
+class Function:
+    """The function in a warm process of its own."""
 
-        def issue(count: int) -> list[tuple[str, str]]:
-            """Refresh and access tokens."""
-            pairs = [virtuous.issue_pair() for _ in range(count)]
-            return [(str(pair["refresh_token"]), str(pair["access_token"])) for pair in pairs]
-
-        def live(tokens: Sequence[str]) -> int:
-            """How many of the refresh tokens still work."""
-            return len(virtuous.live_refresh_tokens.intersection(tokens))
-
-        pipe.send(virtuous.base_url)
-        _answer(pipe, {"issue": issue, "live": live, "posts": lambda: virtuous.state()["refreshes"]})
-
-
-def serve_function(pipe: Connection, environment: Mapping[str, str]) -> None:
-    os.environ.update(environment)
-    log = io.StringIO()
-    with redirect_stdout(log):  # before the logger is made: it keeps the stream that it meets
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        os.environ.update(environment)
+        sys.stdout = self._log = io.StringIO()  # before the logger is made: it keeps the stream that it meets
         from token_refresher import handler
 
         handler.application()  # a cold start is another bench's matter
+        self._handler = handler.lambda_handler
 
-        def invoke(event: dict[str, Any], milliseconds: int) -> Invocation:
-            context: Any = _Context(time.monotonic() + milliseconds / 1000)
-            log.truncate(0)
-            cpu, started = time.process_time(), time.monotonic()
-            try:
-                answer = handler.lambda_handler(event, context)
-            except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
-                answer = {"error": str(error)}
-            return Invocation(
-                answer=answer,
-                seconds=time.monotonic() - started,
-                cpu_seconds=time.process_time() - cpu,
-                peak_mb=_peak_mb(),
-                log=log.getvalue(),
-            )
+    def invoke(self, event: dict[str, Any], seconds: int) -> Invocation:
+        context: Any = _Context(time.monotonic() + seconds)
+        cpu, started = time.process_time(), time.monotonic()
+        try:
+            answer = self._handler(event, context)
+        except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
+            answer = {"error": str(error)}
+        took, cpu_took = time.monotonic() - started, time.process_time() - cpu
+        return Invocation(answer, took, cpu_took, _peak_mb(), self._log.getvalue())
 
-        pipe.send("ready")
-        _answer(pipe, {"invoke": invoke})
+
+class _Process(BaseManager):
+    """A process with one of the three in it; what is called on its proxy happens there."""
+
+
+for _kind in (SecretsManager, Provider, Function):
+    _Process.register(_kind.__name__, _kind)
+
+
+@contextmanager
+def _apart(kind: type, *arguments: object) -> Iterator[Any]:
+    with _Process(ctx=multiprocessing.get_context("spawn")) as process:
+        yield getattr(process, kind.__name__)(*arguments)
 
 
 class _EventBus(JsonHandler):
-    """EventBridge, as far as a run needs it: every event is taken."""
-
     content_type = "application/x-amz-json-1.1"
 
     def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
@@ -174,106 +181,65 @@ class _Context:
         return round((self._ends_at - time.monotonic()) * 1000)
 
 
-class Fleet:
+class World:
     """The account, Virtuous, and as many functions as are asked for."""
 
-    def __init__(self, secrets_manager: Process, virtuous: Process, environment: Mapping[str, str]) -> None:
+    def __init__(self, secrets_manager: Any, provider: Any) -> None:
         self.secrets_manager = secrets_manager
-        self.virtuous = virtuous
-        self.environment = environment
-        self.seeds: list[Seed] = []
+        self.provider = provider
+        self.names: list[str] = []
 
     def log_in(self, count: int, *, age: timedelta) -> None:
         """So many more connections, whose pairs were issued *age* ago."""
-        first, now = len(self.seeds), datetime.now(UTC)
+        first, now = len(self.names), datetime.now(UTC)
         new = [
             Seed(f"client-{first + number:05d}", refresh_token, access_token, now - age - timedelta(seconds=number))
-            for number, (refresh_token, access_token) in enumerate(self.virtuous.ask("issue", count))
+            for number, (refresh_token, access_token) in enumerate(self.provider.issue(count))
         ]
         random.Random(7).shuffle(new)
-        self.secrets_manager.ask("store", new)
-        self.seeds += new
+        self.secrets_manager.store(new)
+        self.names += [seed.name for seed in new]
 
-    def invoke(
-        self, event: Mapping[str, Any], *, at_once: int = 1, seconds: int = 300, **environment: str
-    ) -> list[Invocation]:
-        """Each by a function of its own, whose *environment* may differ from the usual one."""
-        with ExitStack() as stack:
-            variables = {**self.environment, **environment}
-            functions = [stack.enter_context(Process(serve_function, variables)) for _ in range(at_once)]
-            for function in functions:
-                function.receive()
-            self.secrets_manager.ask("calls")
-            for function in functions:
-                function.send("invoke", dict(event), seconds * 1000)
-            return [function.receive() for function in functions]
-
-    def faults(self) -> list[str]:
-        """What must not be: a token lost, sent twice or not published."""
-        state = self.secrets_manager.ask("state", [seed.name for seed in self.seeds])
-        live = self.virtuous.ask("live", [token for token, _ in state.values()])
-        out_of_step = sum(not in_step for _, in_step in state.values())
-        refused = self.virtuous.ask("posts")["refused"]
-        return [
-            *([f"{len(state) - live} refresh tokens lost"] if live < len(state) else []),
-            *([f"{refused} refresh tokens sent twice"] if refused else []),
-            *([f"{out_of_step} bearers out of step"] if out_of_step else []),
-        ]
-
-
-@contextmanager
-def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iterator[Fleet]:
-    """*latency_seconds*: of each answer of Secrets Manager; *answer_seconds*: of each answer of Virtuous."""
-    with (
-        Process(serve_secrets_manager, latency_seconds) as secrets_manager,
-        Process(serve_virtuous, answer_seconds) as virtuous,
-    ):
-        address, event_bus = secrets_manager.receive()
+    def invoke(self, at_once: int) -> list[Invocation]:
+        """So many functions, each by an invocation of five minutes."""
+        secrets_manager, event_bus = self.secrets_manager.addresses()
         environment = {
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": address,
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets_manager,
             "AWS_ENDPOINT_URL_EVENTS": event_bus,
-            "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "none",
             "AWS_SECRET_ACCESS_KEY": "none",
             "POWERTOOLS_SERVICE_NAME": "benchmark",
             "POWERTOOLS_METRICS_NAMESPACE": "VirtuousToken",
             "SECRET_PREFIX": PREFIX,
             "SCHEDULE_EXPRESSION": "rate(6 hours)",
-            "VIRTUOUS_BASE_URL": virtuous.receive(),
+            "VIRTUOUS_BASE_URL": self.provider.base_url(),
         }
-        yield Fleet(secrets_manager, virtuous, environment)
+        with ExitStack() as stack, ThreadPoolExecutor(at_once) as pool:
+            functions = [stack.enter_context(_apart(Function, environment)) for _ in range(at_once)]
+            self.secrets_manager.calls()
+            return list(pool.map(lambda function: function.invoke({}, 300), functions))
+
+    def faults(self) -> list[str]:
+        """What must not be: a token lost, sent twice or not published."""
+        found = {
+            "refresh tokens lost": len(self.names)
+            - self.provider.live([self.secrets_manager.refresh_token(name) for name in self.names]),
+            "refresh tokens sent twice": self.provider.refused(),
+            "bearers out of step": self.secrets_manager.out_of_step(self.names),
+        }
+        return [f"{count} {what}" for what, count in found.items() if count]
 
 
-def _store(strict: StrictSecretsManager, seed: Seed) -> None:
-    """The two secrets as a login leaves them."""
-    version = str(uuid.uuid4())
-    issued_at, expires_at = (f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (seed.issued_at, seed.issued_at + LIFE))
-    bearer = {"version": 1, "access_token": seed.access_token, "issued_at": issued_at, "expires_at": expires_at}
-    pair = bearer | {
-        "refresh_token": seed.refresh_token,
-        "refresh_token_issued_at": issued_at,
-        "user_name": "me@example.org",
-        "organization_id": "4711",  # the one that the stand-in gives
-        "organization_name": f"Relief of {seed.name}",
-    }
-    for kind, value, labels in (("tokens", pair, ["AWSCURRENT", "REFRESHING"]), ("bearer", bearer, ["AWSCURRENT"])):
-        name = f"{PREFIX}/{seed.name}/{kind}"
-        strict.call("CreateSecret", {"Name": name})
-        put = {"SecretId": name, "ClientRequestToken": version, "VersionStages": labels}
-        strict.call("PutSecretValue", put | {"SecretString": json.dumps(value)})
-
-
-def _state(strict: StrictSecretsManager, name: str) -> tuple[str, bool]:
-    pair, bearer = (f"{PREFIX}/{name}/{kind}" for kind in ("tokens", "bearer"))
-    current = json.loads(strict.value(pair))
-    in_step = strict.labels(pair)["AWSCURRENT"] == strict.labels(bearer)["AWSCURRENT"]
-    return current["refresh_token"], in_step
+@contextmanager
+def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iterator[World]:
+    """*latency_seconds*: of each answer of Secrets Manager; *answer_seconds*: of each answer of Virtuous."""
+    with _apart(SecretsManager, latency_seconds) as secrets_manager, _apart(Provider, answer_seconds) as provider:
+        yield World(secrets_manager, provider)
 
 
 def _peak_mb() -> float:
     """The most memory that this process has held; not getrusage's, which counts what came before the program."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status has no VmHWM")
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
