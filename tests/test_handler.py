@@ -19,6 +19,7 @@ from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
 from token_refresher.refresh.claim import GRACE
 from token_refresher.refresh.journal import LABEL, Intent, parse_entry
 from token_refresher.refresh.model import StoreMisconfigured, StoreUnavailable
+from token_refresher.refresh.refresh import refresh_connection
 from token_refresher.settings import InvalidSettings
 
 DUE = timedelta(days=14)
@@ -115,12 +116,12 @@ def test_of_several_connections_the_others_are_done_and_only_the_failed_are_name
     harness: LeakHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A defect shows no text of its own."""
-    refresh, secret = handler.refresh_connection, harness.secret(a_version())
+    secret = harness.secret(a_version())
 
     def one_defective(connection: str, *arguments: Any, **named: Any) -> Any:
         if connection == "defect":
             raise ZeroDivisionError(secret)
-        return refresh(connection, *arguments, **named)
+        return refresh_connection(connection, *arguments, **named)
 
     monkeypatch.setattr(handler, "refresh_connection", one_defective)
     with deployed(harness, "acme", "broken", "defect", "empty", "garbled") as deployment:

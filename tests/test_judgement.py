@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and
 # One value of a good answer that is another: what changes in the grant, and what is named as odd.
 NO_HEADER, NO_TEXT = "holds a character that no header may carry", "is blank or holds half a surrogate pair"
 AT_11 = datetime(2026, 11, 25, 11, tzinfo=UTC)
-VALUES: list[tuple[str, object, dict[str, object], str]] = [
+VALUES: list[tuple[str, object, Mapping[str, object], str]] = [
     ("userName", "me@example.org", {}, ""),
     *(
         ("access_token", value, {"access_token": None}, f"access_token {what}")

@@ -20,20 +20,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
-GOOD = {
-    "access_token": "access-1-token-of-30-characters",
-    "token_type": "bearer",
-    "expires_in": 1_295_999,
-    "refresh_token": "refresh-1-token-of-31-characters",
-    "userName": "me@example.org",
-    "twoFactorEnabled": "False",
-    ".expires": "Thu, 10 Dec 2026 10:00:00 GMT",
-}
+TOKENS = {"access_token": "access-1-token-of-30-characters", "refresh_token": "refresh-1-token-of-31-characters"}
 CORPUS = [
-    GOOD,
-    GOOD | {"expires_in": "12.5", "twoFactorEnabled": True, ".expires": "2026-12-10T10:00:00Z"},
+    TOKENS | {"token_type": "bearer", "expires_in": 1_295_999, "twoFactorEnabled": "False"},
+    TOKENS | {"expires_in": "12.5", "userName": "me@example.org", ".expires": "Thu, 10 Dec 2026 10:00:00 GMT"},
     {"error": "invalid_grant"},
-    {"error": "awaiting_verification"},
     {"organizationUserId": 4711, "organizationName": "Example Relief", "isEnabled": "True"},
 ]
 

@@ -165,7 +165,8 @@ def ask(chance: random.Random, virtuous: Virtuous, harness: LeakHarness) -> tupl
     bound = REQUEST_SECONDS if scripted.ending == "hang" else REQUEST_SECONDS + SLACK_SECONDS
     endpoint = TokenEndpoint(virtuous.base_url, clock=lambda: NOW, request_seconds=bound)
     started = time.monotonic()
-    call, answer = chance.choice(["refresh", "log_in", "prove"]), None
+    call = chance.choice(["refresh", "log_in", "prove"])
+    answer: Answer | Proof
     if call == "prove":
         virtuous.script_organization(step)
         answer = endpoint.prove(SecretText(sent))

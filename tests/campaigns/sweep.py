@@ -63,7 +63,8 @@ def measure(title: str, *, fresh: int = 0, due: int = 0, at_once: int = 1) -> Me
         there.log_in(due, age=timedelta(days=9))
         there.log_in(fresh, age=timedelta(hours=1))
         invocations = there.invoke(at_once)
-        run = Measured(invocations, *there.secrets_manager.calls(), there.faults())
+        admitted, throttled = there.secrets_manager.calls()
+        run = Measured(invocations, admitted, throttled, there.faults())
     cpu_seconds = sum(invocation.cpu_seconds for invocation in invocations)
     numbers = f"{run.seconds:.1f}", run.calls, run.writes, run.throttled, f"{run.peak_mb:.0f}", f"{cpu_seconds:.1f}"
     print(FORM.format(title, *numbers), flush=True)
