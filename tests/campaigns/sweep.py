@@ -1,7 +1,7 @@
 """From a thousand connections to ten thousand, in one invocation: ``python -m tests.campaigns.sweep``.
 
-Secrets Manager throttles at AWS's published rates and answers after 10 ms, Virtuous after 500 ms; each is a process of
-its own. Prints one line a scenario. Exit 1 where a promise does not hold.
+Secrets Manager throttles at AWS's published rates and answers after 10 ms, Virtuous after 500 ms. Prints one line a
+scenario. Exit 1 where a promise does not hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from tests.campaigns.sweep_world import Invocation, world
+from tests.fakes.secrets_manager_http import RequestRates
 
 # Four writes a refresh, and 50 writes a second in a Region ("Secrets Manager quotas").
 CEILING = 12.5
@@ -59,12 +60,12 @@ FORM = "{:<36}{:>9}{:>9}{:>9}{:>11}{:>9}{:>9}"
 
 
 def measure(title: str, *, fresh: int = 0, due: int = 0, at_once: int = 1) -> Measured:
-    with world() as there:
+    rates = RequestRates()
+    with world(rates) as there:
         there.log_in(due, age=timedelta(days=9))
         there.log_in(fresh, age=timedelta(hours=1))
         invocations = there.invoke(at_once)
-        admitted, throttled = there.secrets_manager.calls()
-        run = Measured(invocations, admitted, throttled, there.faults())
+        run = Measured(invocations, rates.admitted, sum(rates.refused.values()), there.faults())
     cpu_seconds = sum(invocation.cpu_seconds for invocation in invocations)
     numbers = f"{run.seconds:.1f}", run.calls, run.writes, run.throttled, f"{run.peak_mb:.0f}", f"{cpu_seconds:.1f}"
     print(FORM.format(title, *numbers), flush=True)
