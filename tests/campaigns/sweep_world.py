@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,11 +83,10 @@ class World:
 
     def invoke(self, at_once: int) -> list[Invocation]:
         """So many functions, each by an invocation of five minutes."""
+        spawn = multiprocessing.get_context("spawn")
         with ExitStack() as stack:
             functions = [
-                stack.enter_context(
-                    ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start, [self._environment])
-                )
+                stack.enter_context(ProcessPoolExecutor(1, spawn, partial(_start, self._environment)))
                 for _ in range(at_once)
             ]
             for function in functions:
