@@ -18,10 +18,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, get_args
 
-from tests.fakes.virtuous import Loss, Step, Virtuous
+from tests.fakes.virtuous import Loss, Virtuous, raw
 from tests.leak_harness import LeakHarness
 from token_refresher.refresh.model import Answer, Granted, Proof
 from token_refresher.virtuous.endpoint import TokenEndpoint
@@ -154,7 +155,7 @@ def ask(chance: random.Random, virtuous: Virtuous, harness: LeakHarness) -> tupl
             wire.send(piece)
         wire.lose(scripted.ending)
 
-    step = Step("a random answer", granted=False, deliver=deliver)
+    step = replace(raw(b""), deliver=deliver)
     # Where nothing hangs, a busy machine may take its time.
     bound = REQUEST_SECONDS if scripted.ending == "hang" else REQUEST_SECONDS + SLACK_SECONDS
     endpoint = TokenEndpoint(virtuous.base_url, clock=lambda: NOW, request_seconds=bound)
