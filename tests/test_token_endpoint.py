@@ -97,16 +97,8 @@ def test_a_login_with_a_code_names_it_otp() -> None:
         assert second == first | {"otp": virtuous.last_code}
 
 
-@pytest.mark.parametrize(
-    "password",
-    [
-        pytest.param("a&b=c;d+e%2B'\"<>", id="what forms, URLs and HTML use themselves"),
-        pytest.param("  pässwörd-€-\U0001f600  ", id="accents, an emoji, blanks at the ends"),
-        pytest.param("line\nend\tand\x00nul", id="control characters"),
-    ],
-)
-def test_what_is_decoded_is_what_was_typed(password: str) -> None:
-    user = "zoë+b@x.org"
+def test_what_is_decoded_is_what_was_typed() -> None:
+    user, password = "zoë+b@x.org", "  a&b=c;d+e%2B'\"<>pässwörd-€-\U0001f600\nend\tand\x00nul  "
     with Virtuous(users={user: password}, now=NOW.timestamp) as virtuous:
         assert isinstance(endpoint_of(virtuous.base_url).log_in(user, SecretText(password)), Granted)
         [request] = virtuous.requests
@@ -376,7 +368,7 @@ def swallowing_packets(port: int, count: int) -> Iterator[list[str]]:
         yield addresses
 
 
-@pytest.mark.parametrize("silent", [1, 3, 12])
+@pytest.mark.parametrize("silent", [1, 12])
 def test_addresses_that_swallow_packets_before_a_good_one(
     silent: int, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -522,26 +514,25 @@ def test_no_proxy_names_hosts_that_are_not_proxied(exception: str, monkeypatch: 
 # Nothing leaks
 
 
-def test_an_error_that_echoes_the_password(endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
+def test_answers_that_echo_the_password_show_it_nowhere_with_urllib3_at_debug(
+    endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+) -> None:
+    harness.hears_libraries = True
+    logging.getLogger("urllib3").setLevel(logging.DEBUG)
+    password = virtuous.password
     steps = [
-        fake.reply(400, f'{{"error":"invalid_grant","error_description":"{virtuous.password}"}}'),
-        fake.reply(400, f'{{"error":"{virtuous.password}"}}'),
-        fake.reply(500, virtuous.password, {"Retry-After": virtuous.password, "Date": virtuous.password}),
-        fake.raw(f"HTTP/1.1 400 {virtuous.password}\r\n\r\n".encode()),
-        fake.raw(f"{virtuous.password}\r\n\r\n".encode()),
+        fake.reply(400, f'{{"error":"invalid_grant","error_description":"{password}"}}'),
+        fake.reply(400, f'{{"error":"{password}"}}'),
+        fake.reply(500, password, {"Retry-After": password, "Date": password}),
+        fake.raw(f"HTTP/1.1 400 {password}\r\n\r\n".encode()),
+        fake.raw(f"{password}\r\n\r\n".encode()),
+        fake.raw(f"HTTP/1.1 200 OK\r\nSet-Cookie: {password}\r\n{password}\r\nA: b\r\n\r\n{{}}".encode()),
+        fake.truncated(),
+        fake.answer_lost("reset"),
     ]
     virtuous.script(*steps)
     for _ in steps:
-        harness.watch(log_in(endpoint, virtuous))
-
-
-def test_urllib3_at_debug_tells_no_secret(endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
-    harness.hears_libraries = True
-    logging.getLogger("urllib3").setLevel(logging.DEBUG)
-    broken = f"HTTP/1.1 200 OK\r\nSet-Cookie: {virtuous.password}\r\n{virtuous.password}\r\nA: b\r\n\r\n{{}}"
-    virtuous.script(fake.raw(broken.encode()), fake.truncated(), fake.answer_lost("reset"))
-    for _ in range(3):
-        harness.watch(log_in(endpoint, virtuous))
+        assert isinstance(harness.watch(log_in(endpoint, virtuous)), NotGranted)
     assert isinstance(harness.watch(log_in(endpoint, virtuous)), Granted)
     assert isinstance(harness.watch(refresh(endpoint, virtuous)), Granted)
     harness.watch(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))))
