@@ -213,28 +213,22 @@ def test_the_claim_ends_a_minute_after_the_invocation_does(deployment: Deploymen
 # Warm processes
 
 
-def test_a_warm_process_uses_the_pair_that_is_stored_now(deployment: Deployment) -> None:
-    """What an earlier invocation knew is no reason to send an old refresh token."""
+def test_a_warm_process_sends_each_refresh_token_once_and_uses_the_pair_that_is_stored_now(
+    deployment: Deployment,
+) -> None:
+    """EventBridge Scheduler delivers at least once, and a person may store another pair at any time."""
     deployment.log_in(age=DUE)
-    deployment.invoke({})
+    assert deployment.invoke({})["outcomes"] == {"default": "refreshed"}
+    before = handler.application()
+    assert deployment.invoke({})["outcomes"] == {"default": "fresh"}
     stored = issued_by(deployment.virtuous, age=DUE)
     deployment.account.put_pair(stored)
 
     assert deployment.invoke({})["outcomes"] == {"default": "refreshed"}
 
     assert stored.refresh_token is not None
+    assert len(deployment.virtuous.token_requests) == 2
     assert deployment.virtuous.token_requests[-1].form()["refresh_token"] == stored.refresh_token.reveal()
-
-
-def test_the_same_event_twice_sends_one_refresh_token_through_one_client(deployment: Deployment) -> None:
-    """EventBridge Scheduler delivers at least once."""
-    deployment.log_in(age=DUE)
-
-    assert deployment.invoke({})["outcomes"] == {"default": "refreshed"}
-    before = handler.application()
-    assert deployment.invoke({})["outcomes"] == {"default": "fresh"}
-
-    assert len(deployment.virtuous.token_requests) == 1
     assert handler.application() is before
 
 
@@ -246,35 +240,26 @@ def test_nothing_is_read_at_import() -> None:
 # What is reported
 
 
-def test_a_run_tells_who_called_and_each_outcome(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
-    deployment.log_in(age=DUE)
+def test_a_run_tells_who_called_each_outcome_and_its_metrics_also_if_it_fails(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     context = Context()
-    capsys.readouterr()
+    with deployed(harness, "acme", "broken") as deployment:
+        deployment.log_in("acme", age=DUE)
+        deployment.account.put(deployment.account.names("broken").pair, "not a pair")
+        capsys.readouterr()
 
-    deployment.invoke(SCHEDULED, context)
+        with pytest.raises(SomeConnectionsFailed):
+            deployment.invoke(SCHEDULED, context)
 
-    invoked, checked, swept, metrics = _lines(capsys)
+    invoked, refreshed, failed, swept, metrics = _lines(capsys)
     said = [invoked[key] for key in ("message", "source", "aws_request_id", "connections")]
     assert said == ["invoked", "aws.scheduler", context.aws_request_id, "all"]
-    assert (checked["connection"], checked["outcome"]) == ("default", "refreshed")
-    assert (swept["checked"], swept["outcomes"]) == (1, {"refreshed": 1})
-    assert (metrics["Sweeps"], metrics["FailedConnections"]) == ([1.0], [0.0])
-
-
-def test_a_failed_run_writes_its_metrics_all_the_same(
-    deployment: Deployment, capsys: pytest.CaptureFixture[str]
-) -> None:
-    deployment.log_in(age=DUE)
-    deployment.virtuous.script(step.bad_gateway())
-    capsys.readouterr()
-
-    with pytest.raises(SomeConnectionsFailed):
-        deployment.invoke(SCHEDULED)
-
-    *_, failed, _, metrics = _lines(capsys)
-    assert (failed["level"], failed["outcome"]) == ("ERROR", "try_again")
+    assert (refreshed["level"], refreshed["connection"], refreshed["outcome"]) == ("INFO", "acme", "refreshed")
+    assert (failed["level"], failed["connection"], failed["outcome"]) == ("ERROR", "broken", "misconfigured")
     assert failed["reason"]
-    assert metrics["FailedConnections"] == [1.0]
+    assert (swept["checked"], swept["outcomes"]) == (2, {"refreshed": 1, "misconfigured": 1})
+    assert (metrics["Sweeps"], metrics["FailedConnections"]) == ([1.0], [1.0])
 
 
 def test_what_an_operator_asks_for_writes_no_metrics(

@@ -39,7 +39,7 @@ def _operations(deployment: Deployment) -> list[str]:
     return [call.operation for call in deployment.account.strict.log]
 
 
-@pytest.mark.parametrize(("count", "calls"), [(1, 1 + 1), (20, 1 + 1), (50, 1 + 3), (51, 2 + 3)])
+@pytest.mark.parametrize(("count", "calls"), [(1, 1 + 1), (20, 1 + 1), (51, 2 + 3)])
 def test_fresh_connections_cost_a_list_of_a_hundred_secrets_and_a_read_of_twenty_pairs(
     harness: LeakHarness, count: int, calls: int
 ) -> None:
@@ -80,21 +80,20 @@ def test_what_lags_in_a_list_or_a_batch_spends_nothing_twice(harness: LeakHarnes
         assert deployment.virtuous.state()["refreshes"] == {"accepted": 2, "refused": 0}
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
 def test_without_batch_reads_each_connection_is_looked_at(
-    harness: LeakHarness, capsys: pytest.CaptureFixture[str], code: str
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with deployed(harness, "acme", "default") as deployment:
         _log_in(deployment, "acme")
         _log_in(deployment, "default", age=DUE)
-        deployment.account.strict.fail("BatchGetSecretValue", code)
+        deployment.account.strict.fail("BatchGetSecretValue", "AccessDeniedException")
         capsys.readouterr()
 
         assert deployment.invoke({})["outcomes"] == {"acme": "fresh", "default": "refreshed"}
 
         (warning,) = [line for line in capsys.readouterr().out.splitlines() if '"WARNING"' in line]
         assert "batch read failed" in warning
-        assert code in warning
+        assert "AccessDeniedException" in warning
 
 
 def test_four_that_are_ill_are_named_and_hold_nobody_up(

@@ -87,7 +87,15 @@ def script(chance: random.Random, sent: str, harness: LeakHarness) -> Script:
             del content[key]
     if status >= 400:
         content = {"error": chance.choice([*CODES, sent]), "error_description": f"wrong: {sent}"}
-    body, is_readable = _body(chance, json.dumps(content).encode(), sent)
+    body = json.dumps(content).encode()
+    bodies = [
+        (body, True),
+        (body + chance.choice([b"\n", b"{}", b"<!-- x -->", b"\0"]), True),
+        (f"<html><h1>{sent}</h1></html>".encode(), False),
+        (chance.randbytes(chance.randrange(200)), False),
+        (b"[" * chance.choice([10, 3000, 200_000]), False),
+    ]
+    ((body, is_readable),) = chance.choices(bodies, [86, 3, 6, 3, 2])
     headers = chance.sample(HEADERS, chance.choice([0, 0, 0, 1, 3]))
     is_harmless = all(line in HARMLESS for line in headers)
     if "Content-Encoding: gzip" in headers and chance.random() < 0.7:
@@ -103,20 +111,6 @@ def script(chance: random.Random, sent: str, harness: LeakHarness) -> Script:
     must_arrive = status == 200 and is_readable and is_harmless and whole is sound and ending != "reset"
     is_there = content.get("refresh_token") == refresh_token
     return Script(pieces, ending, refresh_token if must_arrive and is_there else None)
-
-
-def _body(chance: random.Random, body: bytes, sent: str) -> tuple[bytes, bool]:
-    """*body*, which may be followed by something or be another one, and whether it can be read out of it."""
-    match chance.choices(["as it is", "followed", "HTML", "bytes", "nested"], [86, 3, 6, 3, 2])[0]:
-        case "followed":
-            return body + chance.choice([b"\n", b"{}", b"<!-- x -->", b"\0"]), True
-        case "HTML":
-            return f"<html><h1>{sent}</h1></html>".encode(), False
-        case "bytes":
-            return chance.randbytes(chance.randrange(200)), False
-        case "nested":
-            return b"[" * chance.choice([10, 3000, 200_000]), False
-    return body, True
 
 
 def _framed(chance: random.Random, status: int, headers: list[str], body: bytes) -> bytes:
