@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -12,7 +11,7 @@ import pytest
 
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
-from tests.support import Context, Deployment, a_pair, a_version, deployed, issued_by
+from tests.support import Deployment, a_pair, a_version, deployed, issued_by
 from token_refresher import handler, report
 from token_refresher.handler import SomeConnectionsFailed
 from token_refresher.refresh.journal import LABEL
@@ -20,7 +19,6 @@ from token_refresher.refresh.model import CURRENT, CurrentPair, Policy, Stored
 from token_refresher.sweep import WORKERS
 
 DUE = timedelta(days=9)
-SECONDS = 60  # longer than any of these takes
 
 
 def _log_in(deployment: Deployment, *names: str, age: timedelta = timedelta(hours=1)) -> None:
@@ -41,7 +39,7 @@ def _operations(deployment: Deployment) -> list[str]:
     return [call.operation for call in deployment.account.strict.log]
 
 
-@pytest.mark.parametrize(("count", "calls"), [(1, 1 + 1), (20, 1 + 1), (50, 1 + 3), (51, 2 + 3)])
+@pytest.mark.parametrize(("count", "calls"), [(1, 1 + 1), (20, 1 + 1), (51, 2 + 3)])
 def test_fresh_connections_cost_a_list_of_a_hundred_secrets_and_a_read_of_twenty_pairs(
     harness: LeakHarness, count: int, calls: int
 ) -> None:
@@ -82,26 +80,27 @@ def test_what_lags_in_a_list_or_a_batch_spends_nothing_twice(harness: LeakHarnes
         assert deployment.virtuous.state()["refreshes"] == {"accepted": 2, "refused": 0}
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
 def test_without_batch_reads_each_connection_is_looked_at(
-    harness: LeakHarness, capsys: pytest.CaptureFixture[str], code: str
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with deployed(harness, "acme", "default") as deployment:
         _log_in(deployment, "acme")
         _log_in(deployment, "default", age=DUE)
-        deployment.account.strict.fail("BatchGetSecretValue", code)
+        deployment.account.strict.fail("BatchGetSecretValue", "AccessDeniedException")
         capsys.readouterr()
 
         assert deployment.invoke({})["outcomes"] == {"acme": "fresh", "default": "refreshed"}
 
-        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        (warning,) = [line for line in lines if line["level"] == "WARNING"]
-        assert (warning["message"], code in warning["reason"]) == ("batch read failed", True)
+        (warning,) = [line for line in capsys.readouterr().out.splitlines() if '"WARNING"' in line]
+        assert "batch read failed" in warning
+        assert "AccessDeniedException" in warning
 
 
-def test_four_that_are_ill_among_two_hundred_are_named_and_hold_nobody_up(harness: LeakHarness) -> None:
+def test_four_that_are_ill_are_named_and_hold_nobody_up(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A dead token, a deleted secret, a malformed one, and a provider that hangs until all others are done."""
-    names = _names(200)
+    names = _names(2 * WORKERS)
     with deployed(harness, *names) as deployment:
         account, virtuous = deployment.account, deployment.virtuous
         _log_in(deployment, *names, age=DUE)
@@ -111,33 +110,27 @@ def test_four_that_are_ill_among_two_hundred_are_named_and_hold_nobody_up(harnes
         account.client.delete_secret(SecretId=account.names("c020").pair)
         account.put(account.names("c030").pair, "no pair")
         hold = virtuous.hold(after_grant=True)
-        virtuous.script(hold.step | step.answer_lost())
-        others_are_done = threading.Event()
+        virtuous.script(hold.step | step.answer_lost())  # for whoever comes first
 
-        def count(operation: str, *_: object) -> None:
-            if len(account.strict.calls("UpdateSecretVersionStage")) >= 196:
-                others_are_done.set()
+        def release_when_the_others_are_done(*_: object) -> None:
+            if len(account.strict.calls("UpdateSecretVersionStage")) >= len(names) - 4:
+                hold.released.set()
 
-        account.strict.after = count
-        with ThreadPoolExecutor(1) as pool:
-            invocation = pool.submit(deployment.invoke, {})
-            assert others_are_done.wait(SECONDS)
-            account.strict.after = None
-            hold.released.set()
-            with pytest.raises(SomeConnectionsFailed) as failed:
-                invocation.result(SECONDS)
+        account.strict.after = release_when_the_others_are_done
+        with pytest.raises(SomeConnectionsFailed) as failed:
+            deployment.invoke({})
 
+        assert "no answer in time" not in capsys.readouterr().out
         named = dict(entry.split(": ") for entry in str(failed.value).split(", "))
         assert {named.pop("c020"), named.pop("c030")} == {"misconfigured"}
-        # The one that hung is whoever came first.
         assert list(named.values()) == ["try_again"]
-        assert deployment.virtuous.state()["refreshes"] == {"accepted": 197, "refused": 1}
+        assert virtuous.state()["refreshes"] == {"accepted": len(names) - 3, "refused": 1}
         needs_a_login = [notice["connection"] for kind, notice in deployment.notices if kind == "Login Required"]
         assert needs_a_login == ["c010"]
 
 
 def test_two_invocations_at_once_share_the_work_and_send_nothing_twice(harness: LeakHarness) -> None:
-    names = _names(60)
+    names = _names(40)
     with deployed(harness, *names) as deployment:
         _log_in(deployment, *names, age=DUE)
         handler.application()  # one process serves one invocation at a time: here two share what is built once
@@ -145,45 +138,26 @@ def test_two_invocations_at_once_share_the_work_and_send_nothing_twice(harness: 
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(deployment.invoke, [{}, {}]))
 
-        refreshed = [
-            name for answer in answers for name, outcome in answer["outcomes"].items() if outcome == "refreshed"
-        ]
-        assert sorted(refreshed) == names
-        assert deployment.virtuous.state()["refreshes"] == {"accepted": 60, "refused": 0}
+        outcomes = [pair for answer in answers for pair in answer["outcomes"].items()]
+        assert sorted(name for name, outcome in outcomes if outcome == "refreshed") == names
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": 40, "refused": 0}
         for name in names:
             assert deployment.account.bearer(name).access_token == deployment.account.pair(name).access_token
 
 
-def test_what_the_time_does_not_suffice_for_is_postponed_and_counted(
-    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with deployed(harness, "acme", "default", "zebra") as deployment:
-        _log_in(deployment, "acme", "default", age=DUE)
-        _log_in(deployment, "zebra")
-        capsys.readouterr()
-
-        answer = deployment.invoke({}, Context(milliseconds_left=30_000))
-
-        assert answer["outcomes"] == {"acme": "postponed", "default": "postponed", "zebra": "fresh"}
-        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [line["outcomes"] for line in lines if line["message"] == "swept"] == [{"postponed": 2, "fresh": 1}]
-        assert not [line for line in lines if "connection" in line]
-
-
-@pytest.mark.parametrize("runs", [1, 2])
-def test_what_virtuous_throttled_is_remembered_for_the_whole_organisation(harness: LeakHarness, runs: int) -> None:
+def test_what_virtuous_throttled_is_remembered_for_the_whole_organisation(harness: LeakHarness) -> None:
     """Once by this sweep, and by the journal for those to come."""
     names = _names(50)
     with deployed(harness, *names) as deployment:
         _log_in(deployment, *names, age=DUE)
         deployment.virtuous.script(*[step.throttled(3600)] * 50)
 
-        for _ in range(runs):
+        for runs in (1, 2):
             with pytest.raises(SomeConnectionsFailed):
                 deployment.invoke({})
 
-        # As many as are on their way when the first answer comes.
-        assert len(deployment.virtuous.token_requests) <= WORKERS * runs
+            # As many as are on their way when the first answer comes.
+            assert len(deployment.virtuous.token_requests) <= WORKERS * runs
         assert deployment.virtuous.generation == 50
 
 

@@ -1,4 +1,4 @@
-"""An account with many connections, Virtuous and the function, each in a process of its own, joined by sockets.
+"""An account with many connections, Virtuous, and the function in a process of its own, joined by sockets.
 
 The function runs as Lambda runs it, from the environment and through real HTTP. Secrets Manager is the strict one and
 throttles at AWS's published rates.
@@ -11,15 +11,16 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from multiprocessing.connection import Connection
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import StrictSecretsManager
@@ -28,20 +29,9 @@ from tests.fakes.virtuous import Virtuous
 
 PREFIX = "virtuous"
 LIFE = timedelta(days=15)
-SPAWN = multiprocessing.get_context("spawn")
 
 
-class Seed(NamedTuple):
-    """One connection as it is stored before the bench begins."""
-
-    name: str
-    refresh_token: str
-    access_token: str
-    issued_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(NamedTuple):
     """What one invocation gave, and what it took."""
 
     answer: dict[str, Any]
@@ -51,115 +41,121 @@ class Invocation:
     log: str
 
 
-class Process:
-    """A function that runs in a process of its own and answers what it is asked: a method's name and arguments."""
+class World:
+    """The account, Virtuous, and as many functions as are asked for."""
 
-    def __init__(self, serve: Callable[..., None], *arguments: object) -> None:
-        self._pipe, theirs = SPAWN.Pipe()
-        self._process = SPAWN.Process(target=serve, args=(theirs, *arguments), daemon=True)
-        self._process.start()
+    def __init__(self, environment: Mapping[str, str], strict: StrictSecretsManager, virtuous: Virtuous) -> None:
+        self._environment = environment
+        self._strict = strict
+        self._virtuous = virtuous
+        self._names: list[str] = []
 
-    def __enter__(self) -> Self:
-        return self
+    def log_in(self, count: int, *, age: timedelta) -> None:
+        """So many more connections as a login leaves them, whose pairs were issued *age* ago."""
+        issued_at = datetime.now(UTC) - age
+        numbers = list(range(len(self._names), len(self._names) + count))
+        random.Random(7).shuffle(numbers)
+        for number in numbers:
+            self._store(f"client-{number:05d}", issued_at - timedelta(seconds=number))
+        self._strict.settle()  # the past is nobody's to see
 
-    def __exit__(self, *_: object) -> None:
-        self._pipe.send(None)
-        self._process.join()
+    def _store(self, name: str, issued_at: datetime) -> None:
+        self._names.append(name)
+        issued, version = self._virtuous.issue_pair(), str(uuid.uuid4())
+        bearer = {
+            "version": 1,
+            "access_token": issued["access_token"],
+            "issued_at": f"{issued_at:%Y-%m-%dT%H:%M:%SZ}",
+            "expires_at": f"{issued_at + LIFE:%Y-%m-%dT%H:%M:%SZ}",
+        }
+        pair = bearer | {
+            "refresh_token": issued["refresh_token"],
+            "refresh_token_issued_at": bearer["issued_at"],
+            "user_name": "me@example.org",
+            "organization_id": "4711",  # the one that the stand-in gives
+            "organization_name": f"Relief of {name}",
+        }
+        for kind, value, labels in (("tokens", pair, ["AWSCURRENT", "REFRESHING"]), ("bearer", bearer, ["AWSCURRENT"])):
+            secret = f"{PREFIX}/{name}/{kind}"
+            self._strict.call("CreateSecret", {"Name": secret})
+            put = {"SecretId": secret, "ClientRequestToken": version, "VersionStages": labels}
+            self._strict.call("PutSecretValue", put | {"SecretString": json.dumps(value)})
 
-    def receive(self) -> Any:
-        return self._pipe.recv()
+    def invoke(self, at_once: int) -> list[Invocation]:
+        """So many functions, each by an invocation of five minutes."""
+        spawn = multiprocessing.get_context("spawn")
+        with ExitStack() as stack:
+            functions = [
+                stack.enter_context(ProcessPoolExecutor(1, spawn, partial(_start, self._environment)))
+                for _ in range(at_once)
+            ]
+            for function in functions:
+                function.submit(_peak_mb).result()  # it has started
+            return [running.result() for running in [function.submit(_invoke, 300) for function in functions]]
 
-    def send(self, *asked: object) -> None:
-        self._pipe.send(asked)
-
-    def ask(self, *asked: object) -> Any:
-        self.send(*asked)
-        return self.receive()
-
-
-def _answer(pipe: Connection, commands: Mapping[str, Callable[..., object]]) -> None:
-    while (asked := pipe.recv()) is not None:
-        name, *arguments = asked
-        pipe.send(commands[name](*arguments))
-
-
-def serve_secrets_manager(pipe: Connection, latency_seconds: float) -> None:
-    strict, rates = StrictSecretsManager(), RequestRates()
-
-    def store(seeds: Sequence[Seed]) -> None:
-        for seed in seeds:
-            _store(strict, seed)
-        strict.settle()  # the past of the seeds is nobody's to see
-
-    def state(names: Sequence[str]) -> dict[str, tuple[str, bool]]:
-        """Of each connection the refresh token that is current, and whether the bearer is in step."""
-        return {name: _state(strict, name) for name in names}
-
-    def calls() -> tuple[dict[str, int], dict[str, int]]:
-        """Requests admitted and throttled since the last time, by operation."""
-        counted = dict(rates.admitted), dict(rates.refused)
-        rates.admitted.clear()
-        rates.refused.clear()
-        strict.log.clear()
-        return counted
-
-    with served(strict, rates=rates, latency_seconds=latency_seconds) as address, serving(_EventBus) as event_bus:
-        pipe.send((address, event_bus))
-        _answer(pipe, {"store": store, "state": state, "calls": calls})
-
-
-def serve_virtuous(pipe: Connection, answer_seconds: float) -> None:
-    with Virtuous(answer_seconds=answer_seconds) as virtuous:
-
-        def issue(count: int) -> list[tuple[str, str]]:
-            """Refresh and access tokens."""
-            pairs = [virtuous.issue_pair() for _ in range(count)]
-            return [(str(pair["refresh_token"]), str(pair["access_token"])) for pair in pairs]
-
-        def live(tokens: Sequence[str]) -> int:
-            """How many of the refresh tokens still work."""
-            return len(virtuous.live_refresh_tokens.intersection(tokens))
-
-        pipe.send(virtuous.base_url)
-        _answer(pipe, {"issue": issue, "live": live, "posts": lambda: virtuous.state()["refreshes"]})
+    def faults(self) -> list[str]:
+        """What must not be: a token lost, sent twice or not published."""
+        secrets = [(f"{PREFIX}/{name}/tokens", f"{PREFIX}/{name}/bearer") for name in self._names]
+        tokens = {json.loads(self._strict.value(pair))["refresh_token"] for pair, _ in secrets}
+        labels = self._strict.labels
+        found = {
+            "refresh tokens lost": len(secrets) - len(self._virtuous.live_refresh_tokens & tokens),
+            "refresh tokens sent twice": self._virtuous.state()["refreshes"]["refused"],
+            "bearers out of step": sum(
+                labels(pair)["AWSCURRENT"] != labels(bearer)["AWSCURRENT"] for pair, bearer in secrets
+            ),
+        }
+        return [f"{count} {what}" for what, count in found.items() if count]
 
 
-def serve_function(pipe: Connection, environment: Mapping[str, str]) -> None:
+@contextmanager
+def world(rates: RequestRates) -> Iterator[World]:
+    """Secrets Manager, which counts in *rates*, answers after 10 ms, Virtuous after 500."""
+    strict = StrictSecretsManager()
+    with (
+        served(strict, rates=rates, latency_seconds=0.01) as secrets_manager,
+        serving(_EventBus) as event_bus,
+        Virtuous(answer_seconds=0.5) as virtuous,
+    ):
+        environment = {
+            "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets_manager,
+            "AWS_ENDPOINT_URL_EVENTS": event_bus,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "POWERTOOLS_SERVICE_NAME": "benchmark",
+            "POWERTOOLS_METRICS_NAMESPACE": "VirtuousToken",
+            "SECRET_PREFIX": PREFIX,
+            "SCHEDULE_EXPRESSION": "rate(6 hours)",
+            "VIRTUOUS_BASE_URL": virtuous.base_url,
+        }
+        yield World(environment, strict, virtuous)
+
+
+# In the function's process
+
+
+def _start(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
-    log = io.StringIO()
-    with redirect_stdout(log):  # before the logger is made: it keeps the stream that it meets
-        from token_refresher import handler
+    sys.stdout = io.StringIO()  # before the logger is made: it keeps the stream that it meets
+    from token_refresher import handler
 
-        handler.application()  # a cold start is another bench's matter
-
-        def invoke(event: dict[str, Any], milliseconds: int) -> Invocation:
-            context: Any = _Context(time.monotonic() + milliseconds / 1000)
-            log.truncate(0)
-            cpu, started = time.process_time(), time.monotonic()
-            try:
-                answer = handler.lambda_handler(event, context)
-            except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
-                answer = {"error": str(error)}
-            return Invocation(
-                answer=answer,
-                seconds=time.monotonic() - started,
-                cpu_seconds=time.process_time() - cpu,
-                peak_mb=_peak_mb(),
-                log=log.getvalue(),
-            )
-
-        pipe.send("ready")
-        _answer(pipe, {"invoke": invoke})
+    handler.application()  # a cold start is another bench's matter
 
 
-class _EventBus(JsonHandler):
-    """EventBridge, as far as a run needs it: every event is taken."""
+def _invoke(seconds: int) -> Invocation:
+    from token_refresher import handler
 
-    content_type = "application/x-amz-json-1.1"
-
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.answer(200, {"FailedEntryCount": 0, "Entries": [{"EventId": str(uuid.uuid4())}]})
+    context: Any = _Context(time.monotonic() + seconds)
+    cpu, started = time.process_time(), time.monotonic()
+    try:
+        answer = handler.lambda_handler({}, context)
+    except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
+        answer = {"error": str(error)}
+    took, cpu_took = time.monotonic() - started, time.process_time() - cpu
+    log = sys.stdout.getvalue() if isinstance(sys.stdout, io.StringIO) else ""
+    return Invocation(answer, took, cpu_took, _peak_mb(), log)
 
 
 class _Context:
@@ -174,106 +170,17 @@ class _Context:
         return round((self._ends_at - time.monotonic()) * 1000)
 
 
-class Fleet:
-    """The account, Virtuous, and as many functions as are asked for."""
-
-    def __init__(self, secrets_manager: Process, virtuous: Process, environment: Mapping[str, str]) -> None:
-        self.secrets_manager = secrets_manager
-        self.virtuous = virtuous
-        self.environment = environment
-        self.seeds: list[Seed] = []
-
-    def log_in(self, count: int, *, age: timedelta) -> None:
-        """So many more connections, whose pairs were issued *age* ago."""
-        first, now = len(self.seeds), datetime.now(UTC)
-        new = [
-            Seed(f"client-{first + number:05d}", refresh_token, access_token, now - age - timedelta(seconds=number))
-            for number, (refresh_token, access_token) in enumerate(self.virtuous.ask("issue", count))
-        ]
-        random.Random(7).shuffle(new)
-        self.secrets_manager.ask("store", new)
-        self.seeds += new
-
-    def invoke(
-        self, event: Mapping[str, Any], *, at_once: int = 1, seconds: int = 300, **environment: str
-    ) -> list[Invocation]:
-        """Each by a function of its own, whose *environment* may differ from the usual one."""
-        with ExitStack() as stack:
-            variables = {**self.environment, **environment}
-            functions = [stack.enter_context(Process(serve_function, variables)) for _ in range(at_once)]
-            for function in functions:
-                function.receive()
-            self.secrets_manager.ask("calls")
-            for function in functions:
-                function.send("invoke", dict(event), seconds * 1000)
-            return [function.receive() for function in functions]
-
-    def faults(self) -> list[str]:
-        """What must not be: a token lost, sent twice or not published."""
-        state = self.secrets_manager.ask("state", [seed.name for seed in self.seeds])
-        live = self.virtuous.ask("live", [token for token, _ in state.values()])
-        out_of_step = sum(not in_step for _, in_step in state.values())
-        refused = self.virtuous.ask("posts")["refused"]
-        return [
-            *([f"{len(state) - live} refresh tokens lost"] if live < len(state) else []),
-            *([f"{refused} refresh tokens sent twice"] if refused else []),
-            *([f"{out_of_step} bearers out of step"] if out_of_step else []),
-        ]
-
-
-@contextmanager
-def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iterator[Fleet]:
-    """*latency_seconds*: of each answer of Secrets Manager; *answer_seconds*: of each answer of Virtuous."""
-    with (
-        Process(serve_secrets_manager, latency_seconds) as secrets_manager,
-        Process(serve_virtuous, answer_seconds) as virtuous,
-    ):
-        address, event_bus = secrets_manager.receive()
-        environment = {
-            "AWS_ENDPOINT_URL_SECRETS_MANAGER": address,
-            "AWS_ENDPOINT_URL_EVENTS": event_bus,
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "none",
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "POWERTOOLS_SERVICE_NAME": "benchmark",
-            "POWERTOOLS_METRICS_NAMESPACE": "VirtuousToken",
-            "SECRET_PREFIX": PREFIX,
-            "SCHEDULE_EXPRESSION": "rate(6 hours)",
-            "VIRTUOUS_BASE_URL": virtuous.receive(),
-        }
-        yield Fleet(secrets_manager, virtuous, environment)
-
-
-def _store(strict: StrictSecretsManager, seed: Seed) -> None:
-    """The two secrets as a login leaves them."""
-    version = str(uuid.uuid4())
-    issued_at, expires_at = (f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in (seed.issued_at, seed.issued_at + LIFE))
-    bearer = {"version": 1, "access_token": seed.access_token, "issued_at": issued_at, "expires_at": expires_at}
-    pair = bearer | {
-        "refresh_token": seed.refresh_token,
-        "refresh_token_issued_at": issued_at,
-        "user_name": "me@example.org",
-        "organization_id": "4711",  # the one that the stand-in gives
-        "organization_name": f"Relief of {seed.name}",
-    }
-    for kind, value, labels in (("tokens", pair, ["AWSCURRENT", "REFRESHING"]), ("bearer", bearer, ["AWSCURRENT"])):
-        name = f"{PREFIX}/{seed.name}/{kind}"
-        strict.call("CreateSecret", {"Name": name})
-        put = {"SecretId": name, "ClientRequestToken": version, "VersionStages": labels}
-        strict.call("PutSecretValue", put | {"SecretString": json.dumps(value)})
-
-
-def _state(strict: StrictSecretsManager, name: str) -> tuple[str, bool]:
-    pair, bearer = (f"{PREFIX}/{name}/{kind}" for kind in ("tokens", "bearer"))
-    current = json.loads(strict.value(pair))
-    in_step = strict.labels(pair)["AWSCURRENT"] == strict.labels(bearer)["AWSCURRENT"]
-    return current["refresh_token"], in_step
-
-
 def _peak_mb() -> float:
     """The most memory that this process has held; not getrusage's, which counts what came before the program."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status has no VmHWM")
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
+
+
+class _EventBus(JsonHandler):
+    """EventBridge, as far as a run needs it: every event is taken."""
+
+    content_type = "application/x-amz-json-1.1"
+
+    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(200, {"FailedEntryCount": 0, "Entries": [{"EventId": str(uuid.uuid4())}]})
