@@ -25,7 +25,7 @@ from virtuous_token.secret_text import SecretText
 
 NAMES = SecretNames.of("virtuous", "default")
 INVOCATION = timedelta(seconds=300)
-PATIENCE = timedelta(seconds=5)  # of a login: much shorter than an operator's, for the sake of few states
+PATIENCE = timedelta(seconds=8)  # of a login: much shorter than an operator's, for the sake of few states
 
 EXCEPTIONS = StrictSecretsManager().client().exceptions
 OPERATIONS = {

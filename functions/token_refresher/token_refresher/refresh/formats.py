@@ -28,8 +28,6 @@ from virtuous_token.contract import (
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
-__all__ = ["CONNECTION_NAME", "SecretNames", "TokenPair", "pair_in", "parse_spent", "printable"]
-
 _PAIR = "the pair secret"
 # Stored beside a refresh token with a blank or a quote in it, and only there: its fingerprint. In a pasted token they
 # are a slip, in a granted one they may be meant (RFC 6749 appendix A.17).

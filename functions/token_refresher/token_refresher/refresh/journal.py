@@ -25,32 +25,10 @@ from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
 from .formats import parse_spent
-from .model import CURRENT, LABEL, PREVIOUS, Ending, StoredVersion, Versions
+from .model import LABEL as LABEL
+from .model import SUPERSEDED as SUPERSEDED
+from .model import Ending, Versions
 
-__all__ = [
-    "LABEL",
-    "ONE_TRY_A_DAY",
-    "PASSWORD",
-    "SUPERSEDED",
-    "Attempt",
-    "Entry",
-    "History",
-    "Intent",
-    "Outcome",
-    "backoff",
-    "chain_end",
-    "claim_id",
-    "is_of_the_chain",
-    "late_pair_id",
-    "may_be_an_intent",
-    "merged",
-    "parse_entry",
-    "result_id",
-    "without",
-]
-
-# A pair that came too late to be current is kept under this label.
-SUPERSEDED = "SUPERSEDED"
 # What an attempt with the stored password is remembered by; others by their refresh token's fingerprint.
 PASSWORD = "password"
 
@@ -87,10 +65,10 @@ class History:
     spent: tuple[str, ...] = ()
     newest: str | None = None
 
-    def spent_and_refused(self, *, but: str | None = None) -> tuple[str, ...]:
-        """``spent`` and, from here on, the tokens that the provider refused, *but* the one that it took after all."""
-        refused = (key for key, attempt in self.attempts.items() if attempt.result.is_verdict)
-        return merged((key for key in refused if key not in (but, PASSWORD)), self.spent)
+    @property
+    def spent_and_refused(self) -> tuple[str, ...]:
+        """``spent`` and the tokens that the provider refused: what a new pair carries on."""
+        return merged((key for key, attempt in self.attempts.items() if attempt.result.is_verdict), self.spent)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -192,13 +170,22 @@ def late_pair_id(slot: str) -> str:
     return str(uuid3(_namespace(slot), "late"))
 
 
-@lru_cache(maxsize=4096)
 def is_of_the_chain(version_id: str) -> bool:
     """True for a UUID of version 5; those that an SDK or the console draws are of version 4."""
+    return _uuid_version(version_id) == 5
+
+
+def is_late(version_id: str) -> bool:
+    """True for an id that ``late_pair_id`` gives."""
+    return _uuid_version(version_id) == 3
+
+
+@lru_cache(maxsize=4096)
+def _uuid_version(version_id: str) -> int | None:
     try:
-        return UUID(version_id).version == 5
+        return UUID(version_id).version
     except ValueError:
-        return False
+        return None
 
 
 def chain_end(versions: Versions) -> str:
@@ -218,20 +205,16 @@ def chain_end(versions: Versions) -> str:
     return max(ends, key=lambda version: version.created_at).version_id
 
 
-def may_be_an_intent(end: StoredVersion, versions: Versions) -> bool:
-    """True unless labels and ids show that *end*, which can't be read, is a pair or an outcome."""
-    is_pair = not {CURRENT, PREVIOUS, SUPERSEDED}.isdisjoint(end.labels)
-    return not is_pair and all(result_id(version.version_id) != end.version_id for version in versions.listed)
+def may_be_an_intent(end: str, versions: Versions) -> bool:
+    """True unless the ids show that *end*, which can't be read, is what came of an intent."""
+    return all(result_id(version.version_id) != end for version in versions.listed)
 
 
-def merged(*lists: Iterable[str]) -> tuple[str, ...]:
-    """The fingerprints of all *lists*, each once, as many as are carried on."""
-    return tuple(dict.fromkeys(fingerprint for listed in lists for fingerprint in listed))[:MOST_SPENT]
-
-
-def without(spent: tuple[str, ...], token: SecretText | None) -> tuple[str, ...]:
-    """*spent* without *token*, which the provider has just granted: whatever was known of it, it is good now."""
-    return tuple(known for known in spent if token is None or known != token.fingerprint())
+def merged(*lists: Iterable[str], but: SecretText | None = None) -> tuple[str, ...]:
+    """The fingerprints of all *lists*, each once, as many as are carried on; not that of *but*, which is good now."""
+    left_out = (PASSWORD, but.fingerprint() if but else None)
+    known = dict.fromkeys(fingerprint for listed in lists for fingerprint in listed)
+    return tuple(fingerprint for fingerprint in known if fingerprint not in left_out)[:MOST_SPENT]
 
 
 def backoff(failures: int) -> timedelta:
