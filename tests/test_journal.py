@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -341,8 +340,7 @@ def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration(ahea
 
 def test_an_intent_ends_with_its_own_attempt_added_to_the_earlier_ones() -> None:
     assert OUTCOME.retry_at == NOW + timedelta(seconds=850)
-    assert OUTCOME.history == replace(
-        INTENT.history,
+    assert OUTCOME.history == INTENT.history._replace(
         attempts={**INTENT.history.attempts, "c6d7e8f9": Attempt(NOW, Ending.THROTTLED)},
         failures=3,
     )

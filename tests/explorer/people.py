@@ -197,8 +197,9 @@ def _loses_a_version(place: int) -> Callable[[State], State | None]:
 
 
 def _replaces_the_key(state: State) -> State | None:
+    """It takes away what the journal's entries knew: which token was refused."""
     after = _changed(state, lambda machine: machine.replace_key(NAMES.pair))
-    return None if after.pair_secret is state.pair_secret else after
+    return None if after.pair_secret is state.pair_secret else after._replace(verdicts=())
 
 
 def _goes_to_a_replica(state: State) -> State | None:

@@ -22,7 +22,7 @@ from virtuous_token.secret_text import SecretText
 from .claim import Head
 from .due import LONG_AGO
 from .formats import TokenPair, pair_in
-from .journal import ONE_TRY_A_DAY, PASSWORD, Attempt, is_late, merged
+from .journal import ONE_TRY_A_DAY, PASSWORD, Attempt, History, is_late, merged
 from .model import Answer, Ending, Work
 from .stored import Store, StoreMisconfigured, Versions, text_of
 
@@ -53,16 +53,16 @@ def password_may_be_sent(attempt: Attempt | None, now: datetime) -> bool:
     return attempt.result is not Ending.CODE_NEEDED and now - attempt.at >= ONE_TRY_A_DAY
 
 
-def known_spent(store: Store, versions: Versions, head: Head) -> tuple[str, ...]:
+def known_spent(store: Store, versions: Versions, history: History) -> tuple[str, ...]:
     """The fingerprints of all refresh tokens that are known to be spent.
 
     The chain's end knows what the chain before it knew, unless its key is gone; a pair that came late is not in the
     chain. Raises StoreUnavailable where one can't be read yet: without it a spent token might be sent.
     """
     listed = [version.version_id for version in versions.listed]
-    knowing = listed if head.history.newest is None else filter(is_late, listed)
+    knowing = listed if history.newest is None else filter(is_late, listed)
     pairs = filter(None, (pair_in(text_of(store, version)) for version in knowing))
-    return merged(head.history.spent, *(pair.spent for pair in pairs))
+    return merged(history.spent, *(pair.spent for pair in pairs))
 
 
 def stored_pairs(store: Store, versions: Versions, current: str, pair: TokenPair) -> Iterator[TokenPair]:

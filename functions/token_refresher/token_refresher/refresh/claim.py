@@ -10,31 +10,19 @@ from typing import NamedTuple, TypeVar
 from uuid import uuid4
 
 from .formats import TokenPair, pair_in
-from .journal import (
-    History,
-    Intent,
-    Outcome,
-    backoff,
-    chain_end,
-    claim_id,
-    late_pair_id,
-    may_be_an_intent,
-    parse_entry,
-    result_id,
-)
-from .model import Ending, OutcomeWord, RunEnds, Services, Work
-from .stored import (
-    CURRENT,
-    LABEL,
-    SUPERSEDED,
-    CurrentPair,
-    PairNotSaved,
+from .journal import History, Intent, Outcome, backoff, chain_end, claim_id, late_pair_id, parse_entry, result_id
+from .model import (
+    Ending,
+    OutcomeWord,
     RefreshError,
+    RunEnds,
+    Services,
     StoredVersion,
     StoreMisconfigured,
     Versions,
-    text_of,
+    Work,
 )
+from .stored import CURRENT, LABEL, SUPERSEDED, CurrentPair, PairNotSaved, Store, text_of
 
 # Added to a holder's deadline before it counts as dead: Lambda ends an invocation only roughly at its time-out.
 GRACE = timedelta(minutes=1)
@@ -65,6 +53,37 @@ class Head(NamedTuple):
     outcome: Outcome | None = None
 
 
+class End(NamedTuple):
+    """The chain's end as it is stored. ``written`` is None where there is none yet, ``entry`` where it is a pair.
+
+    Where its key is gone, nothing is known of its history, and it counts as an intent unless ids show that it came of
+    one. That happens when a secret's key is changed: the new one is for what is under AWSCURRENT and AWSPREVIOUS alone.
+    """
+
+    version_id: str
+    written: StoredVersion | None = None
+    entry: Intent | Outcome | None = None
+    history: History = History()
+    is_readable: bool = True
+
+
+def read_end(store: Store, versions: Versions, current: CurrentPair | None = None) -> End:
+    """Raises StoreUnavailable where it can't be read yet."""
+    version_id = chain_end(versions)
+    written = versions.get(version_id)
+    if written is None:
+        return End(version_id)
+    text = current.text if current and current.version_id == version_id else text_of(store, version_id)
+    if not text:
+        came_of_an_intent = any(result_id(version.version_id) == version_id for version in versions.listed)
+        intent = Intent("", "", "", written.created_at, timedelta())
+        return End(version_id, written, None if came_of_an_intent else intent, is_readable=False)
+    if found := parse_entry(text):
+        return End(version_id, written, found, found.history)
+    pair = pair_in(text)
+    return End(version_id, written, None, History(spent=pair.spent if pair else (), newest=version_id))
+
+
 def find_head(work: Work, current: CurrentPair, versions: Versions) -> Head:
     """The head, given what is under AWSCURRENT and all *versions* as they were read.
 
@@ -73,26 +92,13 @@ def find_head(work: Work, current: CurrentPair, versions: Versions) -> Head:
     """
     if versions.under(CURRENT) != current.version_id:
         raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
-    end = chain_end(versions)
-    written = versions.get(end)
-    if written is None:  # nobody has claimed anything in this secret yet
-        return Head(end, History())
-    text = current.text if end == current.version_id else text_of(work.store, end)
-    entry = parse_entry(text)
-    if not text:
-        # When a secret's key is changed, what is under AWSCURRENT and AWSPREVIOUS gets the new one, and nothing else.
-        if versions.at - written.created_at <= LONGEST_CLAIM:
-            raise StoreMisconfigured("the newest entry of the refresh journal can't be read: check its KMS key")
-        entry = Outcome(current.version_id, Ending.UNKNOWN, written.created_at)
-        if may_be_an_intent(end, versions):
-            entry = Intent(current.version_id, "", "", written.created_at, timedelta())
-    if isinstance(entry, Intent):
-        outcome = _closed(work, written, entry, versions.at)
-        return Head(result_id(end), outcome.history, outcome)
-    if isinstance(entry, Outcome):
-        return Head(end, entry.history, entry)
-    pair = pair_in(text)
-    return Head(end, History(spent=pair.spent if pair else (), newest=end))
+    end = read_end(work.store, versions, current)
+    if end.written and not end.is_readable and versions.at - end.written.created_at <= LONGEST_CLAIM:
+        raise StoreMisconfigured("the newest entry of the refresh journal can't be read: check its KMS key")
+    if end.written and isinstance(end.entry, Intent):
+        outcome = _closed(work, end.written, end.entry, versions.at)
+        return Head(result_id(end.version_id), outcome.history, outcome)
+    return Head(end.version_id, end.history, end.entry if isinstance(end.entry, Outcome) else None)
 
 
 def _closed(work: Work, written: StoredVersion, intent: Intent, now: datetime) -> Outcome:
@@ -128,7 +134,7 @@ def make_claim(work: Work, head: Head, replaces: str, credential: str, spent: tu
         credential=credential,
         started_at=work.now(),
         holds_for=work.time_left() + GRACE,
-        history=replace(head.history, spent=spent),
+        history=head.history._replace(spent=spent),
     )
     claim = Claim(work, claim_id(head.end), intent)
     if work.store.write_pair(claim.version_id, intent.to_json(), LABEL) is None:

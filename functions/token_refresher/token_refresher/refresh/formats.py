@@ -128,9 +128,8 @@ def _refresh_token(stored: Mapping[str, Any], key: str) -> SecretText | None:
     return SecretText(token)
 
 
-def parse_spent(stored: Mapping[str, Any]) -> tuple[str, ...]:
+def parse_spent(spent: object) -> tuple[str, ...]:
     """The fingerprints of spent refresh tokens in a pair or a journal entry."""
-    spent = stored.get("spent")
     return tuple(map(str, spent)) if isinstance(spent, list) else ()
 
 
@@ -164,6 +163,6 @@ _PAIR_KEYS = {
     "organization_name": StoredKey(_text),
     "replaces": StoredKey(_text),
     "two_factor_enabled": StoredKey(_flag),
-    "spent": StoredKey(lambda stored, _: parse_spent(stored), lambda spent: list(spent) or None),
+    "spent": StoredKey(lambda stored, key: parse_spent(stored.get(key)), lambda spent: list(spent) or None),
 }
 _KNOWN_KEYS = {*_PAIR_KEYS, "version", _AS_GRANTED}

@@ -9,9 +9,10 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
-from .claim import LONGEST_PAUSE, retry_until
+from .candidates import known_spent
+from .claim import read_end, retry_until
 from .formats import TokenPair, pair_in
-from .journal import Intent, chain_end, claim_id, may_be_an_intent, merged, parse_entry, result_id
+from .journal import Intent, claim_id, merged, result_id
 from .model import Services
 from .stored import CURRENT, LABEL, Store, StoreUnavailable, text_of
 
@@ -20,25 +21,23 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
     """Makes *pair* current and returns its version id; unknown keys of the pair that it displaces are kept.
 
     A refresh that holds the claim finds its place taken, and keeps its pair beside it. *adopted*: the provider has not
-    just granted the pair. So what is known of its refresh token still holds; and until *give_up_at* it waits for a
-    refresh under way, which may be sending that token. Raises StoreUnavailable where Secrets Manager does not answer
-    until then, and StoreMisconfigured.
+    just granted the pair. So what is known of its refresh token still holds, and a refresh under way, which may be
+    sending that token, is waited for. Raises StoreUnavailable where that or Secrets Manager's trouble lasts until
+    *give_up_at*, and StoreMisconfigured.
     """
 
     def store_once() -> str:
         versions = store.pair_versions()
-        end = versions.get(chain_end(versions))
-        text = text_of(store, end.version_id if end else None)
-        entry, filled = parse_entry(text), pair_in(text)
+        end = read_end(store, versions)
+        intent, history = end.entry if isinstance(end.entry, Intent) else None, end.history
+        is_held = intent and end.written and not intent.is_dead(end.written.created_at, versions.at)
+        if adopted and is_held:
+            raise StoreUnavailable("a refresh is under way, and may be sending this token: try again in a few minutes")
         displaced = pair_in(text_of(store, versions.under(CURRENT)))
-        is_held = end and isinstance(entry, Intent) and not entry.is_dead(end.created_at, versions.at)
-        if adopted and is_held and services.now() + LONGEST_PAUSE < give_up_at:
-            raise StoreUnavailable("a refresh is under way")
-        known = entry.history.spent_and_refused if entry else filled.spent if filled else ()
-        spent = merged(known, displaced.spent if displaced else (), but=None if adopted else pair.refresh_token)
+        known = history._replace(spent=history.spent_and_refused)
+        spent = merged(known_spent(store, versions, known), but=None if adopted else pair.refresh_token)
         stored = replace(pair, spent=spent, extra={**(displaced.extra if displaced else {}), **pair.extra})
-        is_claim = end and (isinstance(entry, Intent) or (not text and may_be_an_intent(end.version_id, versions)))
-        place = (result_id if is_claim else claim_id)(chain_end(versions))
+        place = (result_id if intent else claim_id)(end.version_id)
         write = partial(store.write_pair, place, stored.to_json(), CURRENT, LABEL)
         # Written there already means: those versions were stale, or somebody else was first.
         if retry_until(give_up_at, write, services, retried=StoreUnavailable) is None:

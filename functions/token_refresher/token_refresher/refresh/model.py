@@ -16,13 +16,10 @@ from virtuous_token.secret_text import SecretText
 from .due import due_at
 from .formats import TokenPair
 from .stored import CURRENT as CURRENT
-from .stored import LABEL as LABEL
 from .stored import PENDING as PENDING
 from .stored import PREVIOUS as PREVIOUS
 from .stored import REMOVED_TAG as REMOVED_TAG
-from .stored import SUPERSEDED as SUPERSEDED
 from .stored import CurrentPair as CurrentPair
-from .stored import PairNotSaved as PairNotSaved
 from .stored import RefreshError as RefreshError
 from .stored import Store as Store
 from .stored import Stored as Stored

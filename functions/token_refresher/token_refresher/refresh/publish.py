@@ -57,7 +57,7 @@ class Publisher:
         """
         proof = self.prove(pair)
         refusal = f"Virtuous refuses the new access token ({proof.reason})" if isinstance(proof, Denied) else ""
-        if refusal and not (self.published and _has_expired(self.published, self.work, pair)):
+        if refusal and not self._readers_token_is_over(pair):
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}: readers keep the one before")
         self._make_current(version_id, self._bearer(pair), if_displaced)
         if refusal:
@@ -83,6 +83,11 @@ class Publisher:
             return end_of_version(self.work.store, self.published)
         except RefreshError:
             return None
+
+    def _readers_token_is_over(self, newer: TokenPair) -> bool:
+        life = newer.expires_at - newer.issued_at if newer.expires_at and newer.issued_at else None
+        end = end_of_version(self.work.store, self.published, life=life) if self.published else None
+        return end is not None and end <= self.work.now()
 
     def _make_current(self, version_id: str, bearer: Bearer, if_displaced: OutcomeWord) -> None:
         """A compare-and-swap: AWSCURRENT moves from the version that was seen there, or we look again."""
@@ -131,25 +136,18 @@ class Publisher:
         )
 
 
-def _has_expired(published: str, work: Work, newer: TokenPair) -> bool:
-    """True if the access token in version *published*, which readers hold, is over."""
+def end_of_version(store: Store, version_id: str, *, life: timedelta | None = None) -> datetime | None:
+    """When the access token in a version of the pair secret ends, None where nobody knows. Raises StoreUnavailable.
+
+    *life*: how long it lives. That helps where the version was removed, or its key: it was issued before it was
+    published.
+    """
     try:
-        text = work.store.pair_value(published)
+        text = store.pair_value(version_id)
     except StoreMisconfigured:
         text = None
-    end = _end(text)
-    if text is None and newer.issued_at and newer.expires_at:
-        # The version was removed, or its key. Its token was issued before it was published, and lives as long.
-        bearer = work.store.bearer_versions().get(published)
-        end = bearer.created_at + (newer.expires_at - newer.issued_at) if bearer else None
-    return end is not None and end <= work.now()
-
-
-def end_of_version(store: Store, version_id: str) -> datetime | None:
-    """When the access token in a version of the pair secret ends, None where nobody knows. Raises as *store* does."""
-    return _end(store.pair_value(version_id))
-
-
-def _end(text: str | None) -> datetime | None:
+    if text is None and life:
+        published = store.bearer_versions().get(version_id)
+        return published.created_at + life if published else None
     pair = pair_in(text)
     return pair.expires_at if pair else None

@@ -53,8 +53,7 @@ def refresh_connection(
     except StoreMisconfigured as error:
         outcome, reason = OutcomeWord.MISCONFIGURED, str(error)
     except UnreadableSecret as error:
-        outcome = OutcomeWord.MISCONFIGURED
-        reason = f"{error}: run virtuous-token login --connection {connection}"
+        outcome, reason = OutcomeWord.MISCONFIGURED, f"{error}: run virtuous-token login --connection {connection}"
     return run.result(outcome, reason, pair_at_risk=pair_at_risk)
 
 
@@ -114,9 +113,9 @@ class _Run:
         if pair.refresh_token is None:
             return self._never_refreshed(pair, before)
 
-        is_due = self._is_due(pair, before)
+        is_due, no_change = self._is_due(pair, before), before or self._fresh(pair)
         if stored.is_idle and not is_due:
-            return before or self._fresh(pair)
+            return no_change
         versions = self.work.store.pair_versions()
         try:
             head = find_head(self.work, stored.pair, versions)
@@ -124,12 +123,17 @@ class _Run:
             if before and end.outcome is OutcomeWord.BUSY:
                 return before
             raise
-        tried = pair.refresh_token.fingerprint() in head.history.attempts
-        if not self.force:
-            self._wait_for_the_next_try(head, concerns=tried or (head.outcome and head.outcome.replaces == version))
+        tried, last = pair.refresh_token.fingerprint() in head.history.attempts, head.outcome
+        if (
+            last
+            and not self.force
+            and (tried or last.replaces == version)
+            and last.is_to_be_waited_for(self.work.now())
+        ):
+            raise _ended(last, f"waits for its next try, after: {last.result}")
         # An attempt with this token that brought no pair leaves a doubt, so it is due whatever its age.
         if not is_due and not tried:
-            return before or self._fresh(pair)
+            return no_change
         credentials = CredentialLoop(self.work, self.publisher, version, pair)
         claim, credential, answer = credentials.first_grant(head, versions, forced=self.force)
         renewed = renewed_pair(pair, claim.intent, credential.source, answer, self.publisher.proved)
@@ -137,15 +141,16 @@ class _Run:
 
     def result(self, outcome: OutcomeWord, reason: str, *, pair_at_risk: bool) -> Result:
         version, pair = self.newest or (None, None)
+        name = self.publisher.proved.organization_name
         return Result(
-            connection=self.work.connection,
-            outcome=outcome,
-            reason=reason,
-            notes=tuple(self.publisher.notes),
+            self.work.connection,
+            outcome,
+            reason,
+            tuple(self.publisher.notes),
             readers_work_until=self.publisher.readers_work_until(version, pair),
             refresh_token_expires_at=pair.refresh_token_expires_at if pair else None,
             next_refresh_at=self.work.due_at(pair) if pair else None,
-            organization_name=(pair.organization_name if pair else None) or self.publisher.proved.organization_name,
+            organization_name=(pair.organization_name if pair else None) or name,
             pair_at_risk=pair_at_risk,
             organization_changed=self.publisher.organization_changed,
             api_key_refused=self.api_key_refused,
@@ -159,7 +164,7 @@ class _Run:
         try:
             return OutcomeWord.RECOVERED, self.publisher.publish(version, pair, if_displaced=OutcomeWord.BUSY)
         except RunEnds as end:
-            if end.outcome is OutcomeWord.UNPROVEN:
+            if end.outcome in (OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED):
                 return end.outcome, end.reason
             raise
 
@@ -180,22 +185,12 @@ class _Run:
         return OutcomeWord.FRESH, ""
 
     def _is_due(self, pair: TokenPair, before: _Verdict | None) -> bool:
-        """An unproven pair is refreshed once a day."""
+        """An unproven pair is refreshed once a day; at once one that can't be published under its own id."""
         due, now = self.work.due_at(pair), self.work.now()
-        if before and before[0] is OutcomeWord.UNPROVEN and now >= (pair.issued_at or LONG_AGO) + ONE_TRY_A_DAY:
-            return True
-        return self.force or (due is not None and now >= due)
-
-    def _wait_for_the_next_try(self, head: Head, *, concerns: bool | None) -> None:
-        """Raises RunEnds with what the last attempt ended in, while nothing may be sent after it.
-
-        A verdict makes no other token wait. *concerns*: the attempt was this pair's.
-        """
-        last = head.outcome
-        if last is None or not concerns or last.result.is_verdict or not last.retry_at:
-            return
-        if self.work.now() < last.retry_at:
-            raise _ended(last, f"waits for its next try, after: {last.result}")
+        if before and before[0] is OutcomeWord.UNPROVEN:
+            due = min(due or now, (pair.issued_at or LONG_AGO) + ONE_TRY_A_DAY)
+        is_misplaced = before is not None and before[0] is OutcomeWord.MISCONFIGURED
+        return self.force or is_misplaced or (due is not None and now >= due)
 
     def _keep(self, claim: Claim, renewed: TokenPair, answer: Granted) -> _Verdict:
         """Saves the new pair, then proves and publishes it."""
@@ -226,10 +221,11 @@ class CredentialLoop(NamedTuple):
             self.publisher.prove(self.pair)
         refusal = ""
         while True:
-            spent = known_spent(self.work.store, versions, head)
+            spent = known_spent(self.work.store, versions, head.history)
             pairs = stored_pairs(self.work.store, versions, self.version, self.pair)
             credential = next_credential(self.work, pairs, spent, head, self.publisher.notes, forced=forced)
             if credential is None:
+                self.work.store.pair_value(self.version)  # raises where all of them can't be read: it may be deleted
                 raise RunEnds(OutcomeWord.LOGIN_REQUIRED, refusal + _why_a_login(head))
             self._check_room(versions)
             claim = make_claim(self.work, head, self.version, credential.key, spent)

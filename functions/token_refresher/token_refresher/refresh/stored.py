@@ -1,11 +1,7 @@
 """Core: what a connection's secrets hold, as Secrets Manager shows it, and what the core needs of it.
 
-Errors::
-
-    RefreshError
-    ├── StoreUnavailable    Secrets Manager gave no usable answer: the next run repeats what is missing
-    ├── StoreMisconfigured  a secret is missing, deleted or denied: a person must change something
-    └── PairNotSaved        an answer is in hand and could not be saved: the refresh token may be spent
+The errors say what happens next: StoreUnavailable, the next run repeats what is missing; StoreMisconfigured, a person
+must change something; PairNotSaved, an answer is in hand and the refresh token may be spent.
 """
 
 from __future__ import annotations
