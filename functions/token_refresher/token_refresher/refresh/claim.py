@@ -11,18 +11,8 @@ from uuid import uuid4
 
 from .formats import TokenPair, pair_in
 from .journal import History, Intent, Outcome, backoff, chain_end, claim_id, late_pair_id, parse_entry, result_id
-from .model import (
-    Ending,
-    OutcomeWord,
-    RefreshError,
-    RunEnds,
-    Services,
-    StoredVersion,
-    StoreMisconfigured,
-    Versions,
-    Work,
-)
-from .stored import CURRENT, LABEL, SUPERSEDED, CurrentPair, PairNotSaved, Store, text_of
+from .model import Ending, OutcomeWord, RefreshError, RunEnds, Services, StoreMisconfigured, Versions, Work
+from .stored import CURRENT, LABEL, SUPERSEDED, CurrentPair, PairNotSaved, Store, StoredVersion, text_of
 
 # Added to a holder's deadline before it counts as dead: Lambda ends an invocation only roughly at its time-out.
 GRACE = timedelta(minutes=1)

@@ -115,9 +115,10 @@ class Outcome(NamedTuple):
     retry_at: datetime | None = None
     history: History = History()
 
-    def is_to_be_waited_for(self, now: datetime) -> bool:
-        """True until its next try. A verdict makes no other token wait."""
-        return self.retry_at is not None and now < self.retry_at and not self.result.is_verdict
+    def is_waited_for(self, version: str, token: str, now: datetime) -> bool:
+        """True until its next try where it is about that *version* or *token*. A verdict makes no other token wait."""
+        is_about = self.replaces == version or token in self.history.attempts
+        return is_about and not self.result.is_verdict and self.retry_at is not None and now < self.retry_at
 
     def to_json(self) -> str:
         return _to_json("outcome", self)

@@ -27,6 +27,7 @@ __all__ = ["OutcomeWord", "Policy", "Result", "TimeLimits", "fresh_result", "ref
 # A claim and its result are two versions, and a person may put a few meanwhile. Secrets Manager keeps about 100 and
 # removes only those older than a day; past that it refuses writes, and an answer that cannot be written is lost.
 MOST_VERSIONS_BEFORE_A_CLAIM = 94
+NOTHING_LEFT = "every stored refresh token was refused or is known to be spent, and no stored password can be tried now"
 
 
 def refresh_connection(
@@ -123,16 +124,11 @@ class _Run:
             if before and end.outcome is OutcomeWord.BUSY:
                 return before
             raise
-        tried, last = pair.refresh_token.fingerprint() in head.history.attempts, head.outcome
-        if (
-            last
-            and not self.force
-            and (tried or last.replaces == version)
-            and last.is_to_be_waited_for(self.work.now())
-        ):
+        token, last = pair.refresh_token.fingerprint(), head.outcome
+        if last and not self.force and last.is_waited_for(version, token, self.work.now()):
             raise _ended(last, f"waits for its next try, after: {last.result}")
         # An attempt with this token that brought no pair leaves a doubt, so it is due whatever its age.
-        if not is_due and not tried:
+        if not is_due and token not in head.history.attempts:
             return no_change
         credentials = CredentialLoop(self.work, self.publisher, version, pair)
         claim, credential, answer = credentials.first_grant(head, versions, forced=self.force)
@@ -141,7 +137,6 @@ class _Run:
 
     def result(self, outcome: OutcomeWord, reason: str, *, pair_at_risk: bool) -> Result:
         version, pair = self.newest or (None, None)
-        name = self.publisher.proved.organization_name
         return Result(
             self.work.connection,
             outcome,
@@ -150,7 +145,7 @@ class _Run:
             readers_work_until=self.publisher.readers_work_until(version, pair),
             refresh_token_expires_at=pair.refresh_token_expires_at if pair else None,
             next_refresh_at=self.work.due_at(pair) if pair else None,
-            organization_name=(pair.organization_name if pair else None) or name,
+            organization_name=(pair and pair.organization_name) or self.publisher.proved.organization_name,
             pair_at_risk=pair_at_risk,
             organization_changed=self.publisher.organization_changed,
             api_key_refused=self.api_key_refused,
@@ -226,7 +221,8 @@ class CredentialLoop(NamedTuple):
             credential = next_credential(self.work, pairs, spent, head, self.publisher.notes, forced=forced)
             if credential is None:
                 self.work.store.pair_value(self.version)  # raises where all of them can't be read: it may be deleted
-                raise RunEnds(OutcomeWord.LOGIN_REQUIRED, refusal + _why_a_login(head))
+                why = "Virtuous asks for a one-time code" if asked_for_a_code(head) else NOTHING_LEFT
+                raise RunEnds(OutcomeWord.LOGIN_REQUIRED, refusal + why)
             self._check_room(versions)
             claim = make_claim(self.work, head, self.version, credential.key, spent)
             answer = credential.send() if self._can_spend else NotGranted(Ending.UNREACHABLE, "the claim took too long")
@@ -269,12 +265,6 @@ class CredentialLoop(NamedTuple):
         if versions.under(CURRENT) != self.version:
             raise RunEnds(OutcomeWord.SUPERSEDED, "the refusal is about a pair that was replaced meanwhile")
         return versions
-
-
-def _why_a_login(head: Head) -> str:
-    if asked_for_a_code(head):
-        return "Virtuous asks for a one-time code"
-    return "every stored refresh token was refused or is known to be spent, and no stored password can be tried now"
 
 
 def _ended(outcome: Outcome, reason: str) -> RunEnds:
