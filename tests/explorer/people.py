@@ -203,14 +203,15 @@ def _replaces_the_key(state: State) -> State | None:
 
 
 def _goes_to_a_replica(state: State) -> State | None:
-    """The Region is lost, and the replicas are made stand-alone: the same versions under other ARNs."""
+    """The Region is lost, with what is under way there, and the replicas are made stand-alone: the same versions under
+    other ARNs."""
     if "eu-west-1" in state.pair_secret.arn or any(process.in_progress for process in state.processes):
         return None
     moved = {
         name: replace(secret, arn=secret.arn.replace("us-east-1", "eu-west-1"))
         for name, secret in state.secrets.items()
     }
-    return state.with_secrets(moved)
+    return state.with_secrets(moved)._replace(views=(), late=())
 
 
 HANDS: Mapping[str, Callable[[State], State | None]] = {
