@@ -43,9 +43,7 @@ PATHS: dict[str, Callable[[], State]] = {
     ),
     "superseded": lambda: Play(first_state((RUN,))).until(0, "saves").person("pastes a live pair").state,
     "superseded before the look": superseded_before_the_look,
-    "a login took the place of what is in hand": lambda: (
-        Play(first_state((RUN, LOGIN))).until(0, "saves").ends(1).state
-    ),
+    "a login took the place": lambda: Play(first_state((RUN, LOGIN))).until(0, "saves").ends(1).state,
     "a login": lambda: first_state((LOGIN,), refreshes=1),
     "a first login": lambda: first_state((LOGIN,), stored=False, published=False),
     "a login over a dead holder": lambda: (

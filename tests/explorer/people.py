@@ -197,9 +197,14 @@ def _loses_a_version(place: int) -> Callable[[State], State | None]:
 
 
 def _replaces_the_key(state: State) -> State | None:
-    """It takes away what the journal's entries knew: which token was refused."""
+    """It takes away what entries and pairs without Secrets Manager's own labels knew: what was refused, what is spent."""
     after = _changed(state, lambda machine: machine.replace_key(NAMES.pair))
-    return None if after.pair_secret is state.pair_secret else after._replace(verdicts=())
+    if after.pair_secret is state.pair_secret:
+        return None
+    lost = (pair_in(after.pair_secret.versions[version].value) for version in after.pair_secret.unreadable)
+    tokens = [pair.access_token.reveal() for pair in lost if pair]
+    numbers = {number_of(token) for token in tokens if "typo" not in token}
+    return after._replace(verdicts=(), forgotten=after.forgotten | numbers)
 
 
 def _goes_to_a_replica(state: State) -> State | None:
