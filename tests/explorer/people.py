@@ -197,7 +197,7 @@ def _loses_a_version(place: int) -> Callable[[State], State | None]:
 
 
 def _replaces_the_key(state: State) -> State | None:
-    """It takes away what entries and pairs without Secrets Manager's own labels knew: what was refused, what is spent."""
+    """It takes away what versions without Secrets Manager's own labels knew: what was refused, and what is spent."""
     after = _changed(state, lambda machine: machine.replace_key(NAMES.pair))
     if after.pair_secret is state.pair_secret:
         return None
