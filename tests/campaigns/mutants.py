@@ -51,8 +51,8 @@ RULES = [
         "if work.store.write_pair(result_id(written.version_id), outcome.to_json(), LABEL) is None:",
         "if False:",
     ),
-    ("claim", "end.entry, versions.at)", "end.entry, work.now())"),
-    ("claim", "versions.at - end.written.created_at <= LONGEST_CLAIM:", "True:"),
+    ("claim", "head.entry, versions.at)", "head.entry, work.now())"),
+    ("claim", "versions.at - head.written.created_at <= LONGEST_CLAIM:", "True:"),
     ("claim", "None if came_of_an_intent else intent", "None"),
     # Spent tokens
     ("journal", "MOST_SPENT = 200", "MOST_SPENT = 20"),

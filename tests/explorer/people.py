@@ -201,7 +201,8 @@ def _replaces_the_key(state: State) -> State | None:
     after = _changed(state, lambda machine: machine.replace_key(NAMES.pair))
     if after.pair_secret is state.pair_secret:
         return None
-    lost = (pair_in(after.pair_secret.versions[version].value) for version in after.pair_secret.unreadable)
+    versions, unreadable = after.pair_secret.versions, after.pair_secret.unreadable
+    lost = (pair_in(version.value) for version_id, version in versions.items() if version_id in unreadable)
     tokens = [pair.access_token.reveal() for pair in lost if pair]
     numbers = {number_of(token) for token in tokens if "typo" not in token}
     return after._replace(verdicts=(), forgotten=after.forgotten | numbers)

@@ -33,62 +33,51 @@ _T = TypeVar("_T")
 
 
 class Head(NamedTuple):
-    """The journal's head: its newest entry is ``end``, and nobody holds a claim.
-
-    ``outcome`` is the newest attempt that brought no pair, None where there was none since the newest pair.
-    """
-
-    end: str
-    history: History
-    outcome: Outcome | None = None
-
-
-class End(NamedTuple):
-    """The chain's end as it is stored. ``written`` is None where there is none yet, ``entry`` where it is a pair.
+    """The journal's head: the chain's end and what is known there. ``entry`` is None on a pair, and where none is yet.
 
     Where its key is gone, nothing is known of its history, and it counts as an intent unless ids show that it came of
     one. That happens when a secret's key is changed: the new one is for what is under AWSCURRENT and AWSPREVIOUS alone.
     """
 
-    version_id: str
-    written: StoredVersion | None = None
-    entry: Intent | Outcome | None = None
+    end: str
     history: History = History()
+    entry: Intent | Outcome | None = None
+    written: StoredVersion | None = None
     is_readable: bool = True
 
 
-def read_end(store: Store, versions: Versions, current: CurrentPair | None = None) -> End:
-    """Raises StoreUnavailable where it can't be read yet."""
-    version_id = chain_end(versions)
-    written = versions.get(version_id)
+def read_head(store: Store, versions: Versions, current: CurrentPair | None = None) -> Head:
+    """The head as it is stored. Raises StoreUnavailable where it can't be read yet."""
+    end = chain_end(versions)
+    written = versions.get(end)
     if written is None:
-        return End(version_id)
-    text = current.text if current and current.version_id == version_id else text_of(store, version_id)
+        return Head(end)
+    text = current.text if current and current.version_id == end else text_of(store, end)
     if not text:
-        came_of_an_intent = any(result_id(version.version_id) == version_id for version in versions.listed)
+        came_of_an_intent = any(result_id(version.version_id) == end for version in versions.listed)
         intent = Intent("", "", "", written.created_at, timedelta())
-        return End(version_id, written, None if came_of_an_intent else intent, is_readable=False)
-    if found := parse_entry(text):
-        return End(version_id, written, found, found.history)
+        return Head(end, History(), None if came_of_an_intent else intent, written, is_readable=False)
+    if entry := parse_entry(text):
+        return Head(end, entry.history, entry, written)
     pair = pair_in(text)
-    return End(version_id, written, None, History(spent=pair.spent if pair else (), newest=version_id))
+    return Head(end, History(spent=pair.spent if pair else (), newest=end), None, written)
 
 
 def find_head(work: Work, current: CurrentPair, versions: Versions) -> Head:
-    """The head, given what is under AWSCURRENT and all *versions* as they were read.
+    """The head where nobody holds a claim, given what is under AWSCURRENT and all *versions* as they were read.
 
-    Raises RunEnds while another holds a claim, and where what was read is stale. A dead holder's result slot is closed
+    Raises RunEnds while another holds one, and where what was read is stale. A dead holder's result slot is closed
     first: whoever reads stale labels then meets a taken slot instead of a second chance to send.
     """
     if versions.under(CURRENT) != current.version_id:
         raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
-    end = read_end(work.store, versions, current)
-    if end.written and not end.is_readable and versions.at - end.written.created_at <= LONGEST_CLAIM:
+    head = read_head(work.store, versions, current)
+    if head.written and not head.is_readable and versions.at - head.written.created_at <= LONGEST_CLAIM:
         raise StoreMisconfigured("the newest entry of the refresh journal can't be read: check its KMS key")
-    if end.written and isinstance(end.entry, Intent):
-        outcome = _closed(work, end.written, end.entry, versions.at)
-        return Head(result_id(end.version_id), outcome.history, outcome)
-    return Head(end.version_id, end.history, end.entry if isinstance(end.entry, Outcome) else None)
+    if head.written and isinstance(head.entry, Intent):
+        outcome = _closed(work, head.written, head.entry, versions.at)
+        return Head(result_id(head.end), outcome.history, outcome)
+    return head
 
 
 def _closed(work: Work, written: StoredVersion, intent: Intent, now: datetime) -> Outcome:

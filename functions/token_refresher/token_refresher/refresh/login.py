@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 
 from .candidates import known_spent
-from .claim import read_end, retry_until
+from .claim import read_head, retry_until
 from .formats import TokenPair, pair_in
 from .journal import Intent, claim_id, merged, result_id
 from .model import Services
@@ -28,16 +28,16 @@ def store_login(store: Store, services: Services, pair: TokenPair, *, give_up_at
 
     def store_once() -> str:
         versions = store.pair_versions()
-        end = read_end(store, versions)
-        intent, history = end.entry if isinstance(end.entry, Intent) else None, end.history
-        is_held = intent and end.written and not intent.is_dead(end.written.created_at, versions.at)
+        head = read_head(store, versions)
+        intent = head.entry if isinstance(head.entry, Intent) else None
+        is_held = intent and head.written and not intent.is_dead(head.written.created_at, versions.at)
         if adopted and is_held:
             raise StoreUnavailable("a refresh is under way, and may be sending this token: try again in a few minutes")
         displaced = pair_in(text_of(store, versions.under(CURRENT)))
-        known = history._replace(spent=history.spent_and_refused)
+        known = head.history._replace(spent=head.history.spent_and_refused)
         spent = merged(known_spent(store, versions, known), but=None if adopted else pair.refresh_token)
         stored = replace(pair, spent=spent, extra={**(displaced.extra if displaced else {}), **pair.extra})
-        place = (result_id if intent else claim_id)(end.version_id)
+        place = (result_id if intent else claim_id)(head.end)
         write = partial(store.write_pair, place, stored.to_json(), CURRENT, LABEL)
         # Written there already means: those versions were stale, or somebody else was first.
         if retry_until(give_up_at, write, services, retried=StoreUnavailable) is None:

@@ -158,9 +158,9 @@ class Result(NamedTuple):
     """What became of one connection. ``reason`` and ``notes`` are for a log and hold no secret.
 
     ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.
-    ``pair_at_risk``: the provider answered and its answer could not be saved. ``api_key_refused``: the pair is an
-    access token that nobody can refresh, and Virtuous refuses it. ``throttled_until``: Virtuous serves the connection's
-    organisation no more before. The rest describes the newest pair that is saved.
+    ``pair_at_risk``: the provider answered and its answer could not be saved. ``api_key_refused``: Virtuous refuses an
+    access token that nobody can refresh. ``throttled_until``: Virtuous serves the organisation no more before. The rest
+    describes the newest pair that is saved.
     """
 
     connection: str

@@ -124,8 +124,8 @@ class _Run:
             if before and end.outcome is OutcomeWord.BUSY:
                 return before
             raise
-        token, last = pair.refresh_token.fingerprint(), head.outcome
-        if last and not self.force and last.is_waited_for(version, token, self.work.now()):
+        token, last = pair.refresh_token.fingerprint(), head.entry
+        if isinstance(last, Outcome) and not self.force and last.is_waited_for(version, token, self.work.now()):
             raise _ended(last, f"waits for its next try, after: {last.result}")
         # An attempt with this token that brought no pair leaves a doubt, so it is due whatever its age.
         if not is_due and token not in head.history.attempts:
