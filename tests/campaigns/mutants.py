@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CORE = Path("functions/token_refresher/token_refresher/refresh")
 # The tests that can see a change in a file, those first that are likely to.
 SUITES = {
-    "candidates": "candidates persons_hand refresh",
+    "candidates": "candidates login persons_hand refresh",
     "claim": "persons_hand refresh login every_call_fails",
     "formats": "contract refresh",
     "journal": "journal persons_hand login refresh",
