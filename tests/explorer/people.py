@@ -144,14 +144,17 @@ def _makes_the_pair_secret_again(state: State) -> State | None:
 
 
 def _loses_a_version(place: int) -> Callable[[State], State | None]:
-    """Secrets Manager may remove any version that carries no label, once it is older than a day."""
+    """Secrets Manager may remove any version that carries no label, once it is older than a day.
+
+    Not the chain's newest pair: it had to lose REFRESHING by a person's hand first, and then its id may come again.
+    """
 
     def remove(state: State) -> State | None:
         labelled = set(state.pair_secret.labels.values())
         old = [
             version_id
             for version_id, version in state.pair_secret.versions.items()
-            if version_id not in labelled and state.now - version.created_at > A_DAY
+            if version_id not in {*labelled, state.chain_newest} and state.now - version.created_at > A_DAY
         ]
         if not old:
             return None
