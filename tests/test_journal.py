@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -100,30 +98,17 @@ json_values = st.recursive(
 
 
 @pytest.mark.parametrize(
-    ("slot", "expected"),
+    ("made", "expected"),
     [
-        pytest.param(VERSION, "edc11ed7-0b5e-55f4-8e27-b8c09107ac60", id="after a version of ours"),
-        pytest.param(BY_HAND, "34ca377c-9edd-5869-bee6-ac1ff3921640", id="after a version that a person named"),
+        pytest.param(claim_id(VERSION), "edc11ed7-0b5e-55f4-8e27-b8c09107ac60", id="a claim after a version of ours"),
+        pytest.param(claim_id(BY_HAND), "34ca377c-9edd-5869-bee6-ac1ff3921640", id="after one that a person named"),
+        pytest.param(result_id(ENTRY), "0ed47649-1a0f-5095-8e90-4893d18515ee", id="the result of a claim"),
+        pytest.param(result_id(BY_HAND), "ba507a72-4367-53f4-8a6d-66c507d5eef3", id="of what a person put there"),
+        pytest.param(late_pair_id(VERSION), "6565cba2-6e79-3ec0-940f-dfb444435277", id="a pair that came late"),
     ],
 )
-def test_a_claim_has_the_same_id_in_every_release(slot: str, expected: str) -> None:
-    assert claim_id(slot) == expected
-
-
-@pytest.mark.parametrize(
-    ("claim", "expected"),
-    [
-        pytest.param(ENTRY, "0ed47649-1a0f-5095-8e90-4893d18515ee", id="a claim of ours"),
-        pytest.param(BY_HAND, "ba507a72-4367-53f4-8a6d-66c507d5eef3", id="a label that a person put elsewhere"),
-    ],
-)
-def test_a_result_slot_has_the_same_id_in_every_release(claim: str, expected: str) -> None:
-    assert result_id(claim) == expected
-
-
-def test_a_new_chain_and_a_pair_beside_its_slot_have_the_same_ids_in_every_release() -> None:
-    assert chain_end(_listed()) == "c0f37fcb-75f2-5c12-a8a6-a98545f80b7f"
-    assert late_pair_id(VERSION) == "6565cba2-6e79-3ec0-940f-dfb444435277"
+def test_an_id_is_the_same_in_every_release(made: str, expected: str) -> None:
+    assert made == expected
 
 
 @settings(deadline=None)  # a busy machine is no defect
@@ -131,17 +116,10 @@ def test_a_new_chain_and_a_pair_beside_its_slot_have_the_same_ids_in_every_relea
 @given(st.text())
 def test_an_id_is_one_that_secrets_manager_accepts(slot: str) -> None:
     """ClientRequestToken takes 32 to 64 characters (API Reference, PutSecretValue)."""
-    claim = claim_id(slot)
+    ids = [slot, claim_id(slot), result_id(slot), late_pair_id(slot)]
 
-    assert 32 <= len(claim) <= 64
-    assert 32 <= len(result_id(claim)) <= 64
-
-
-def test_each_slot_is_followed_by_a_claim_of_its_own() -> None:
-    ids = [claim_id(slot) for slot in (VERSION, HOLDER, ENTRY, BY_HAND)]
-    ids += [result_id(claim) for claim in ids]
-
-    assert all(one != other for one, other in combinations(ids, 2))
+    assert all(32 <= len(made) <= 64 for made in ids[1:])
+    assert len(set(ids)) == 4
 
 
 # Entries
@@ -154,23 +132,12 @@ def test_an_entry_comes_back_as_it_was_written(entry: Entry) -> None:
     assert parse_entry(entry.to_json()) == entry
 
 
-def test_an_instant_is_stored_in_whole_seconds_rounded_down() -> None:
-    stored = parse_entry(INTENT._replace(started_at=NOW + timedelta(seconds=1.9)).to_json())
-
-    assert isinstance(stored, Intent)
-    assert stored.started_at == NOW + timedelta(seconds=1)
-
-
 @pytest.mark.parametrize(("name", "entry"), GOLDEN_ENTRIES)
-def test_what_any_version_wrote_parses_for_ever(name: str, entry: Entry) -> None:
-    assert parse_entry((GOLDEN / name).read_text()) == entry
+def test_what_any_version_wrote_parses_for_ever_and_is_still_written(name: str, entry: Entry) -> None:
+    golden = (GOLDEN / name).read_text()
 
-
-@pytest.mark.parametrize(("name", "entry"), GOLDEN_ENTRIES)
-def test_what_is_written_today_holds_all_that_any_version_wrote(name: str, entry: Entry) -> None:
-    written, golden = json.loads(entry.to_json()), json.loads((GOLDEN / name).read_text())
-
-    assert golden.items() <= written.items()
+    assert parse_entry(golden) == entry
+    assert json.loads(golden).items() <= json.loads(entry.to_json()).items()
 
 
 def test_unknown_keys_are_ignored() -> None:
@@ -199,25 +166,18 @@ def _without(entry: Entry, key: str) -> str:
     [
         pytest.param(None, id="a version that is not there yet"),
         pytest.param("", id="nothing"),
-        pytest.param("{}", id="an empty object"),
-        pytest.param("[]", id="a list"),
-        pytest.param("access-1", id="plain text"),
         pytest.param("[" * 100_000, id="too deep to parse"),
         pytest.param(a_pair().to_json(), id="a token pair"),
         pytest.param(_changed(INTENT, entry="promise"), id="an entry of another kind"),
         pytest.param(_without(INTENT, "entry"), id="no kind"),
         pytest.param(_without(INTENT, "replaces"), id="an intent for no version"),
-        pytest.param(_without(OUTCOME, "replaces"), id="an outcome for no version"),
         pytest.param(_without(INTENT, "holds_for_seconds"), id="an intent that never dies"),
         pytest.param(_changed(INTENT, started_at="soon"), id="an instant in words"),
-        pytest.param(_changed(INTENT, started_at=1795608360), id="an instant in seconds"),
         pytest.param(_changed(OUTCOME, at="0001-01-01T00:00:00+23:00"), id="an instant before the calendar"),
         pytest.param(_changed(OUTCOME, retry_at=True), id="a retry_at that is true"),
         pytest.param(_changed(OUTCOME, attempts=["refresh_token"]), id="attempts in a list"),
         pytest.param(_changed(OUTCOME, attempts={"refresh_token": "refused"}), id="an attempt without its instant"),
         pytest.param(_changed(OUTCOME, failures="many"), id="failures in words"),
-        pytest.param(_changed(OUTCOME, failures=float("inf")), id="endless failures"),
-        pytest.param(_changed(INTENT, holds_for_seconds="long"), id="a duration in words"),
         pytest.param(_changed(INTENT, holds_for_seconds=1e300), id="an endless duration"),
     ],
 )
@@ -282,13 +242,8 @@ def test_the_chains_end(listed: list[str], expected: str) -> None:
 
 
 def test_a_secret_that_is_made_again_begins_another_chain() -> None:
+    assert ROOT == "c0f37fcb-75f2-5c12-a8a6-a98545f80b7f"
     assert chain_end(_listed()._replace(arn=_listed().arn[:-6] + "GhIjKl")) != ROOT
-
-
-def test_versions_of_one_instant_are_told_apart_by_the_chain() -> None:
-    at_once = tuple(StoredVersion(version_id, NOW) for version_id in (RESULT, LOGIN, CLAIM, VERSION))
-
-    assert chain_end(_listed()._replace(listed=at_once)) == LOGIN
 
 
 @settings(deadline=None)
@@ -316,13 +271,14 @@ def test_fingerprints_are_merged_newest_first_and_two_hundred_are_kept() -> None
 def test_an_entry_and_a_pair_with_all_that_is_remembered_fit_into_a_secret() -> None:
     """Secrets Manager takes 64 KB, and Virtuous's answer two tokens of the largest size."""
     spent = tuple(f"{number:08x}" for number in range(200))
-    attempts = {f"{number:08x}": Attempt(NOW, Ending.MISCONFIGURED) for number in range(20)}
-    intent = INTENT._replace(history=History(attempts, 10**6, spent, VERSION))
+    attempts = {f"{number:08x}": Attempt(NOW, Ending.MISCONFIGURED) for number in range(30)}
+    full = INTENT._replace(history=History(attempts, 10**6, spent, VERSION)).ends(Ending.UNKNOWN, NOW)
     pair = a_pair(
         access_token=SecretText("a" * LONGEST_TOKEN), refresh_token=SecretText("r" * LONGEST_TOKEN), spent=spent
     )
 
-    assert len(intent.to_json()) < 6_000
+    assert list(full.history.attempts) == [*list(attempts)[-19:], INTENT.credential]
+    assert len(full.to_json()) < 6_000
     assert len(pair.to_json()) < 65_536
 
 
@@ -341,8 +297,7 @@ def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration(ahea
 
 def test_an_intent_ends_with_its_own_attempt_added_to_the_earlier_ones() -> None:
     assert OUTCOME.retry_at == NOW + timedelta(seconds=850)
-    assert OUTCOME.history == replace(
-        INTENT.history,
+    assert OUTCOME.history == INTENT.history._replace(
         attempts={**INTENT.history.attempts, "c6d7e8f9": Attempt(NOW, Ending.THROTTLED)},
         failures=3,
     )
@@ -363,14 +318,6 @@ def test_a_verdict_stands_until_another_takes_its_place(before: Ending | None, r
     assert ended.history.attempts == others | {"1b1b1b1b": Attempt(NOW + timedelta(days=1), stands)}
 
 
-def test_the_newest_twenty_attempts_are_remembered() -> None:
-    attempts = {f"{number:08x}": Attempt(NOW, Ending.REFUSED) for number in range(20)}
-
-    ended = INTENT._replace(credential="new", history=History(attempts)).ends(Ending.UNKNOWN, NOW)
-
-    assert list(ended.history.attempts) == [*list(attempts)[1:], "new"]
-
-
 @pytest.mark.parametrize(
     ("failures", "seconds"),
     [
@@ -383,14 +330,3 @@ def test_the_newest_twenty_attempts_are_remembered() -> None:
 )
 def test_the_wait_after_attempts_without_a_verdict(failures: int, seconds: int) -> None:
     assert backoff(failures) == timedelta(seconds=seconds)
-
-
-def test_a_day_of_failures_writes_fewer_versions_than_secrets_manager_keeps() -> None:
-    """About 100 versions fit, and none younger than a day is removed: two for each attempt."""
-    versions, failures, elapsed = 0, 0, timedelta()
-    while elapsed < timedelta(days=1):
-        failures += 1
-        versions += 2
-        elapsed += backoff(failures)
-
-    assert versions <= 60

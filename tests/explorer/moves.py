@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 from tests.explorer import properties
@@ -34,9 +35,9 @@ def moves(state: State) -> Iterator[Move]:
     for i, process in enumerate(state.processes):
         if process.status == "not started":
             if process.kind not in [other.kind for other in state.processes[:i] if other.status == "not started"]:
-                yield Move(f"{_name(state, i)} starts", "start", lambda i=i: started(state, i))  # type: ignore[misc]
+                yield Move(f"{_name(state, i)} starts", "start", partial(started, state, i))
         elif process.status == "frozen":
-            yield Move(f"{_name(state, i)} goes on", "step", lambda i=i: _thawed(state, i))  # type: ignore[misc]
+            yield Move(f"{_name(state, i)} goes on", "step", partial(_thawed, state, i))
         elif process.status == "running" and (switched := _switched(state, i)) is not None:
             yield from _of_a_process(switched, i)
     yield from _of_others(state)
@@ -52,7 +53,7 @@ def _of_others(state: State) -> Iterator[Move]:
     for n, late in enumerate(state.late):
         if state.now - late.sent_at > SIGNED_FOR:
             continue
-        yield Move(f"late: {late.operation} {n}", "late", lambda n=n: landed(state, n))  # type: ignore[misc]
+        yield Move(f"late: {late.operation} {n}", "late", partial(landed, state, n))
     if state.budget.ticks and _may_pass(state, TICK):
         yield Move("minutes pass", "time", lambda: state.spent("ticks").later(TICK))
     if state.budget.weeks and not any(process.status == "running" for process in state.processes):
@@ -129,11 +130,7 @@ def _of_a_process(state: State, i: int) -> Iterator[Move]:
         yield Move(f"{name}: {step}, and freezes", "mishap", lambda: _frozen(state.spent("freezes"), i, step))
     if step.operation == "prove":
         for proof in (Unclear("502"), Denied("401")):
-            yield Move(
-                f"{name}: {step}: {proof.reason}",
-                "mishap",
-                lambda proof=proof: replied(_misled(state, i, "proofs"), i, proof),  # type: ignore[misc]
-            )
+            yield Move(f"{name}: {step}: {proof.reason}", "mishap", partial(_answered, state, i, "proofs", proof))
     elif step.operation in ("refresh", "log_in"):
         yield from _mishaps_of_a_post(state, i, step)
     else:
@@ -257,28 +254,13 @@ def _mishaps_of_a_post(state: State, i: int, step: Step) -> Iterator[Move]:
 
         yield Move(f"{name}: {step}, and the answer is lost", "mishap", lost)
     if state.budget.faults:
-        for missed in (
-            NotGranted(Ending.UNREACHABLE, "connection refused"),
-            NotGranted(Ending.THROTTLED, "429"),
-            NotGranted(Ending.UNKNOWN, "502"),
-        ):
-            yield Move(
-                f"{name}: {step} meets {missed.reason}",
-                "mishap",
-                lambda missed=missed: replied(_misled(state, i, "faults"), i, missed),  # type: ignore[misc]
-            )
+        endings = {"connection refused": Ending.UNREACHABLE, "429": Ending.THROTTLED, "502": Ending.UNKNOWN}
+        for reason, ending in endings.items():
+            missed = partial(_answered, state, i, "faults", NotGranted(ending, reason))
+            yield Move(f"{name}: {step} meets {reason}", "mishap", missed)
     if state.budget.late and step.operation == "refresh":
-
-        def late() -> State:
-            after = _misled(state, i, "late")._replace(
-                late=(*state.late, Late(step.operation, step.arguments, i, state.now))
-            )
-            return replied(
-                after.broke(properties.wrongly_posted(state, i, step.arguments["token"])),
-                i,
-                NotGranted(Ending.UNKNOWN, "late"),
-            )
-
+        wrong = properties.wrongly_posted(state, i, step.arguments["token"])
+        late = partial(_served_later, state.broke(wrong), i, step, NotGranted(Ending.UNKNOWN, "late"))
         yield Move(f"{name}: {step} times out and is served later", "mishap", late)
 
 
@@ -291,39 +273,33 @@ def _mishaps_of_a_call(state: State, i: int, step: Step) -> Iterator[Move]:
             torn = [(f"its labels of {age}", replace(state.secrets[step.secret], labels=v.labels)) for age, v in seen]
             seen += torn
         for age, view in seen:
-            yield Move(
-                f"{name}: {step}, {age}",
-                "mishap",
-                lambda view=view: _read_stale(state, i, step, view),  # type: ignore[misc]
-            )
+            yield Move(f"{name}: {step}, {age}", "mishap", partial(_read_stale, state, i, step, view))
     if budget.faults:
         for code in ("ThrottlingException", "AccessDeniedException"):
-            yield Move(
-                f"{name}: {step} meets {code}",
-                "mishap",
-                lambda code=code: replied(_misled(state, i, "faults"), i, Raised(code)),  # type: ignore[misc]
-            )
+            failed = partial(_answered, state, i, "faults", Raised(code))
+            yield Move(f"{name}: {step} meets {code}", "mishap", failed)
     if budget.faults and step.operation in WRITES:
-        yield Move(f"{name}: {step} times out, done", "mishap", lambda: _done_and_answered(state, i, step, TIMED_OUT))
+        done = partial(_done_and_answered, state, i, step)
+        yield Move(f"{name}: {step} times out, done", "mishap", partial(done, TIMED_OUT))
         if step.operation == "UpdateSecretVersionStage":
-            repeated = Raised("InvalidParameterException")
-            yield Move(
-                f"{name}: {step}, and its repetition fails",
-                "mishap",
-                lambda: _done_and_answered(state, i, step, repeated),
-            )
+            repeated = partial(done, Raised("InvalidParameterException"))
+            yield Move(f"{name}: {step}, and its repetition fails", "mishap", repeated)
     if budget.late and step.operation in WRITES:
-
-        def late() -> State:
-            after = _misled(state, i, "late")
-            return replied(
-                after._replace(late=(*state.late, Late(step.operation, step.arguments, i, state.now))), i, TIMED_OUT
-            )
-
+        late = partial(_served_later, state, i, step, TIMED_OUT)
         yield Move(f"{name}: {step} times out and is done later", "mishap", late)
 
 
 TIMED_OUT = Raised("ReadTimeoutError")
+
+
+def _answered(state: State, i: int, budget: str, value: Any) -> State:
+    """Nothing is done, and this is the answer."""
+    return replied(_misled(state, i, budget), i, value)
+
+
+def _served_later(state: State, i: int, step: Step, value: Any) -> State:
+    late = Late(step.operation, step.arguments, i, state.now)
+    return replied(_misled(state, i, "late")._replace(late=(*state.late, late)), i, value)
 
 
 def _done_and_answered(state: State, i: int, step: Step, value: Raised) -> State:

@@ -39,13 +39,13 @@ def _moved(state: State, label: str, version: str | None) -> State | None:
     return _called(state, "UpdateSecretVersionStage", VersionStage=label, **named)
 
 
+def _old_pair(number: int | str, state: State) -> str:
+    return a_pair(number, state.now - EIGHT_DAYS).to_json()
+
+
 def _pastes_a_live_pair(state: State) -> State:
     provider = state.provider.log_in(state.now)
-    return _put(state._replace(provider=provider), a_pair(provider.newest, state.now - EIGHT_DAYS).to_json())
-
-
-def _pastes_a_dead_pair(state: State) -> State:
-    return _put(state, a_pair(f"typo-{state.deeds + 1}", state.now - EIGHT_DAYS).to_json())
+    return _put(state._replace(provider=provider), _old_pair(provider.newest, state))
 
 
 def _pastes_a_dead_refresh_token(state: State) -> State | None:
@@ -56,13 +56,9 @@ def _pastes_a_dead_refresh_token(state: State) -> State | None:
     return _put(state, json.dumps({**stored, "refresh_token": f"refresh-typo-{state.deeds + 1}"}))
 
 
-def _pastes_no_pair(state: State) -> State:
-    return _put(state, '{"access_token": ""}')
-
-
 def _pastes_the_first_pair(state: State) -> State | None:
     """Out of somebody's notes."""
-    return _put(state, a_pair(1, state.now - EIGHT_DAYS).to_json()) if state.saved(1) else None
+    return _put(state, _old_pair(1, state)) if state.saved(1) else None
 
 
 def _pastes_an_access_token(state: State) -> State:
@@ -98,35 +94,12 @@ def _current(state: State) -> dict[str, Any] | None:
     return stored if isinstance(stored, dict) else None
 
 
-def _makes_the_entry_current(state: State) -> State | None:
-    entry = state.pair_secret.labels.get(REFRESHING)
-    return None if entry is None else _moved(state, CURRENT, entry)
+def _moves(label: str, to: str) -> Callable[[State], State | None]:
+    """To the version that carries another label."""
 
-
-def _rolls_back(state: State) -> State | None:
-    previous = state.pair_secret.labels.get(PREVIOUS)
-    return None if previous is None else _moved(state, CURRENT, previous)
-
-
-def _removes(label: str) -> Callable[[State], State | None]:
-    return lambda state: _moved(state, label, None)
-
-
-def _removes_superseded(state: State) -> State | None:
-    """And with it the knowledge of that pair, unless a run has read it meanwhile."""
-    version = state.pair_secret.labels.get(SUPERSEDED)
-    pair = pair_in(state.pair_secret.versions[version].value) if version else None
-    after = _moved(state, SUPERSEDED, None)
-    if after is None or pair is None:
-        return after
-    return after._replace(forgotten=after.forgotten | {number_of(pair.access_token.reveal())})
-
-
-def _moves_refreshing_to(label: str) -> Callable[[State], State | None]:
     def move(state: State) -> State | None:
         labels = state.pair_secret.labels
-        is_possible = REFRESHING in labels and label in labels
-        return _moved(state, REFRESHING, labels[label]) if is_possible else None
+        return _moved(state, label, labels[to]) if label in labels and to in labels else None
 
     return move
 
@@ -145,10 +118,6 @@ def _deletes(state: State) -> State | None:
     return _called(state, "DeleteSecret")._replace(deleted_at=state.now)
 
 
-def _restores(state: State) -> State | None:
-    return None if state.pair_secret.gone_at is None else _called(state, "RestoreSecret")
-
-
 def _rolls_readers_back(state: State) -> State | None:
     labels = state.bearer_secret.labels
     if PREVIOUS not in labels:
@@ -156,10 +125,6 @@ def _rolls_readers_back(state: State) -> State | None:
     ends = {"MoveToVersionId": labels[PREVIOUS], "RemoveFromVersionId": labels[CURRENT]}
     after, _ = state.called("UpdateSecretVersionStage", {"SecretId": NAMES.bearer, "VersionStage": CURRENT, **ends})
     return after
-
-
-def _forbids(state: State) -> State:
-    return state._replace(provider=state.provider._replace(forbids=True))
 
 
 def _changed(state: State, change: Callable[[StrictSecretsManager], object]) -> State:
@@ -179,14 +144,17 @@ def _makes_the_pair_secret_again(state: State) -> State | None:
 
 
 def _loses_a_version(place: int) -> Callable[[State], State | None]:
-    """Secrets Manager may remove any version that carries no label, once it is older than a day."""
+    """Secrets Manager may remove any version that carries no label, once it is older than a day.
+
+    Not the chain's newest pair: it had to lose REFRESHING by a person's hand first, and then its id may come again.
+    """
 
     def remove(state: State) -> State | None:
         labelled = set(state.pair_secret.labels.values())
         old = [
             version_id
             for version_id, version in state.pair_secret.versions.items()
-            if version_id not in labelled and state.now - version.created_at > A_DAY
+            if version_id not in {*labelled, state.chain_newest} and state.now - version.created_at > A_DAY
         ]
         if not old:
             return None
@@ -197,42 +165,54 @@ def _loses_a_version(place: int) -> Callable[[State], State | None]:
 
 
 def _replaces_the_key(state: State) -> State | None:
+    """It takes away what versions without Secrets Manager's own labels knew: what was refused, and what is spent."""
     after = _changed(state, lambda machine: machine.replace_key(NAMES.pair))
-    return None if after.pair_secret is state.pair_secret else after
+    if after.pair_secret is state.pair_secret:
+        return None
+    versions, unreadable = after.pair_secret.versions, after.pair_secret.unreadable
+    lost = (pair_in(version.value) for version_id, version in versions.items() if version_id in unreadable)
+    tokens = [pair.access_token.reveal() for pair in lost if pair]
+    numbers = {number_of(token) for token in tokens if "typo" not in token}
+    return after._replace(verdicts=(), forgotten=after.forgotten | numbers)
 
 
 def _goes_to_a_replica(state: State) -> State | None:
-    """The Region is lost, and the replicas are made stand-alone: the same versions under other ARNs."""
+    """The Region is lost, with what is under way there, and the replicas are made stand-alone: the same versions under
+    other ARNs."""
     if "eu-west-1" in state.pair_secret.arn or any(process.in_progress for process in state.processes):
         return None
     moved = {
         name: replace(secret, arn=secret.arn.replace("us-east-1", "eu-west-1"))
         for name, secret in state.secrets.items()
     }
-    return state.with_secrets(moved)
+    return state.with_secrets(moved)._replace(views=(), late=())
 
 
 HANDS: Mapping[str, Callable[[State], State | None]] = {
     "pastes a live pair": _pastes_a_live_pair,
-    "pastes a dead pair": _pastes_a_dead_pair,
+    "pastes a dead pair": lambda state: _put(
+        state, a_pair(f"typo-{state.deeds + 1}", state.now - EIGHT_DAYS).to_json()
+    ),
     "pastes a dead refresh token": _pastes_a_dead_refresh_token,
-    "pastes no pair": _pastes_no_pair,
+    "pastes no pair": lambda state: _put(state, '{"access_token": ""}'),
     "pastes the first pair": _pastes_the_first_pair,
     "pastes an access token": _pastes_an_access_token,
     "keeps the tokens alone": _keeps_the_tokens_alone,
     "opens the form": _opens_the_form,
     "saves the form": _saves_the_form,
-    "rolls AWSCURRENT back": _rolls_back,
-    "moves AWSCURRENT to REFRESHING": _makes_the_entry_current,
-    "removes REFRESHING": _removes(REFRESHING),
-    "removes SUPERSEDED": _removes_superseded,
-    "moves REFRESHING to AWSCURRENT": _moves_refreshing_to(CURRENT),
-    "moves REFRESHING to AWSPREVIOUS": _moves_refreshing_to(PREVIOUS),
+    "rolls AWSCURRENT back": _moves(CURRENT, PREVIOUS),
+    "moves AWSCURRENT to REFRESHING": _moves(CURRENT, REFRESHING),
+    "removes REFRESHING": lambda state: _moved(state, REFRESHING, None),
+    "removes SUPERSEDED": lambda state: _moved(state, SUPERSEDED, None),
+    "moves REFRESHING to AWSCURRENT": _moves(REFRESHING, CURRENT),
+    "moves REFRESHING to AWSPREVIOUS": _moves(REFRESHING, PREVIOUS),
     "moves REFRESHING back": _moves_refreshing_back,
     "deletes the pair secret": _deletes,
-    "restores the pair secret": _restores,
+    "restores the pair secret": lambda state: (
+        None if state.pair_secret.gone_at is None else _called(state, "RestoreSecret")
+    ),
     "rolls the readers' AWSCURRENT back": _rolls_readers_back,
-    "closes the proof's address": _forbids,
+    "closes the proof's address": lambda state: state._replace(provider=state.provider._replace(forbids=True)),
     "makes the pair secret again": _makes_the_pair_secret_again,
     "loses the oldest version": _loses_a_version(0),
     "loses the second oldest version": _loses_a_version(1),

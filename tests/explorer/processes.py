@@ -25,18 +25,9 @@ from virtuous_token.secret_text import SecretText
 
 NAMES = SecretNames.of("virtuous", "default")
 INVOCATION = timedelta(seconds=300)
-PATIENCE = timedelta(seconds=5)  # of a login: much shorter than an operator's, for the sake of few states
+PATIENCE = timedelta(seconds=8)  # of a login: much shorter than an operator's, for the sake of few states
 
 EXCEPTIONS = StrictSecretsManager().client().exceptions
-OPERATIONS = {
-    "batch_get_secret_value": "BatchGetSecretValue",
-    "create_secret": "CreateSecret",
-    "describe_secret": "DescribeSecret",
-    "get_secret_value": "GetSecretValue",
-    "list_secret_version_ids": "ListSecretVersionIds",
-    "put_secret_value": "PutSecretValue",
-    "update_secret_version_stage": "UpdateSecretVersionStage",
-}
 
 
 class Kind(NamedTuple):
@@ -73,6 +64,9 @@ class ProcessEnd(NamedTuple):
     word: str
     reason: str = ""
     pair_at_risk: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.word} ({self.reason})" if self.reason else self.word
 
 
 class Raised(NamedTuple):
@@ -161,7 +155,7 @@ class _Outside:
 
     # A boto3 client.
     def __getattr__(self, method: str) -> Callable[..., Any]:
-        operation = OPERATIONS[method]
+        operation = method.title().replace("_", "")
         return lambda **arguments: self.ask(operation, **arguments)
 
     # The provider.

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from tests.explorer.processes import NAMES, ProcessEnd
-from tests.explorer.provider import number_of
+from tests.explorer.provider import LIFE, number_of
 from tests.explorer.world import CURRENT, State, entry_in, pair_in
 from tests.fakes.secrets_manager import Secret, Version
 
@@ -243,6 +243,9 @@ def readers_starve(state: State) -> str:
         return ""
     published = pair_in(state.bearer_secret.versions[was].value) if was else None
     newer = pair_in(state.pair_secret.versions[str(current)].value)
-    is_over = published is not None and published.expires_at is not None and published.expires_at <= state.now
+    ends_at = published.expires_at if published else None
+    if was and was not in state.pair_secret.versions:  # all that the refresher can know of it is when it was published
+        ends_at = state.bearer_secret.versions[was].created_at + LIFE
+    is_over = ends_at is not None and ends_at <= state.now
     works = newer is not None and newer.expires_at is not None and newer.expires_at > state.now
     return "readers hold a token that is over while a live pair is stored" if is_over and works else ""

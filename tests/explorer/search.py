@@ -102,9 +102,6 @@ def calm(state: State) -> State:
     )
 
 
-LOGIN_WAITS = timedelta()
-
-
 def unwell(state: State) -> str:
     """Why three quiet runs, or a login and one run, do not lead from here to a healthy pair."""
     begun = calm(state)
@@ -113,17 +110,16 @@ def unwell(state: State) -> str:
     after, words = begun, []
     for wait in QUIET_WITH_PASSWORD if NAMES.login in state.secrets else QUIET:
         after, ended = run_through(after.later(wait), RUN)
-        words.append(ended.word if not ended.reason else f"{ended.word} ({ended.reason})")
+        words.append(str(ended))
     if what := after.wrong or _ill(after, bool(properties.live_tokens(begun)), words[-1]):
         return f"quiet runs: {what}: {words}"
-    after, ended = run_through(begun.later(LOGIN_WAITS), LOGIN)
-    words = [f"{ended.word} {ended.reason}".strip()]
-    if ended.word == "stored":
-        after, ended = run_through(after.later(QUIET[0]), RUN)
-        words.append(ended.word if not ended.reason else f"{ended.word} ({ended.reason})")
-        what = after.wrong or _ill(after, True, "fresh")
-        return f"login: {what}: {words}" if what else ""
-    return f"login: {words}"
+    after, ended = run_through(begun, LOGIN)
+    words = [str(ended)]
+    if ended.word != "stored":
+        return f"login: {words}"
+    after, ended = run_through(after.later(QUIET[0]), RUN)
+    what = after.wrong or _ill(after, True, "fresh")
+    return f"login: {what}: {[*words, str(ended)]}" if what else ""
 
 
 def _ill(state: State, live: bool, word: str) -> str:

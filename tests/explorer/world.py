@@ -125,7 +125,7 @@ class State(NamedTuple):
     """``reigns``: the versions that AWSCURRENT of the pair secret came to, oldest first.
 
     ``chain_newest``: the last pair that a process saved. ``lost``: numbers of pairs whose answer was lost, or whose
-    holder died with it. ``forgotten``: numbers of pairs whose label a person removed. ``wrong`` is the first property
+    holder died with it. ``forgotten``: numbers of pairs whose key a person took away. ``wrong`` is the first property
     that broke, empty while none did.
     """
 

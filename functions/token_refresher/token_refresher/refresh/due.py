@@ -7,8 +7,6 @@ from hashlib import sha256
 
 from .formats import TokenPair
 
-__all__ = ["LONG_AGO", "due_at", "fraction_of"]
-
 # Where nobody knows how long an access token lives, its pair falls due as if it were Virtuous's shortest sample.
 ASSUMED_LIFE = timedelta(hours=1)
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)

@@ -28,8 +28,6 @@ from virtuous_token.contract import (
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
-__all__ = ["CONNECTION_NAME", "SecretNames", "TokenPair", "pair_in", "parse_spent", "printable"]
-
 _PAIR = "the pair secret"
 # Stored beside a refresh token with a blank or a quote in it, and only there: its fingerprint. In a pasted token they
 # are a slip, in a granted one they may be meant (RFC 6749 appendix A.17).
@@ -130,9 +128,8 @@ def _refresh_token(stored: Mapping[str, Any], key: str) -> SecretText | None:
     return SecretText(token)
 
 
-def parse_spent(stored: Mapping[str, Any]) -> tuple[str, ...]:
+def parse_spent(spent: object) -> tuple[str, ...]:
     """The fingerprints of spent refresh tokens in a pair or a journal entry."""
-    spent = stored.get("spent")
     return tuple(map(str, spent)) if isinstance(spent, list) else ()
 
 
@@ -166,6 +163,6 @@ _PAIR_KEYS = {
     "organization_name": StoredKey(_text),
     "replaces": StoredKey(_text),
     "two_factor_enabled": StoredKey(_flag),
-    "spent": StoredKey(lambda stored, _: parse_spent(stored), lambda spent: list(spent) or None),
+    "spent": StoredKey(lambda stored, key: parse_spent(stored.get(key)), lambda spent: list(spent) or None),
 }
 _KNOWN_KEYS = {*_PAIR_KEYS, "version", _AS_GRANTED}

@@ -1,22 +1,19 @@
 """Core: the refresh journal's entries and ids. It is kept in the pair secret, where a version is written once.
 
-The journal is one chain. Each id follows from the one before it, and the first from the secret's ARN. So everybody who
-stands at the same place computes the same next id, and one of them can write it::
+Each id follows from the one before it, and the first from the secret's ARN. So everybody who stands at the same place
+computes the same next id, and one of them can write it::
 
     ARN ── claim_id ──> intent ── result_id ──> new pair or outcome ── claim_id ──> intent ...
                └──────> the pair of a person's login ── claim_id ──> ...
-
-The staging label REFRESHING is on the chain's end: on an intent, whose holder may send a credential, or on what came of
-the last one, and then nobody holds a claim.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, NAMESPACE_URL, UUID, uuid3, uuid5
 
@@ -25,32 +22,11 @@ from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
 from .formats import parse_spent
-from .model import CURRENT, LABEL, PREVIOUS, Ending, StoredVersion, Versions
+from .model import Ending
+from .stored import LABEL as LABEL
+from .stored import SUPERSEDED as SUPERSEDED
+from .stored import Versions
 
-__all__ = [
-    "LABEL",
-    "ONE_TRY_A_DAY",
-    "PASSWORD",
-    "SUPERSEDED",
-    "Attempt",
-    "Entry",
-    "History",
-    "Intent",
-    "Outcome",
-    "backoff",
-    "chain_end",
-    "claim_id",
-    "is_of_the_chain",
-    "late_pair_id",
-    "may_be_an_intent",
-    "merged",
-    "parse_entry",
-    "result_id",
-    "without",
-]
-
-# A pair that came too late to be current is kept under this label.
-SUPERSEDED = "SUPERSEDED"
 # What an attempt with the stored password is remembered by; others by their refresh token's fingerprint.
 PASSWORD = "password"
 
@@ -64,6 +40,7 @@ FIRST_BACKOFF = timedelta(seconds=30)
 LONGEST_BACKOFF = timedelta(hours=1)
 # A credential that the provider refused may have been refused by mistake; hammering it helps nobody.
 ONE_TRY_A_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
 
 
 class Attempt(NamedTuple):
@@ -73,35 +50,23 @@ class Attempt(NamedTuple):
     result: Ending
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """What each entry carries on from the one before it.
 
     ``attempts``: by the refresh token's fingerprint, or ``password``. ``failures``: attempts in a row without a pair.
-    ``spent``: fingerprints of the refresh tokens known to be spent, newest first. ``newest``: the version id of the
-    chain's newest pair.
+    ``spent``: fingerprints of spent refresh tokens, newest first. ``newest``: the version id of the chain's newest
+    pair; None where what came before is not known.
     """
 
-    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+    attempts: Mapping[str, Attempt] = MappingProxyType({})
     failures: int = 0
     spent: tuple[str, ...] = ()
     newest: str | None = None
 
-    def spent_and_refused(self, *, but: str | None = None) -> tuple[str, ...]:
-        """``spent`` and, from here on, the tokens that the provider refused, *but* the one that it took after all."""
-        refused = (key for key, attempt in self.attempts.items() if attempt.result.is_verdict)
-        return merged((key for key in refused if key not in (but, PASSWORD)), self.spent)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "attempts": {
-                credential: {"at": format_instant(attempt.at), "ended": attempt.result}
-                for credential, attempt in self.attempts.items()
-            },
-            "failures": self.failures,
-            "spent": self.spent,
-            "newest": self.newest,
-        }
+    @property
+    def spent_and_refused(self) -> tuple[str, ...]:
+        """``spent`` and the tokens that the provider refused: what a new pair carries on."""
+        return merged((key for key, attempt in self.attempts.items() if attempt.result.is_verdict), self.spent)
 
 
 class Intent(NamedTuple):
@@ -133,20 +98,12 @@ class Intent(NamedTuple):
         stands = before.result if before and before.result.is_verdict and not result.is_verdict else result
         others = [(other, attempt) for other, attempt in self.history.attempts.items() if other != key]
         attempts = [*others, (key, Attempt(self.started_at, stands))][-MOST_ATTEMPTS:]
-        history = replace(self.history, attempts=dict(attempts), failures=self.history.failures + 1)
+        history = self.history._replace(attempts=dict(attempts), failures=self.history.failures + 1)
         wait = ONE_TRY_A_DAY if stands.is_verdict else wait
         return Outcome(self.replaces, stands, now, now + wait if wait else None, history)
 
     def to_json(self) -> str:
-        return _dump(
-            entry="intent",
-            replaces=self.replaces,
-            holder=self.holder,
-            credential=self.credential,
-            started_at=format_instant(self.started_at),
-            holds_for_seconds=int(self.holds_for.total_seconds()),
-            **self.history.to_json(),
-        )
+        return _to_json("intent", self)
 
 
 class Outcome(NamedTuple):
@@ -158,15 +115,13 @@ class Outcome(NamedTuple):
     retry_at: datetime | None = None
     history: History = History()
 
+    def is_waited_for(self, version: str, token: str, now: datetime) -> bool:
+        """True until its next try where it is about that *version* or *token*. A verdict makes no other token wait."""
+        is_about = self.replaces == version or token in self.history.attempts
+        return is_about and not self.result.is_verdict and self.retry_at is not None and now < self.retry_at
+
     def to_json(self) -> str:
-        return _dump(
-            entry="outcome",
-            replaces=self.replaces,
-            outcome=self.result,
-            at=format_instant(self.at),
-            retry_at=format_instant(self.retry_at) if self.retry_at else None,
-            **self.history.to_json(),
-        )
+        return _to_json("outcome", self)
 
 
 Entry = Intent | Outcome
@@ -192,13 +147,22 @@ def late_pair_id(slot: str) -> str:
     return str(uuid3(_namespace(slot), "late"))
 
 
-@lru_cache(maxsize=4096)
 def is_of_the_chain(version_id: str) -> bool:
     """True for a UUID of version 5; those that an SDK or the console draws are of version 4."""
+    return _uuid_version(version_id) == 5
+
+
+def is_late(version_id: str) -> bool:
+    """True for an id that ``late_pair_id`` gives."""
+    return _uuid_version(version_id) == 3
+
+
+@lru_cache(maxsize=4096)
+def _uuid_version(version_id: str) -> int | None:
     try:
-        return UUID(version_id).version == 5
+        return UUID(version_id).version
     except ValueError:
-        return False
+        return None
 
 
 def chain_end(versions: Versions) -> str:
@@ -218,52 +182,16 @@ def chain_end(versions: Versions) -> str:
     return max(ends, key=lambda version: version.created_at).version_id
 
 
-def may_be_an_intent(end: StoredVersion, versions: Versions) -> bool:
-    """True unless labels and ids show that *end*, which can't be read, is a pair or an outcome."""
-    is_pair = not {CURRENT, PREVIOUS, SUPERSEDED}.isdisjoint(end.labels)
-    return not is_pair and all(result_id(version.version_id) != end.version_id for version in versions.listed)
-
-
-def merged(*lists: Iterable[str]) -> tuple[str, ...]:
-    """The fingerprints of all *lists*, each once, as many as are carried on."""
-    return tuple(dict.fromkeys(fingerprint for listed in lists for fingerprint in listed))[:MOST_SPENT]
-
-
-def without(spent: tuple[str, ...], token: SecretText | None) -> tuple[str, ...]:
-    """*spent* without *token*, which the provider has just granted: whatever was known of it, it is good now."""
-    return tuple(known for known in spent if token is None or known != token.fingerprint())
+def merged(*lists: Iterable[str], but: SecretText | None = None) -> tuple[str, ...]:
+    """The fingerprints of all *lists*, each once, as many as are carried on; not that of *but*, which is good now."""
+    left_out = (PASSWORD, but.fingerprint() if but else None)
+    known = dict.fromkeys(fingerprint for listed in lists for fingerprint in listed)
+    return tuple(fingerprint for fingerprint in known if fingerprint not in left_out)[:MOST_SPENT]
 
 
 def backoff(failures: int) -> timedelta:
     """How long to wait after the *failures*-th attempt in a row that ended without a verdict."""
     return min(FIRST_BACKOFF * int(3 ** min(failures - 1, 10)), LONGEST_BACKOFF)
-
-
-def parse_entry(text: str | None) -> Entry | None:
-    """The entry in *text*; None where it is something else (a pair, a version made by hand)."""
-    try:
-        stored = parse_object(text, "the journal entry")
-        match stored.get("entry"):
-            case "intent":
-                return Intent(
-                    replaces=str(stored["replaces"]),
-                    holder=str(stored["holder"]),
-                    credential=str(stored["credential"]),
-                    started_at=parse_instant(stored["started_at"]),
-                    holds_for=timedelta(seconds=int(stored["holds_for_seconds"])),
-                    history=_history(stored),
-                )
-            case "outcome":
-                return Outcome(
-                    replaces=str(stored["replaces"]),
-                    result=_ending(stored["outcome"]),
-                    at=parse_instant(stored["at"]),
-                    retry_at=parse_instant(stored["retry_at"]) if stored.get("retry_at") else None,
-                    history=_history(stored),
-                )
-    except (UnreadableSecret, KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return None
-    return None
 
 
 def _namespace(version_id: str) -> UUID:
@@ -274,26 +202,60 @@ def _namespace(version_id: str) -> UUID:
         return uuid5(NAMESPACE_OID, version_id)
 
 
-def _dump(**values: Any) -> str:
-    """What is absent is left out."""
-    return json.dumps({"version": FORMAT_VERSION} | {key: value for key, value in values.items() if value is not None})
-
-
-def _history(stored: Mapping[str, Any]) -> History:
-    return History(
-        attempts={
-            str(credential): Attempt(parse_instant(attempt["at"]), _ending(attempt["ended"]))
-            for credential, attempt in stored.get("attempts", {}).items()
-        },
-        failures=int(stored.get("failures", 0)),
-        spent=parse_spent(stored),
-        newest=str(stored["newest"]) if stored.get("newest") else None,
-    )
-
-
 def _ending(word: Any) -> Ending:
     """A word that only a later version knows still makes an entry: what ended must not look as if it went on."""
     try:
         return Ending(word)
     except ValueError:
         return Ending.UNKNOWN
+
+
+class _Key(NamedTuple):
+    """How a field is stored."""
+
+    name: str
+    read: Callable[[Any], Any] = str
+    write: Callable[[Any], Any] = str
+
+
+_KEYS = {
+    "replaces": _Key("replaces"),
+    "holder": _Key("holder"),
+    "credential": _Key("credential"),
+    "started_at": _Key("started_at", parse_instant, format_instant),
+    "holds_for": _Key("holds_for_seconds", lambda held: timedelta(seconds=int(held)), lambda held: held // _SECOND),
+    "result": _Key("outcome", _ending),
+    "at": _Key("at", parse_instant, format_instant),
+    "retry_at": _Key("retry_at", parse_instant, format_instant),
+    "attempts": _Key(
+        "attempts",
+        lambda found: {key: Attempt(parse_instant(one["at"]), _ending(one["ended"])) for key, one in found.items()},
+        lambda held: {key: {"at": format_instant(one.at), "ended": one.result} for key, one in held.items()},
+    ),
+    "failures": _Key("failures", int, int),
+    "spent": _Key("spent", parse_spent, list),
+    "newest": _Key("newest"),
+}
+
+
+def parse_entry(text: str | None) -> Entry | None:
+    """The entry in *text*; None where it is something else (a pair, a version made by hand)."""
+
+    def read(fields: Iterable[str]) -> dict[str, Any]:
+        keys = {field: _KEYS[field] for field in fields if field in _KEYS}
+        return {field: key.read(stored[key.name]) for field, key in keys.items() if stored.get(key.name) is not None}
+
+    try:
+        stored = parse_object(text, "the journal entry")
+        kind: Any = {"intent": Intent, "outcome": Outcome}[stored["entry"]]
+        entry: Entry = kind(**read(kind._fields), history=History(**read(History._fields)))
+    except (UnreadableSecret, KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    return entry
+
+
+def _to_json(entry: str, held: Entry) -> str:
+    """What is absent is left out."""
+    values = held._asdict() | held.history._asdict()
+    stored = {key.name: key.write(values[field]) for field, key in _KEYS.items() if values.get(field) is not None}
+    return json.dumps({"version": FORMAT_VERSION, "entry": entry, **stored})

@@ -1,16 +1,11 @@
 """Core: what its parts say to each other: answers of Virtuous, outcomes of a run, and what the core needs from outside.
 
-Errors::
-
-    RefreshError
-    ├── StoreUnavailable    Secrets Manager gave no usable answer: the next run repeats what is missing
-    ├── StoreMisconfigured  a secret is missing, deleted or denied: a person must change something
-    └── PairNotSaved        an answer is in hand and could not be saved: the refresh token may be spent
+``stored.py`` has what is said about secrets; its names are this module's as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,39 +13,20 @@ from typing import NamedTuple, Protocol
 
 from virtuous_token.secret_text import SecretText
 
-from .stored import CURRENT, LABEL, PENDING, PREVIOUS, CurrentPair, Stored, StoredVersion, Versions
-
-__all__ = [
-    "CURRENT",
-    "LABEL",
-    "PENDING",
-    "PREVIOUS",
-    "REMOVED_TAG",
-    "Answer",
-    "CurrentPair",
-    "Denied",
-    "Ending",
-    "Granted",
-    "NotGranted",
-    "OutcomeWord",
-    "PairNotSaved",
-    "Policy",
-    "Proof",
-    "Proved",
-    "RefreshError",
-    "Result",
-    "RunEnds",
-    "Services",
-    "Store",
-    "StoreMisconfigured",
-    "StoreUnavailable",
-    "Stored",
-    "StoredVersion",
-    "TimeLimits",
-    "TokenEndpoint",
-    "Unclear",
-    "Versions",
-]
+from .due import due_at
+from .formats import TokenPair
+from .stored import CURRENT as CURRENT
+from .stored import PENDING as PENDING
+from .stored import PREVIOUS as PREVIOUS
+from .stored import REMOVED_TAG as REMOVED_TAG
+from .stored import CurrentPair as CurrentPair
+from .stored import RefreshError as RefreshError
+from .stored import Store as Store
+from .stored import Stored as Stored
+from .stored import StoredVersion as StoredVersion
+from .stored import StoreMisconfigured as StoreMisconfigured
+from .stored import StoreUnavailable as StoreUnavailable
+from .stored import Versions as Versions
 
 
 class Ending(StrEnum):
@@ -102,13 +78,6 @@ class NotGranted(NamedTuple):
 Answer = Granted | NotGranted
 
 
-@dataclass(frozen=True, slots=True)
-class _Reasoned:
-    """What proves nothing. Those of two types are never equal."""
-
-    reason: str
-
-
 class Proved(NamedTuple):
     """HTTP 200 from ``/api/Organization/Current``."""
 
@@ -118,16 +87,18 @@ class Proved(NamedTuple):
     oddities: tuple[str, ...] = ()
 
 
-class Denied(_Reasoned):
+@dataclass(frozen=True, slots=True)
+class Denied:
     """HTTP 401 or 403: Virtuous refuses the access token."""
 
-    __slots__ = ()
+    reason: str
 
 
-class Unclear(_Reasoned):
+@dataclass(frozen=True, slots=True)
+class Unclear:
     """No clear answer: it says nothing of the token."""
 
-    __slots__ = ()
+    reason: str
 
 
 Proof = Proved | Denied | Unclear
@@ -187,9 +158,9 @@ class Result(NamedTuple):
     """What became of one connection. ``reason`` and ``notes`` are for a log and hold no secret.
 
     ``readers_work_until``: the end of the access token that readers are given; None where nobody knows.
-    ``pair_at_risk``: the provider answered and its answer could not be saved. ``api_key_refused``: the pair is an
-    access token that nobody can refresh, and Virtuous refuses it. ``throttled_until``: Virtuous serves the connection's
-    organisation no more before. The rest describes the newest pair that is saved.
+    ``pair_at_risk``: the provider answered and its answer could not be saved. ``api_key_refused``: Virtuous refuses an
+    access token that nobody can refresh. ``throttled_until``: Virtuous serves the organisation no more before. The rest
+    describes the newest pair that is saved.
     """
 
     connection: str
@@ -204,58 +175,6 @@ class Result(NamedTuple):
     organization_changed: bool = False
     api_key_refused: bool = False
     throttled_until: datetime | None = None
-
-
-# The operator's command puts it on the secrets of a connection that it removes: a secret that is marked for deletion
-# with it was removed on purpose, any other one by accident.
-REMOVED_TAG = "virtuous-token:removed"
-
-
-class RefreshError(Exception):
-    """Base of the core's errors; their texts hold no secret."""
-
-
-class StoreUnavailable(RefreshError):
-    """Secrets Manager gave no usable answer, after the adapter's retries. A write may have happened all the same."""
-
-
-class StoreMisconfigured(RefreshError):
-    """A secret is missing, marked for deletion, a replica or denied: trying again alone does not mend it."""
-
-
-class PairNotSaved(RefreshError):
-    """The provider answered and its answer could not be saved before the deadline."""
-
-
-class Store(Protocol):
-    """One connection's secrets. Every method may raise StoreUnavailable or StoreMisconfigured."""
-
-    def read(self) -> Stored:
-        """The bearer's labels, then the current pair: two calls."""
-
-    def pair_versions(self) -> Versions:
-        """All versions of the pair secret, those without a label too."""
-
-    def bearer_versions(self) -> Versions:
-        """The same of the bearer secret."""
-
-    def pair_value(self, version_id: str) -> str | None:
-        """The text of one version of the pair secret, None where it has no such version (or not yet)."""
-
-    def login_value(self) -> str | None:
-        """The text of the login secret, None where there is none."""
-
-    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
-        """The labels that the version carries if it holds *value* now, None if it holds another.
-
-        A version gets *labels* when it is made, and writing it again moves none.
-        """
-
-    def write_bearer(self, version_id: str, value: str) -> Collection[str] | None:
-        """The same of the bearer secret, where a version is made under AWSPENDING."""
-
-    def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
-        """Moves AWSCURRENT to a version that exists; False where *moved_from* did not carry it."""
 
 
 class TokenEndpoint(Protocol):
@@ -277,3 +196,22 @@ class Services(NamedTuple):
     endpoint: TokenEndpoint
     now: Callable[[], datetime]
     pause: Callable[[float], None]
+
+
+class Work(NamedTuple):
+    """What one run over one connection works with. At *deadline* its process may be ended."""
+
+    connection: str
+    store: Store
+    services: Services
+    policy: Policy
+    deadline: datetime
+
+    def now(self) -> datetime:
+        return self.services.now()
+
+    def time_left(self) -> timedelta:
+        return self.deadline - self.services.now()
+
+    def due_at(self, pair: TokenPair) -> datetime | None:
+        return due_at(pair, self.connection, self.policy.refresh_at_percent)

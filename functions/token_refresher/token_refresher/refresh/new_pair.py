@@ -7,10 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 from .formats import TokenPair
-from .journal import PASSWORD, Intent, merged, without
+from .journal import PASSWORD, Intent, merged
 from .model import Granted, Policy, Proved
-
-__all__ = ["REFRESH_TOKEN_LIFE", "oddities", "renewed_pair"]
 
 # Virtuous documents 365 days for a refresh token, and its answer does not say when one ends.
 REFRESH_TOKEN_LIFE = timedelta(days=365)
@@ -25,7 +23,6 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
     for, is not spent. One that it refused counts as spent from here on.
     """
     is_login = intent.credential == PASSWORD
-    spent = intent.history.spent_and_refused(but=intent.credential)
     renewed = replace(
         pair,
         replaces=None if is_login else intent.replaces,
@@ -36,21 +33,21 @@ def renewed_pair(pair: TokenPair, intent: Intent, source: TokenPair, answer: Gra
         refresh_token=source.refresh_token,
         refresh_token_issued_at=source.refresh_token_issued_at,
         refresh_token_expires_at=source.refresh_token_expires_at,
-        spent=spent,
     )
     if answer.access_token is not None:
         renewed = replace(
             renewed, access_token=answer.access_token, issued_at=answer.issued_at, expires_at=answer.expires_at
         )
+    spent = intent.history.spent_and_refused
     if answer.refresh_token is not None and answer.refresh_token != source.refresh_token:
+        spent = merged([intent.credential], spent)
         renewed = replace(
             renewed,
             refresh_token=answer.refresh_token,
             refresh_token_issued_at=answer.issued_at,
             refresh_token_expires_at=answer.issued_at + REFRESH_TOKEN_LIFE,
-            spent=spent if is_login else merged([intent.credential], spent),
         )
-    return replace(renewed, spent=without(renewed.spent, renewed.refresh_token))
+    return replace(renewed, spent=merged(spent, but=renewed.refresh_token))
 
 
 def oddities(renewed: TokenPair, answer: Granted, policy: Policy) -> Iterator[str]:

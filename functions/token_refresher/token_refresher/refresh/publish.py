@@ -8,29 +8,10 @@ from datetime import datetime, timedelta
 
 from virtuous_token.contract import Bearer
 
-from .due import due_at
 from .formats import TokenPair, pair_in
-from .model import (
-    CURRENT,
-    Denied,
-    OutcomeWord,
-    Policy,
-    Proof,
-    Proved,
-    RefreshError,
-    RunEnds,
-    Services,
-    Store,
-    StoreMisconfigured,
-    Unclear,
-    Versions,
-)
+from .model import Denied, OutcomeWord, Proof, Proved, RunEnds, Unclear, Work
+from .stored import CURRENT, RefreshError, Store, StoreMisconfigured, Versions
 
-__all__ = ["Publisher", "end_of_version"]
-
-# Longer than any stale read of Secrets Manager. What the labels do not show although it is older than this, a person
-# moved them away from.
-LONGEST_STALENESS = timedelta(minutes=5)
 # How often publishing is tried, at the most, while somebody else moves the bearer's label.
 TRIES = 3
 
@@ -42,11 +23,7 @@ class Publisher:
     ``notes``, ``proved`` and ``organization_changed`` are what the provider answered meanwhile.
     """
 
-    connection: str
-    store: Store
-    services: Services
-    policy: Policy
-    deadline: datetime
+    work: Work
     published: str | None = None
     notes: list[str] = field(default_factory=list)
     proved: Proved = field(default_factory=Proved)
@@ -54,9 +31,9 @@ class Publisher:
 
     def prove(self, pair: TokenPair) -> Proof:
         """What Virtuous says of the access token; Unclear where no time is left to ask."""
-        if self.deadline - self.services.now() < self.policy.limits.request:
+        if self.work.time_left() < self.work.policy.limits.request:
             return Unclear("no time was left to ask")
-        proof = self.services.endpoint.prove(pair.access_token)
+        proof = self.work.services.endpoint.prove(pair.access_token)
         if isinstance(proof, Proved):
             self.proved = proof
             self.notes += proof.oddities
@@ -80,30 +57,21 @@ class Publisher:
         """
         proof = self.prove(pair)
         refusal = f"Virtuous refuses the new access token ({proof.reason})" if isinstance(proof, Denied) else ""
-        if refusal and not self._readers_token_expired(pair):
+        if refusal and not self._readers_token_is_over(pair):
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}: readers keep the one before")
-        named = proof.organization_name if isinstance(proof, Proved) else None
-        self._make_current(version_id, self._bearer(pair, named), if_displaced)
+        self._make_current(version_id, self._bearer(pair), if_displaced)
         if refusal:
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}; readers have it all the same, since theirs had expired")
         return proof.reason if isinstance(proof, Unclear) else ""
 
     def check(self, version_id: str, versions: Versions, *, if_displaced: OutcomeWord) -> None:
-        """Raises RunEnds unless *versions* show *version_id* as current and are no older than what is published."""
+        """Raises RunEnds unless *versions* show *version_id* as current."""
         ours = versions.get(version_id)
         if ours is None:
             raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
         if CURRENT not in ours.labels:
             where = ", ".join(sorted(ours.labels)) or "no label"
             raise RunEnds(if_displaced, f"another pair was stored meanwhile; ours is version {version_id} ({where})")
-        published = versions.get(self.published) if self.published else None
-        if self.published and published is None:
-            published = self.store.bearer_versions().get(self.published)
-        elif published is None or published.labels:
-            return
-        age = versions.at - published.created_at if published else LONGEST_STALENESS
-        if published and published.created_at >= ours.created_at and age < LONGEST_STALENESS:
-            raise RunEnds(OutcomeWord.BUSY, "another run has just published a newer pair")
 
     def readers_work_until(self, newest: str | None, pair: TokenPair | None) -> datetime | None:
         """The end of the token that readers have, which is not the *newest* where that is unproven or unpublished."""
@@ -112,23 +80,29 @@ class Publisher:
         if pair and self.published == newest:
             return pair.expires_at
         try:
-            return end_of_version(self.store, self.published)
+            return end_of_version(self.work.store, self.published)
         except RefreshError:
             return None
 
+    def _readers_token_is_over(self, newer: TokenPair) -> bool:
+        life = newer.expires_at - newer.issued_at if newer.expires_at and newer.issued_at else None
+        end = end_of_version(self.work.store, self.published, life=life) if self.published else None
+        return end is not None and end <= self.work.now()
+
     def _make_current(self, version_id: str, bearer: Bearer, if_displaced: OutcomeWord) -> None:
         """A compare-and-swap: AWSCURRENT moves from the version that was seen there, or we look again."""
-        labels = self.store.write_bearer(version_id, bearer.to_json())
+        store = self.work.store
+        labels = store.write_bearer(version_id, bearer.to_json())
         if labels is None:
             labels = self._labels_of_ours(version_id)
         for _ in range(TRIES):
-            if CURRENT in labels or self.store.move_bearer(version_id, moved_from=self.published):
+            if CURRENT in labels or store.move_bearer(version_id, moved_from=self.published):
                 self.published = version_id
                 return
-            self.published = self.store.bearer_versions().under(CURRENT)
+            self.published = store.bearer_versions().under(CURRENT)
             if self.published == version_id:
                 return
-            self.check(version_id, self.store.pair_versions(), if_displaced=if_displaced)
+            self.check(version_id, store.pair_versions(), if_displaced=if_displaced)
         raise RunEnds(
             OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again while it was to be published"
         )
@@ -139,47 +113,41 @@ class Publisher:
         It may differ by a word (a setting, the organisation's name). It is another token where it is older than the
         pair: then the pair secret was lost and made again, with ids that the bearer secret kept.
         """
-        saved, there = self.store.pair_versions().get(version_id), self.store.bearer_versions().get(version_id)
+        store = self.work.store
+        saved, there = store.pair_versions().get(version_id), store.bearer_versions().get(version_id)
         if saved is None or there is None:
             raise RunEnds(OutcomeWord.BUSY, "another run has just published")
         if there.created_at < saved.created_at:
             raise RunEnds(
                 OutcomeWord.MISCONFIGURED,
                 "the bearer secret holds another token under this version's id, and readers keep theirs: "
-                f"run virtuous-token login --connection {self.connection}",
+                f"run virtuous-token login --connection {self.work.connection}",
             )
         return there.labels
 
-    def _bearer(self, pair: TokenPair, named: str | None) -> Bearer:
+    def _bearer(self, pair: TokenPair) -> Bearer:
         return Bearer(
             access_token=pair.access_token,
             issued_at=pair.issued_at,
             expires_at=pair.expires_at,
-            next_refresh_at=due_at(pair, self.connection, self.policy.refresh_at_percent) if pair.issued_at else None,
-            base_url=self.policy.base_url,
-            organization_name=pair.organization_name or named,
+            next_refresh_at=self.work.due_at(pair) if pair.issued_at else None,
+            base_url=self.work.policy.base_url,
+            organization_name=pair.organization_name or self.proved.organization_name,
         )
 
-    def _readers_token_expired(self, newer: TokenPair) -> bool:
-        if self.published is None:
-            return False
-        try:
-            text = self.store.pair_value(self.published)
-        except StoreMisconfigured:
-            text = None
-        end = _end(text)
-        if text is None and newer.issued_at and newer.expires_at:
-            # The version was removed, or its key. Its token was issued before it was published, and lives as long.
-            published = self.store.bearer_versions().get(self.published)
-            end = published.created_at + (newer.expires_at - newer.issued_at) if published else None
-        return end is not None and end <= self.services.now()
 
+def end_of_version(store: Store, version_id: str, *, life: timedelta | None = None) -> datetime | None:
+    """When the access token in a version of the pair secret ends, None where nobody knows. Raises StoreUnavailable.
 
-def end_of_version(store: Store, version_id: str) -> datetime | None:
-    """When the access token in a version of the pair secret ends, None where nobody knows. Raises as *store* does."""
-    return _end(store.pair_value(version_id))
-
-
-def _end(text: str | None) -> datetime | None:
+    *life*: how long it lives. That helps where the version was removed, or its key: it was issued before it was
+    published.
+    """
+    try:
+        text = store.pair_value(version_id)
+    except StoreMisconfigured:
+        text = None
+    if text is None and life:
+        published = store.bearer_versions().get(version_id)
+        return published.created_at + life if published else None
     pair = pair_in(text)
     return pair.expires_at if pair else None

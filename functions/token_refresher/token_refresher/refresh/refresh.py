@@ -6,46 +6,28 @@ The order is the guarantee: look, claim, send once, save, prove, publish. ``clai
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from virtuous_token.errors import UnreadableSecret
 
-from .candidates import Credential, StoredPairs, asked_for_a_code, next_credential
-from .claim import Claim, Head, Journal
+from .candidates import Credential, asked_for_a_code, known_spent, next_credential, stored_pairs
+from .claim import Claim, Head, find_head, make_claim
 from .due import LONG_AGO, due_at
 from .formats import TokenPair
-from .journal import LABEL, ONE_TRY_A_DAY, backoff
-from .model import (
-    CURRENT,
-    Denied,
-    Ending,
-    Granted,
-    NotGranted,
-    OutcomeWord,
-    PairNotSaved,
-    Policy,
-    Result,
-    RunEnds,
-    Services,
-    Store,
-    Stored,
-    StoreMisconfigured,
-    StoreUnavailable,
-    TimeLimits,
-    Versions,
-)
+from .journal import ONE_TRY_A_DAY, Outcome, backoff, result_id
+from .model import Denied, Ending, Granted, NotGranted, OutcomeWord, Policy, Result, RunEnds, Services, TimeLimits, Work
 from .new_pair import oddities, renewed_pair
 from .publish import Publisher
+from .stored import CURRENT, LABEL, PairNotSaved, Store, Stored, StoreMisconfigured, StoreUnavailable, Versions
 
 __all__ = ["OutcomeWord", "Policy", "Result", "TimeLimits", "fresh_result", "refresh_connection"]
 
 # A claim and its result are two versions, and a person may put a few meanwhile. Secrets Manager keeps about 100 and
 # removes only those older than a day; past that it refuses writes, and an answer that cannot be written is lost.
 MOST_VERSIONS_BEFORE_A_CLAIM = 94
-# How often the versions are read, at the most, until they show what this run has written itself.
-LOOKS_AFTER_A_REFUSAL = 4
+NOTHING_LEFT = "every stored refresh token was refused or is known to be spent, and no stored password can be tried now"
 
 
 def refresh_connection(
@@ -57,7 +39,8 @@ def refresh_connection(
     before. *force*: refresh even if it is not due or waits for another try. What goes wrong is in the result; only a
     defect raises.
     """
-    run = _Run(connection, Journal(store, services, deadline), policy, force)
+    work = Work(connection, store, services, policy, deadline)
+    run = _Run(work, force, Publisher(work))
     pair_at_risk = False
     try:
         outcome, reason = run.outcome()
@@ -71,8 +54,7 @@ def refresh_connection(
     except StoreMisconfigured as error:
         outcome, reason = OutcomeWord.MISCONFIGURED, str(error)
     except UnreadableSecret as error:
-        outcome = OutcomeWord.MISCONFIGURED
-        reason = f"{error}: run virtuous-token login --connection {connection}"
+        outcome, reason = OutcomeWord.MISCONFIGURED, f"{error}: run virtuous-token login --connection {connection}"
     return run.result(outcome, reason, pair_at_risk=pair_at_risk)
 
 
@@ -106,55 +88,49 @@ def fresh_result(
 
 
 _Verdict = tuple[OutcomeWord, str]
-_FRESH: _Verdict = (OutcomeWord.FRESH, "")
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
     """One run over one connection. ``newest`` is the newest pair that is saved and its version, as far as known."""
 
-    connection: str
-    journal: Journal
-    policy: Policy
+    work: Work
     force: bool
-    publisher: Publisher = field(init=False)
+    publisher: Publisher
     newest: tuple[str, TokenPair] | None = None
     api_key_refused: bool = False
     throttled_until: datetime | None = None
 
-    def __post_init__(self) -> None:
-        store, services = self.journal.store, self.journal.services
-        self.publisher = Publisher(self.connection, store, services, self.policy, self.journal.deadline)
-
     def outcome(self) -> _Verdict:
-        if self.journal.time_left() < self.policy.limits.look:
+        if self.work.time_left() < self.work.policy.limits.look:
             return OutcomeWord.POSTPONED, "too little time is left to look"
-        stored = self.journal.store.read()
+        stored = self.work.store.read()
         self.publisher.published = stored.bearer_labels.get(CURRENT)
         if stored.pair is None:
             return OutcomeWord.LOGIN_REQUIRED, "no token pair was stored yet"
         version, pair = stored.pair.version_id, stored.pair.parsed()
         self.newest = version, pair
         before = None if self.publisher.published == version else self._publish_what_is_saved(version, pair)
-
-        is_due = self._is_due(pair, before)
         if pair.refresh_token is None:
             return self._never_refreshed(pair, before)
+
+        is_due, no_change = self._is_due(pair, before), before or self._fresh(pair)
         if stored.is_idle and not is_due:
-            return before or self._fresh(pair)
-        versions = self.journal.store.pair_versions()
+            return no_change
+        versions = self.work.store.pair_versions()
         try:
-            head = self.journal.head(stored.pair, versions, busy_for=self.policy.limits.request)
+            head = find_head(self.work, stored.pair, versions)
         except RunEnds as end:
             if before and end.outcome is OutcomeWord.BUSY:
                 return before
             raise
-        if waits := self._waiting(version, pair, head):
-            return waits
+        token, last = pair.refresh_token.fingerprint(), head.entry
+        if isinstance(last, Outcome) and not self.force and last.is_waited_for(version, token, self.work.now()):
+            raise _ended(last, f"waits for its next try, after: {last.result}")
         # An attempt with this token that brought no pair leaves a doubt, so it is due whatever its age.
-        if not is_due and pair.refresh_token.fingerprint() not in head.history.attempts:
-            return before or self._fresh(pair)
-        credentials = CredentialLoop(self.journal, self.policy, self.publisher, version, pair)
+        if not is_due and token not in head.history.attempts:
+            return no_change
+        credentials = CredentialLoop(self.work, self.publisher, version, pair)
         claim, credential, answer = credentials.first_grant(head, versions, forced=self.force)
         renewed = renewed_pair(pair, claim.intent, credential.source, answer, self.publisher.proved)
         return self._keep(claim, renewed, answer)
@@ -162,14 +138,14 @@ class _Run:
     def result(self, outcome: OutcomeWord, reason: str, *, pair_at_risk: bool) -> Result:
         version, pair = self.newest or (None, None)
         return Result(
-            connection=self.connection,
-            outcome=outcome,
-            reason=reason,
-            notes=tuple(self.publisher.notes),
+            self.work.connection,
+            outcome,
+            reason,
+            tuple(self.publisher.notes),
             readers_work_until=self.publisher.readers_work_until(version, pair),
             refresh_token_expires_at=pair.refresh_token_expires_at if pair else None,
-            next_refresh_at=due_at(pair, self.connection, self.policy.refresh_at_percent) if pair else None,
-            organization_name=(pair.organization_name if pair else None) or self.publisher.proved.organization_name,
+            next_refresh_at=self.work.due_at(pair) if pair else None,
+            organization_name=(pair and pair.organization_name) or self.publisher.proved.organization_name,
             pair_at_risk=pair_at_risk,
             organization_changed=self.publisher.organization_changed,
             api_key_refused=self.api_key_refused,
@@ -179,62 +155,47 @@ class _Run:
     def _publish_what_is_saved(self, version: str, pair: TokenPair) -> _Verdict:
         """Finishes what another run, a login or a person's hand has left."""
         if self.publisher.published:
-            self.publisher.check(version, self.journal.store.pair_versions(), if_displaced=OutcomeWord.BUSY)
+            self.publisher.check(version, self.work.store.pair_versions(), if_displaced=OutcomeWord.BUSY)
         try:
-            reason = self.publisher.publish(version, pair, if_displaced=OutcomeWord.BUSY)
+            return OutcomeWord.RECOVERED, self.publisher.publish(version, pair, if_displaced=OutcomeWord.BUSY)
         except RunEnds as end:
             if end.outcome in (OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED):
                 return end.outcome, end.reason
             raise
-        return OutcomeWord.RECOVERED, reason
 
     def _never_refreshed(self, pair: TokenPair, before: _Verdict | None) -> _Verdict:
         """An API key, or an access token alone: it may be revoked at any moment, so each run proves it."""
-        if pair.expires_at and pair.expires_at <= self.journal.now():
+        if pair.expires_at and pair.expires_at <= self.work.now():
             return OutcomeWord.LOGIN_REQUIRED, "the access token expired and there is no refresh token"
         unproven = before is not None and before[0] is OutcomeWord.UNPROVEN
         self.api_key_refused = unproven or (before is None and isinstance(self.publisher.prove(pair), Denied))
         if self.api_key_refused:
             return OutcomeWord.LOGIN_REQUIRED, "Virtuous refuses the access token and there is no refresh token"
-        return before or _FRESH
+        return before or (OutcomeWord.FRESH, "")
 
     def _fresh(self, pair: TokenPair) -> _Verdict:
         """After an answer without an access token the next try may be due later than the one that readers hold ends."""
-        if pair.expires_at and pair.expires_at <= self.journal.now():
+        if pair.expires_at and pair.expires_at <= self.work.now():
             return OutcomeWord.TRY_AGAIN, "the access token that readers hold is over, and the next try is not due yet"
-        return _FRESH
+        return OutcomeWord.FRESH, ""
 
     def _is_due(self, pair: TokenPair, before: _Verdict | None) -> bool:
         """An unproven pair is refreshed once a day; at once one that can't be published under its own id."""
-        due, now = due_at(pair, self.connection, self.policy.refresh_at_percent), self.journal.now()
-        if due is None:
-            return False
-        word = before[0] if before else None
-        if word is OutcomeWord.MISCONFIGURED:
-            return True
-        unproven = word is OutcomeWord.UNPROVEN
-        return self.force or now >= due or (unproven and now >= (pair.issued_at or LONG_AGO) + ONE_TRY_A_DAY)
-
-    def _waiting(self, version: str, pair: TokenPair, head: Head) -> _Verdict | None:
-        """What the last attempt ended in, while nothing may be sent after it. A verdict makes no other token wait."""
-        last = head.outcome
-        if last is None or last.result.is_verdict or last.retry_at is None or self.force:
-            return None
-        tried = pair.refresh_token is not None and pair.refresh_token.fingerprint() in head.history.attempts
-        if self.journal.now() >= last.retry_at or not (tried or last.replaces == version):
-            return None
-        self.throttled_until = last.retry_at if last.result is Ending.THROTTLED else None
-        return _word(last.result), f"waits for its next try, after: {last.result}"
+        due, now = self.work.due_at(pair), self.work.now()
+        if before and before[0] is OutcomeWord.UNPROVEN:
+            due = min(due or now, (pair.issued_at or LONG_AGO) + ONE_TRY_A_DAY)
+        is_misplaced = before is not None and before[0] is OutcomeWord.MISCONFIGURED
+        return self.force or is_misplaced or (due is not None and now >= due)
 
     def _keep(self, claim: Claim, renewed: TokenPair, answer: Granted) -> _Verdict:
         """Saves the new pair, then proves and publishes it."""
-        saved = claim.save_pair(renewed)
-        self.publisher.notes += oddities(renewed, answer, self.policy)
-        if CURRENT not in saved.labels:
-            where = ", ".join(sorted({*saved.labels} - {LABEL})) or "no label"
+        labels = claim.save_pair(renewed)
+        self.publisher.notes += oddities(renewed, answer, self.work.policy)
+        if CURRENT not in labels:
+            where = ", ".join(sorted({*labels} - {LABEL})) or "no label"
             return OutcomeWord.SUPERSEDED, f"another pair was stored meanwhile; ours is kept under {where}"
-        self.newest = saved.version_id, renewed
-        reason = self.publisher.publish(saved.version_id, renewed, if_displaced=OutcomeWord.SUPERSEDED)
+        self.newest = version, _ = result_id(claim.version_id), renewed
+        reason = self.publisher.publish(version, renewed, if_displaced=OutcomeWord.SUPERSEDED)
         if answer.access_token is None:
             return OutcomeWord.TRY_AGAIN, "the answer had no usable access token; its refresh token is saved"
         return OutcomeWord.REFRESHED, reason
@@ -243,8 +204,7 @@ class _Run:
 class CredentialLoop(NamedTuple):
     """Sends one credential after the other for the pair in *version*, while each is refused and there is a next."""
 
-    journal: Journal
-    policy: Policy
+    work: Work
     publisher: Publisher
     version: str
     pair: TokenPair
@@ -256,11 +216,15 @@ class CredentialLoop(NamedTuple):
             self.publisher.prove(self.pair)
         refusal = ""
         while True:
-            credential, spent = self._next(head, versions, forced=forced)
+            spent = known_spent(self.work.store, versions, head.history)
+            pairs = stored_pairs(self.work.store, versions, self.version, self.pair)
+            credential = next_credential(self.work, pairs, spent, head, self.publisher.notes, forced=forced)
             if credential is None:
-                raise RunEnds(OutcomeWord.LOGIN_REQUIRED, refusal + _why_a_login(head))
+                self.work.store.pair_value(self.version)  # raises where all of them can't be read: it may be deleted
+                why = "Virtuous asks for a one-time code" if asked_for_a_code(head) else NOTHING_LEFT
+                raise RunEnds(OutcomeWord.LOGIN_REQUIRED, refusal + why)
             self._check_room(versions)
-            claim = self.journal.claim(head, self.version, credential.key, spent)
+            claim = make_claim(self.work, head, self.version, credential.key, spent)
             answer = credential.send() if self._can_spend else NotGranted(Ending.UNREACHABLE, "the claim took too long")
             if isinstance(answer, Granted):
                 return claim, credential, answer
@@ -268,16 +232,9 @@ class CredentialLoop(NamedTuple):
             refusal, forced = f"{answer.reason}; ", False
             versions = self._versions_that_show(head.end)
 
-    def _next(self, head: Head, versions: Versions, *, forced: bool) -> tuple[Credential | None, tuple[str, ...]]:
-        """What may be sent now, and all that is known to be spent."""
-        stored = StoredPairs(self.journal.store, versions, self.version, self.pair, head)
-        endpoint, spent = self.journal.services.endpoint, stored.spent()
-        notes = self.publisher.notes
-        return next_credential(stored, spent, endpoint, self.journal.now(), notes, forced=forced), spent
-
     @property
     def _can_spend(self) -> bool:
-        return self.journal.time_left() >= self.policy.limits.request + self.policy.limits.save
+        return self.work.time_left() >= self.work.policy.limits.request + self.work.policy.limits.save
 
     def _check_room(self, versions: Versions) -> None:
         if not self._can_spend:
@@ -294,35 +251,24 @@ class CredentialLoop(NamedTuple):
         wait, reason = backoff(claim.intent.history.failures + 1), answer.reason
         if answer.ending is Ending.MISCONFIGURED:
             reason += ": check VirtuousBaseUrl, and whether a proxy or firewall answers in Virtuous's place"
-        wait = max(answer.retry_after or wait, wait)
-        outcome = claim.intent.ends(answer.ending, self.journal.now(), wait=wait)
+        outcome = claim.intent.ends(answer.ending, self.work.now(), wait=max(answer.retry_after or wait, wait))
         head = claim.save_outcome(outcome)
         if not outcome.result.is_verdict:
-            throttled_until = outcome.retry_at if outcome.result is Ending.THROTTLED else None
-            raise RunEnds(_word(outcome.result), reason, throttled_until=throttled_until)
+            raise _ended(outcome, reason)
         return head
 
     def _versions_that_show(self, written: str) -> Versions:
         """Read afresh before anybody is asked to log in: a list without what this run wrote is stale."""
-        for look in range(LOOKS_AFTER_A_REFUSAL):
-            if look:
-                self.journal.services.pause(1)
-            versions = self.journal.store.pair_versions()
-            if versions.get(written) is None:
-                continue
-            if versions.under(CURRENT) != self.version:
-                raise RunEnds(OutcomeWord.SUPERSEDED, "the refusal is about a pair that was replaced meanwhile")
-            return versions
-        raise StoreUnavailable("the labels of the pair secret can't be read afresh")
+        versions = self.work.store.pair_versions()
+        if versions.get(written) is None:
+            raise StoreUnavailable("the labels of the pair secret can't be read afresh")
+        if versions.under(CURRENT) != self.version:
+            raise RunEnds(OutcomeWord.SUPERSEDED, "the refusal is about a pair that was replaced meanwhile")
+        return versions
 
 
-def _why_a_login(head: Head) -> str:
-    if asked_for_a_code(head):
-        return "Virtuous asks for a one-time code"
-    return "every stored refresh token was refused or is known to be spent, and no stored password can be tried now"
-
-
-def _word(result: Ending) -> OutcomeWord:
-    if result.is_verdict:
-        return OutcomeWord.LOGIN_REQUIRED
-    return OutcomeWord.MISCONFIGURED if result is Ending.MISCONFIGURED else OutcomeWord.TRY_AGAIN
+def _ended(outcome: Outcome, reason: str) -> RunEnds:
+    """How a run ends after an attempt that brought no pair and no verdict."""
+    word = OutcomeWord.MISCONFIGURED if outcome.result is Ending.MISCONFIGURED else OutcomeWord.TRY_AGAIN
+    throttled_until = outcome.retry_at if outcome.result is Ending.THROTTLED else None
+    return RunEnds(word, reason, throttled_until=throttled_until)

@@ -1,15 +1,17 @@
-"""Core: what a connection's secrets hold, as Secrets Manager shows it."""
+"""Core: what a connection's secrets hold, as Secrets Manager shows it, and what the core needs of it.
+
+The errors say what happens next: StoreUnavailable, the next run repeats what is missing; StoreMisconfigured, a person
+must change something; PairNotSaved, an answer is in hand and the refresh token may be spent.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from .formats import TokenPair
-
-__all__ = ["CURRENT", "LABEL", "PENDING", "PREVIOUS", "CurrentPair", "Stored", "StoredVersion", "Versions"]
 
 # Secrets Manager's own staging labels.
 CURRENT = "AWSCURRENT"
@@ -17,6 +19,27 @@ PREVIOUS = "AWSPREVIOUS"
 PENDING = "AWSPENDING"
 # The refresh journal's own: it is on the end of the chain (journal.py).
 LABEL = "REFRESHING"
+# A pair that came too late to be current is kept under this one.
+SUPERSEDED = "SUPERSEDED"
+# The operator's command puts it on the secrets of a connection that it removes: a secret that is marked for deletion
+# with it was removed on purpose, any other one by accident.
+REMOVED_TAG = "virtuous-token:removed"
+
+
+class RefreshError(Exception):
+    """Base of the core's errors; their texts hold no secret."""
+
+
+class StoreUnavailable(RefreshError):
+    """Secrets Manager gave no usable answer, after the adapter's retries. A write may have happened all the same."""
+
+
+class StoreMisconfigured(RefreshError):
+    """A secret is missing, marked for deletion, a replica or denied: trying again alone does not mend it."""
+
+
+class PairNotSaved(RefreshError):
+    """The provider answered and its answer could not be saved before the deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +113,48 @@ class Versions(NamedTuple):
     def kept_since(self, instant: datetime) -> int:
         """How many of them Secrets Manager can't remove: labelled, or made after *instant*."""
         return sum(bool(version.labels) or version.created_at > instant for version in self.listed)
+
+
+class Store(Protocol):
+    """One connection's secrets. Every method may raise StoreUnavailable or StoreMisconfigured."""
+
+    def read(self) -> Stored:
+        """The bearer's labels, then the current pair: two calls."""
+
+    def pair_versions(self) -> Versions:
+        """All versions of the pair secret, those without a label too."""
+
+    def bearer_versions(self) -> Versions:
+        """The same of the bearer secret."""
+
+    def pair_value(self, version_id: str) -> str | None:
+        """The text of one version of the pair secret, None where it has no such version (or not yet)."""
+
+    def login_value(self) -> str | None:
+        """The text of the login secret, None where there is none."""
+
+    def write_pair(self, version_id: str, value: str, *labels: str) -> Collection[str] | None:
+        """The labels that the version carries if it holds *value* now, None if it holds another.
+
+        A version gets *labels* when it is made, and writing it again moves none.
+        """
+
+    def write_bearer(self, version_id: str, value: str) -> Collection[str] | None:
+        """The same of the bearer secret, where a version is made under AWSPENDING."""
+
+    def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
+        """Moves AWSCURRENT to a version that exists; False where *moved_from* did not carry it."""
+
+
+def text_of(store: Store, version_id: str | None) -> str:
+    """The text of a version of the pair secret; empty where none is meant, or its key is gone.
+
+    Raises StoreUnavailable where it can't be read yet although it is listed.
+    """
+    try:
+        text = store.pair_value(version_id) if version_id else ""
+    except StoreMisconfigured:
+        return ""
+    if text is None:
+        raise StoreUnavailable("a version of the pair secret that is listed can't be read yet")
+    return text
