@@ -11,33 +11,17 @@ import io
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Protocol
 
 import click
 
 from .remedies import CommandFailed, Remedy
 from .screen import say
 
-__all__ = ["Answers", "Piped", "Terminal", "open_answers"]
-
 # Byte-order marks, which PowerShell and some editors put before the first line.
 _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 # What a terminal keeps of a line before its end, in bytes: Linux, termios(3), "Canonical and noncanonical mode"; macOS,
 # MAX_CANON. It drops the rest without a word.
 LONGEST_LINE = 1_023 if sys.platform == "darwin" else 4_095
-
-
-class Answers(Protocol):
-    """Asks a person, or takes what was piped."""
-
-    def ask(self, what: str) -> str:
-        """A line without white space round it. Raises click.UsageError where there is none."""
-
-    def ask_hidden(self, what: str) -> str:
-        """A line that is not echoed, to the letter. Raises click.UsageError where there is none."""
-
-    def confirm(self, question: str) -> bool:
-        """True if the person says yes. Raises CommandFailed where nobody can be asked."""
 
 
 class Terminal:
@@ -47,9 +31,11 @@ class Terminal:
         self._piped = piped
 
     def ask(self, what: str) -> str:
-        return self._asked(what, lambda: input_line(f"{what}: ").strip())
+        """A line without white space round it."""
+        return self._asked(what, lambda: _input_line(f"{what}: ").strip())
 
     def ask_hidden(self, what: str) -> str:
+        """A line that is not echoed, to the letter. Raises CommandFailed where the terminal would show or cut it."""
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)
             try:
@@ -58,7 +44,8 @@ class Terminal:
                 raise CommandFailed("This terminal would show what you type.", self._piped) from None
 
     def confirm(self, question: str) -> bool:
-        return input_line(f"{question} [y/N]: ").strip().lower() in ("y", "yes")
+        """True if the person says yes."""
+        return _input_line(f"{question} [y/N]: ").strip().lower() in ("y", "yes")
 
     def _asked(self, what: str, read: Callable[[], str]) -> str:
         while not (answer := _line(read())):
@@ -73,7 +60,7 @@ class Terminal:
 
 
 class Piped:
-    """The lines of standard input, which is no terminal."""
+    """The lines of standard input, which is no terminal. Raises click.UsageError where one is missing."""
 
     def __init__(self, data: bytes) -> None:
         try:
@@ -95,6 +82,9 @@ class Piped:
         raise CommandFailed(f"Nobody can be asked: {question}", "the same again with --yes, or in a terminal")
 
 
+Answers = Terminal | Piped
+
+
 def open_answers(piped: Remedy = "") -> Answers:
     """The terminal; or the whole of standard input, after which standard input is empty for everybody else."""
     if sys.stdin.isatty():
@@ -104,7 +94,7 @@ def open_answers(piped: Remedy = "") -> Answers:
     return answers
 
 
-def input_line(prompt: str) -> str:
+def _input_line(prompt: str) -> str:
     """One line from the terminal. The prompt goes to standard error, since results go to standard output.
 
     Raises EOFError at the end, as Ctrl-D makes it; click ends the prompt's line then, as after Ctrl-C.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -17,9 +16,7 @@ from virtuous_token.secret_text import SecretText
 
 from .aws import code_of
 from .protection import policy_with, who_may_read
-from .stack import PREFIX_TAG
-
-__all__ = ["ConnectionSecrets", "SecretState"]
+from .stack import PREFIX_TAG, Stack
 
 _DESCRIPTIONS = {
     "tokens": "Virtuous access and refresh token, for the refresher alone: who reads it can spend the refresh token",
@@ -28,12 +25,15 @@ _DESCRIPTIONS = {
 }
 
 
-class SecretState(Enum):
-    """Whether a secret is there."""
-
-    ABSENT = "absent"
-    PRESENT = "present"
-    MARKED_FOR_DELETION = "marked for deletion"
+def described_or_none(client: Any, name: str) -> Mapping[str, Any] | None:
+    """What Secrets Manager tells of a secret; None where there is none. One marked for deletion has ``DeletedDate``."""
+    try:
+        described: Mapping[str, Any] = client.describe_secret(SecretId=name)
+    except ClientError as error:
+        if code_of(error) == "ResourceNotFoundException":
+            return None
+        raise
+    return described
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +45,23 @@ class ConnectionSecrets:
     kms_key_arn: str | None
     tags: Mapping[str, str]
 
-    def state(self, name: str) -> SecretState:
-        try:
-            described = self.client.describe_secret(SecretId=name)
-        except ClientError as error:
-            if code_of(error) == "ResourceNotFoundException":
-                return SecretState.ABSENT
-            raise
-        return SecretState.MARKED_FOR_DELETION if "DeletedDate" in described else SecretState.PRESENT
+    @classmethod
+    def of(cls, stack: Stack, connection: str, kms_key_arn: str | None = None) -> ConnectionSecrets:
+        names = SecretNames.of(stack.prefix, connection)
+        return cls(stack.aws.client("secretsmanager"), names, kms_key_arn, stack.tags)
+
+    def is_present(self, name: str) -> bool:
+        """True for a secret that is there and not marked for deletion."""
+        described = described_or_none(self.client, name)
+        return described is not None and "DeletedDate" not in described
 
     def marked_for_deletion(self) -> list[str]:
         """Which of the three are."""
-        return [name for name in self.names if self.state(name) is SecretState.MARKED_FOR_DELETION]
+        return [name for name in self.names if "DeletedDate" in (described_or_none(self.client, name) or ())]
 
     def present(self) -> list[str]:
         """Which of the three are there."""
-        return [name for name in self.names if self.state(name) is SecretState.PRESENT]
+        return [name for name in self.names if self.is_present(name)]
 
     def restore(self, name: str) -> None:
         self.client.restore_secret(SecretId=name)
@@ -71,18 +72,16 @@ class ConnectionSecrets:
         return [name for name in (self.names.pair, self.names.bearer) if self._make(name)]
 
     def _make(self, name: str, **value: str) -> bool:
-        if self.state(name) is not SecretState.ABSENT:
+        if described_or_none(self.client, name) is not None:
             return False
         prefix, connection, kind = name.rsplit("/", 2)
-        tags = {**self.tags, PREFIX_TAG: prefix, "virtuous-token:connection": connection}
+        # Not those tags that AWS keeps for itself.
+        tags = {key: text for key, text in self.tags.items() if not key.startswith(("aws:", "lambda:"))}
+        tags |= {PREFIX_TAG: prefix, "virtuous-token:connection": connection}
+        key = {"KmsKeyId": self.kms_key_arn} if self.kms_key_arn else {}
+        tagged = [{"Key": name, "Value": text} for name, text in sorted(tags.items())]
         try:
-            self.client.create_secret(
-                Name=name,
-                Description=_DESCRIPTIONS[kind],
-                Tags=[{"Key": key, "Value": value} for key, value in sorted(tags.items())],
-                **({"KmsKeyId": self.kms_key_arn} if self.kms_key_arn else {}),
-                **value,
-            )
+            self.client.create_secret(Name=name, Description=_DESCRIPTIONS[kind], Tags=tagged, **key, **value)
         except ClientError as error:
             if code_of(error) == "ResourceExistsException":  # somebody else was first, or an earlier answer was lost
                 return False
@@ -100,9 +99,8 @@ class ConnectionSecrets:
 
     def protect(self, name: str, principals: Sequence[str]) -> None:
         """From here on the secret is for *principals* alone. What else its policy says stays."""
-        self.client.put_resource_policy(
-            SecretId=name, ResourcePolicy=policy_with(self._policy(name), principals), BlockPublicPolicy=True
-        )
+        policy = policy_with(self._policy(name), principals)
+        self.client.put_resource_policy(SecretId=name, ResourcePolicy=policy, BlockPublicPolicy=True)
 
     def _policy(self, name: str) -> str | None:
         text: str | None = self.client.get_resource_policy(SecretId=name).get("ResourcePolicy")
@@ -114,8 +112,7 @@ class ConnectionSecrets:
         All are tagged before the first is marked. The function takes a tagged one for removed on purpose, and any other
         one for an accident.
         """
-        names = self.present()
-        now = format_instant(datetime.now(UTC))
+        names, now = self.present(), format_instant(datetime.now(UTC))
         for name in names:
             self.client.tag_resource(SecretId=name, Tags=[{"Key": REMOVED_TAG, "Value": now}])
         for name in names:

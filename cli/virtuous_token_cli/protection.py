@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
-
-__all__ = ["is_principal", "lets_in", "pattern_for", "pattern_of_caller", "policy_with", "who_may_read"]
 
 SID = "OnlyTheFunctionAndWhoIsNamed"
 # Whoever may put another policy could let himself in, so that is refused with the rest.
@@ -23,7 +22,7 @@ REFUSED = (
     "secretsmanager:UpdateSecret",
     "secretsmanager:UpdateSecretVersionStage",
 )
-# Where IAM Identity Center puts the roles of its permission sets; the Region is left out in us-east-1.
+# Where IAM Identity Center puts the roles of its permission sets, below the Region, which is left out in us-east-1.
 _SSO_PATH = "aws-reserved/sso.amazonaws.com/"
 _SSO_ROLE = "AWSReservedSSO_"
 _SESSION = re.compile(r"(arn:aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.*")
@@ -48,13 +47,12 @@ def pattern_of_caller(caller: str) -> str:
     if not session:
         return caller
     partition, account, name = session.groups()
-    path = f"{_SSO_PATH}*" if name.startswith(_SSO_ROLE) else ""
-    return f"{partition}:iam::{account}:role/{path}{name}"
+    return f"{partition}:iam::{account}:role/{f'{_SSO_PATH}*' if name.startswith(_SSO_ROLE) else ''}{name}"
 
 
 def policy_with(existing: str | None, principals: Sequence[str]) -> str:
     """*existing*, a policy's text, with our statement in it for *principals*, and every other statement as it was."""
-    document = json.loads(existing) if existing else {"Version": "2012-10-17", "Statement": []}
+    document = json.loads(existing or '{"Version": "2012-10-17"}')
     statement = {
         "Sid": SID,
         "Effect": "Deny",
@@ -79,31 +77,18 @@ def who_may_read(policy: str | None) -> list[str] | None:
 def lets_in(principals: Sequence[str], caller: str) -> bool:
     """Whether one of *principals* covers *caller*, an ARN as STS tells it or that of a role.
 
-    STS leaves a role's path out. It is known for IAM Identity Center alone; for another role a pattern's path is taken
-    as right.
+    STS leaves a role's path out. It is known for IAM Identity Center alone, but for the Region in it; for another role
+    a pattern's path is taken as right.
     """
-    return any(_covers(pattern, caller) for pattern in principals)
-
-
-def _covers(pattern: str, caller: str) -> bool:
-    session = _SESSION.fullmatch(caller)
-    if not session:
-        return _matches(pattern, caller)
+    if not (session := _SESSION.fullmatch(caller)):
+        return any(fnmatchcase(caller, pattern) for pattern in principals)
     partition, account, name = session.groups()
     root = f"{partition}:iam::{account}:role/"
     if name.startswith(_SSO_ROLE):
-        any_region = re.sub(f"({re.escape(_SSO_PATH)})[a-z]+(?:-[a-z]+)+-[0-9]/", r"\1*/", pattern)
-        return any(_matches(any_region, f"{root}{_SSO_PATH}{region}{name}") for region in ("", "*/"))
-    start, _, rest = pattern.partition(":role/")
-    return _matches(pattern, root + name) or (
-        "/" in rest and _matches(f"{start}:role/{rest.rpartition('/')[2]}", root + name)
-    )
-
-
-def _matches(pattern: str, arn: str) -> bool:
-    """As ArnLike does: * is any number of characters, a slash too, and ? is one."""
-    escaped = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.fullmatch(escaped, arn) is not None
+        without_region = [re.sub(f"({re.escape(_SSO_PATH)})[a-z0-9*-]+/", r"\1", pattern) for pattern in principals]
+        return any(fnmatchcase(f"{root}{_SSO_PATH}{name}", pattern) for pattern in without_region)
+    without_path = [re.sub(":role/.*/", ":role/", pattern) for pattern in principals]
+    return any(fnmatchcase(root + name, pattern) for pattern in [*principals, *without_path])
 
 
 def _statements(document: dict[str, Any]) -> list[dict[str, Any]]:

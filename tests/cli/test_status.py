@@ -14,7 +14,7 @@ from tests.cli.operator import Operator, operator_of
 from tests.leak_harness import LeakHarness
 from tests.terminal import plain
 from virtuous_token.contract import format_instant
-from virtuous_token_cli.remedies import Named
+from virtuous_token_cli.remedies import Named, Run
 from virtuous_token_cli.show import Shown, one_connection, table_of
 from virtuous_token_cli.stack import Connection, Report, Stack
 from virtuous_token_cli.words import days_and_hours, finding_of, sentence_of, told
@@ -97,7 +97,8 @@ def test_what_is_wrong_is_said_with_the_command_that_mends_it(connection: Connec
 
     assert found is not None
     (said,) = told([found])
-    assert what in said.sentence
+    assert what in f"{said.what}; {said.detail}"
+    assert isinstance(said.remedies[-1], Run)
     command = Named().text(said.remedies[-1])
     assert command.startswith(f"virtuous-token {run}")
     for content in (table_of([connection], NOW, Named(), Console()), one_connection(connection, NOW, Named())):
@@ -276,7 +277,7 @@ def test_watching_goes_on_after_a_lost_connection_until_it_is_interrupted(
             raise EndpointConnectionError(endpoint_url="https://lambda.invalid")
         return report(self, *asked)
 
-    monkeypatch.setattr("virtuous_token_cli.main.pause", wait)
+    monkeypatch.setattr("virtuous_token_cli.show.pause", wait)
     monkeypatch.setattr(Stack, "report", lost_once)
 
     ended = operator.runs("status", "--watch")
