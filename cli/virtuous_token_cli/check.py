@@ -94,11 +94,12 @@ def _findings(stack: Stack, report: Report | CommandFailed) -> tuple[list[Findin
     What may not be looked at is a finding that is not fine.
     """
     connections = report.connections if isinstance(report, Report) else []
+    key = report.document["settings"].get("kms_key_arn") if isinstance(report, Report) else None
     about_stack: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
         (about, partial(look, stack)) for about, look in LOOKS.items()
     ]
     about_stack.insert(1, ("function", partial(_of_function, report)))
-    about_connections = [(one.name, partial(connection_findings, stack, one, now())) for one in connections]
+    about_connections = [(one.name, partial(connection_findings, stack, key, one, now())) for one in connections]
     with ThreadPoolExecutor(LOOKS_AT_A_TIME) as pool:
         of_stack = list(pool.map(lambda look: _guarded(stack, *look), about_stack))
         of_connections = list(pool.map(lambda look: _guarded(stack, *look), about_connections))
@@ -146,7 +147,7 @@ def _of_environment(stack: Stack) -> Iterator[Finding]:
     wanted = {name: parameters[given] for name, given in PARAMETER_OF.items() if given in parameters}
     wrong = {name: value for name, value in wanted.items() if variables.get(name, "") != value}
     if not wrong:
-        yield fine("environment", "the function has the stack's parameters")
+        yield fine("environment", f"the function has the stack's parameters; Virtuous is {wanted['VIRTUOUS_BASE_URL']}")
         return
     if set(variables) <= {*PARAMETER_OF, *FIXED_VARIABLES}:
         right = {name: value for name, value in (variables | wanted).items() if value or "PROXY" not in name}
@@ -299,7 +300,7 @@ def _of_layer(stack: Stack) -> Iterator[Finding]:
 
 
 def _of_key(stack: Stack) -> Iterator[Finding]:
-    if (key := stack.key) is None:
+    if not (key := stack.parameters.get("KmsKeyArn")):
         return
     try:
         state = stack.aws.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"]

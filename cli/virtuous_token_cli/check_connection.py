@@ -19,9 +19,12 @@ AWS_OWN_KEY = "alias/aws/secretsmanager"
 _REFRESH = ours("refresh", connection=ANY)
 
 
-def connection_findings(stack: Stack, connection: Connection, now: datetime) -> Iterator[Finding]:
-    """Its secrets first, then what the function reports of it, and last whether Virtuous takes its token."""
-    name, key, client = connection.name, stack.key, stack.aws.client("secretsmanager")
+def connection_findings(stack: Stack, key: str | None, connection: Connection, now: datetime) -> Iterator[Finding]:
+    """Its secrets first, then what the function reports of it, and last whether Virtuous takes its token.
+
+    *key* is the stack's, None for AWS's own.
+    """
+    name, client = connection.name, stack.aws.client("secretsmanager")
     pair, bearer = (f"{stack.prefix}/{name}/{kind}" for kind in ("tokens", "bearer"))
     problems = [problem for secret in (pair, bearer) if (problem := _of_secret(client, name, secret, key))]
     if not any(problem.severity is Severity.URGENT for problem in problems):

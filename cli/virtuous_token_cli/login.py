@@ -52,7 +52,7 @@ def log_in(session: Session, asked: Asked) -> None:
     stack = session.stack()
     with working("Asking the function"):
         report = stack.report([asked.connection])
-    (before,), settings = report.connections, report.settings
+    (before,), settings = report.connections, report.document["settings"]
     secrets = ConnectionSecrets.of(stack, asked.connection, settings.get("kms_key_arn"))
     _Login(stack, asked, answers, secrets, session.changed.append).run(before, settings["base_url"])
 

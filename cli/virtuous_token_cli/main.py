@@ -142,8 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         error.show()
         return MISUSED
     except click.Abort as abort:
+        if abort.__cause__ is None:
+            click.echo(err=True)  # click ends the line of its own prompt only where it is hidden
         say(f"Interrupted. {' '.join(session.changed) or 'Nothing was changed.'}", err=True)
-        return INTERRUPTED if isinstance(abort.__cause__, KeyboardInterrupt) else FAILED
+        return INTERRUPTED if isinstance(abort.__cause__ or abort.__context__, KeyboardInterrupt) else FAILED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that closing it fails no more
         return FAILED

@@ -116,7 +116,7 @@ def _not_granted(answer: NotGranted, *, code_was_sent: bool) -> CommandFailed:
             "ask an administrator in Virtuous whether the user is active and may use the API",
         )
     if answer.ending is Ending.MISCONFIGURED:
-        where = "is the stack's VirtuousBaseUrl right? This looks:"
+        where = "is the stack's VirtuousBaseUrl right? This shows it:"
         return CommandFailed(f"Virtuous gave no tokens ({answer.reason}).", where, ours("check"))
     # A password is spent by nothing: whatever became of this request, another one does no harm.
     wait = f" It asks to wait {answer.retry_after.total_seconds():.0f} s." if answer.retry_after else ""

@@ -19,7 +19,7 @@ from .aws import FAILURES, explained
 from .options import FAILED, Session
 from .remedies import Named, Run, ours
 from .screen import Line, clean, open_console, say, working
-from .stack import Connection, Stack, now
+from .stack import Connection, Report, Stack, now
 from .words import Finding, Severity, days_and_hours, finding_of, fine, told
 
 BAR_CELLS = 5
@@ -49,7 +49,7 @@ def status(session: Session, names: Sequence[str], *, as_json: bool, watch: bool
     if as_json:
         click.echo(json.dumps(report.document, indent=2))
     elif watch:
-        _watch(session, stack, names)
+        _watch(session, stack, names, report)
     else:
         shown = _shown(session, report.connections, names)
         if shown.table:
@@ -66,18 +66,18 @@ def _shown(session: Session, found: Sequence[Connection], names: Sequence[str]) 
     return table_of(found, now(), session.named, open_console())
 
 
-def _watch(session: Session, stack: Stack, names: Sequence[str]) -> None:
+def _watch(session: Session, stack: Stack, names: Sequence[str], report: Report) -> None:
     """Until it is interrupted; what fails meanwhile is said, and tried again."""
-    shown: RenderableType = ""
-    with Live(console=open_console(), auto_refresh=False) as live:
+    shown = _shown(session, report.connections, names).as_one()
+    with Live(shown, console=open_console(), auto_refresh=False) as live:
         while True:
+            pause(WATCH_SECONDS)
             try:
                 shown = _shown(session, stack.report_of_existing(names).connections, names).as_one()
                 live.update(shown, refresh=True)
             except FAILURES as error:
                 lost = f"{explained(error, stack.aws)} Above is what was seen last; looking again."
                 live.update(Group(shown, clean(f"{now().astimezone():%H:%M:%S}: {lost}")), refresh=True)
-            pause(WATCH_SECONDS)
 
 
 def table_of(connections: Iterable[Connection], now: datetime, named: Named, console: Console) -> Shown:

@@ -64,11 +64,6 @@ class Report:
     document: Mapping[str, Any]
 
     @property
-    def settings(self) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = self.document["settings"]
-        return settings
-
-    @property
     def connections(self) -> list[Connection]:
         return [Connection(name, facts) for name, facts in self.document["connections"].items()]
 
@@ -109,11 +104,6 @@ class Stack:
     @property
     def parameters(self) -> dict[str, str]:
         return {found["ParameterKey"]: found["ParameterValue"] for found in self.described["Parameters"]}
-
-    @property
-    def key(self) -> str | None:
-        """The ARN of the key for its secrets; None for AWS's own."""
-        return self.parameters.get("KmsKeyArn") or None
 
     @cached_property
     def _resources(self) -> list[Mapping[str, Any]]:

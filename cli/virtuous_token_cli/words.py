@@ -38,7 +38,7 @@ _OUTCOMES = {
 }
 
 
-def sentence_of(outcome: str, name: str) -> tuple[str, tuple[Run, ...]]:
+def sentence_of(outcome: str, name: str) -> tuple[str, tuple[Remedy, ...]]:
     """What *outcome* means for connection *name*, and what to run where there is something to do."""
     unknown = (f"The function says {outcome!r}, which this command does not know.", "check")
     sentence, command = _OUTCOMES.get(outcome, unknown)
