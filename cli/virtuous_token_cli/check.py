@@ -215,7 +215,7 @@ def _of_role(stack: Stack) -> Iterator[Finding]:
             ResourceArns=[f"arn:{partition}:{named}"],
             ContextEntries=[SOURCE_OF_NOTICES],
         )["EvaluationResults"]
-        where = resource.rpartition("/")[2].removesuffix("-a1B2c3")
+        where = named.rpartition(":")[2].replace("/any/", "/*/").removesuffix("-a1B2c3")
         denied += [f"{found['EvalActionName']} on {where}" for found in results if found["EvalDecision"] != "allowed"]
     if denied:
         yield Finding("role", f"the function may not {', '.join(denied)}", _revert_drift(stack))

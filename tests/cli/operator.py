@@ -16,7 +16,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import aws, login, main, obtain, refresh, remove
+from virtuous_token_cli import aws, login, main, obtain, remove
 
 CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
 ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
@@ -42,8 +42,10 @@ SCHEDULE = {
     "CreationDate": NOW - timedelta(days=9),
 }
 PARAMETERS = {"Prefix": "virtuous", "Schedule": "rate(6 hours)", "HttpsProxy": "", "LogLevel": "INFO"}
+PARAMETERS |= {"VirtuousBaseUrl": "https://api.example.org"}
 VARIABLES = {"SECRET_PREFIX": "virtuous", "SCHEDULE_EXPRESSION": "rate(6 hours)", "LOG_LEVEL": "INFO"}
-STACK = {
+VARIABLES |= {"VIRTUOUS_BASE_URL": "https://api.example.org"}
+STACK: dict[str, Any] = {
     "StackStatus": "UPDATE_COMPLETE",
     "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in PARAMETERS.items()],
 }
@@ -180,5 +182,4 @@ def operator_of(
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("AWS_REGION", "us-east-1")
             monkeypatch.setattr(obtain, "BETWEEN_PROOFS", (0, 0))
-            monkeypatch.setattr(refresh, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
             yield operator

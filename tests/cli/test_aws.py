@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from botocore import exceptions as botocore_errors
+from botocore import exceptions as errors
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.cli.operator import Operator
@@ -25,38 +25,19 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return config
 
 
+BOTH = {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-2"}
+
+
 @pytest.mark.parametrize(
     ("profile", "option", "environment", "region", "source"),
     [
+        pytest.param("work", "us-west-2", BOTH, "us-west-2", "from --region", id="the option before all"),
+        pytest.param("work", None, BOTH, "us-east-1", "from AWS_REGION", id="AWS_REGION before the other"),
         pytest.param(
-            "work",
-            "us-west-2",
-            {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-2"},
-            "us-west-2",
-            "from --region",
-            id="the option before all",
-        ),
-        pytest.param(
-            "work",
-            None,
-            {"AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-2"},
-            "us-east-1",
-            "from AWS_REGION",
-            id="AWS_REGION before the other variable and the profile",
-        ),
-        pytest.param(
-            "work",
-            None,
-            {"AWS_DEFAULT_REGION": "us-east-2"},
-            "us-east-2",
-            "from AWS_DEFAULT_REGION",
-            id="the other variable before the profile",
+            "work", None, BOTH | {"AWS_REGION": ""}, "us-east-2", "from AWS_DEFAULT_REGION", id="an empty one is none"
         ),
         pytest.param("work", None, {}, "eu-west-1", "from the profile", id="the profile's"),
-        pytest.param("work", None, {"AWS_REGION": ""}, "eu-west-1", "from the profile", id="an empty variable is none"),
-        pytest.param(
-            None, None, {"AWS_PROFILE": "work"}, "eu-west-1", "from the profile", id="the profile of AWS_PROFILE"
-        ),
+        pytest.param(None, None, {"AWS_PROFILE": "work"}, "eu-west-1", "from the profile", id="of AWS_PROFILE"),
     ],
 )
 def test_one_rule_says_which_region_is_asked(
@@ -90,75 +71,44 @@ def test_what_is_missing_is_said_before_anything_is_asked(
 ) -> None:
     with pytest.raises(CommandFailed, match=says) as refused:
         open_aws(profile, option, {})
-    (remedy,) = refused.value.run
-    assert run in (Named().text(remedy) if isinstance(remedy, Run) else remedy)
+    assert run in said(refused.value)
+
+
+def said(failure: CommandFailed) -> str:
+    named = Named(profile="work", asked_region="us-east-1")
+    return " ".join(named.text(remedy) if isinstance(remedy, Run) else remedy for remedy in failure.run)
 
 
 def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "access-1"}}, operation)
 
 
+SSO_LOGIN, WHO_AM_I = "aws sso login --profile work", "aws sts get-caller-identity --region us-east-1 --profile work"
+NOBODY = "session of the AWS profile"
+
+
 @pytest.mark.parametrize(
     ("error", "says", "run"),
     [
-        pytest.param(client_error("ExpiredTokenException"), "have ended", "aws sso login --profile work", id="ended"),
-        pytest.param(
-            client_error("UnrecognizedClientException"),
-            "does not know these credentials",
-            "aws sts get-caller-identity --region us-east-1 --profile work",
-            id="unknown credentials",
-        ),
-        pytest.param(
-            client_error("AccessDeniedException"), "AWS denies DescribeSecret", "OperatorPolicyArn", id="denied"
-        ),
-        pytest.param(
-            client_error("AccessDenied", "AssumeRole"), "does not let this profile take its role", "sts", id="no role"
-        ),
+        pytest.param(client_error("ExpiredTokenException"), "have ended", SSO_LOGIN, id="ended"),
+        pytest.param(client_error("UnrecognizedClientException"), "does not know", WHO_AM_I, id="unknown credentials"),
+        pytest.param(client_error("AccessDeniedException"), "denies DescribeSecret", "OperatorPolicyArn", id="denied"),
+        pytest.param(client_error("AccessDenied", "AssumeRole"), "take its role", WHO_AM_I, id="no role"),
         pytest.param(client_error("ThrottlingException"), "AWS refuses DescribeSecret (Thr", "", id="something else"),
-        pytest.param(
-            botocore_errors.UnauthorizedSSOTokenError(),
-            "session of the AWS profile",
-            "aws sso login --profile work",
-            id="SSO ended",
-        ),
-        pytest.param(
-            botocore_errors.SSOTokenLoadError(error_msg="none"),
-            "session of the AWS profile",
-            "aws sso login --profile work",
-            id="SSO never begun",
-        ),
-        pytest.param(
-            botocore_errors.NoCredentialsError(), "No AWS credentials", "aws sso login --profile work", id="none"
-        ),
-        pytest.param(
-            botocore_errors.LoginRefreshRequired(),
-            "LoginRefreshRequired",
-            "aws sso login --profile work",
-            id="aws login has ended",
-        ),
-        pytest.param(
-            botocore_errors.SSLError(endpoint_url="https://x", error=OSError("CERTIFICATE_VERIFY_FAILED")),
-            "signed by nobody whom this machine trusts",
-            "AWS_CA_BUNDLE",
-            id="an unknown root",
-        ),
-        pytest.param(
-            botocore_errors.EndpointConnectionError(endpoint_url="https://x"), "did not answer", "network", id="no way"
-        ),
-        pytest.param(
-            botocore_errors.ReadTimeoutError(endpoint_url="https://x"), "did not answer", "network", id="no answer"
-        ),
-        pytest.param(
-            botocore_errors.InvalidConfigError(error_msg="x"), "AWS can't be used", "sts", id="a broken configuration"
-        ),
+        pytest.param(errors.UnauthorizedSSOTokenError(), NOBODY, SSO_LOGIN, id="SSO ended"),
+        pytest.param(errors.SSOTokenLoadError(error_msg="none"), NOBODY, SSO_LOGIN, id="SSO never begun"),
+        pytest.param(errors.RefreshWithMFAUnsupportedError(), NOBODY, SSO_LOGIN, id="a role with MFA has ended"),
+        pytest.param(errors.NoCredentialsError(), "No AWS credentials", f"{SSO_LOGIN} for the first time", id="none"),
+        pytest.param(errors.EndpointConnectionError(endpoint_url="https://x"), "not answer", "network", id="no way"),
+        pytest.param(errors.ReadTimeoutError(endpoint_url="https://x"), "not answer", "network", id="no answer"),
+        pytest.param(errors.InvalidConfigError(error_msg="x"), "can't be used", WHO_AM_I, id="a broken configuration"),
     ],
 )
 def test_every_refusal_of_aws_says_what_to_run(error: ClientError | BotoCoreError, says: str, run: str) -> None:
     failure = explained(error)
 
     assert says in str(failure)
-    named = Named(profile="work", asked_region="us-east-1")
-    assert run in "".join(named.text(remedy) if isinstance(remedy, Run) else remedy for remedy in failure.run)
+    assert run in said(failure)
     assert "access-1" not in str(failure)
 
 
@@ -225,6 +175,11 @@ def test_help_is_given_on_standard_output_with_an_example(operator: Operator, co
     assert max(map(len, ended.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_the_command(operator: Operator, shell: str) -> None:
+    assert "_VIRTUOUS_TOKEN_COMPLETE" in operator.runs("completion", shell).out
+
+
 def test_the_list_of_commands_has_whole_sentences_and_says_where_the_pages_are(operator: Operator) -> None:
     ended = operator.runs("--help")
 
@@ -232,14 +187,6 @@ def test_the_list_of_commands_has_whole_sentences_and_says_where_the_pages_are(o
     said = " ".join(ended.out.split())
     assert "status Show connections: whose, how long their tokens last, what needs somebody. Never a token." in said
     assert re.search(r"Pages: .*README.md and docs/run-book.md", said)
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_the_command(operator: Operator, shell: str) -> None:
-    ended = operator.runs("completion", shell)
-
-    assert ended.status == 0
-    assert "_VIRTUOUS_TOKEN_COMPLETE" in ended.out
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,8 @@ def test_at_a_terminal(harness: LeakHarness, tmp_path: Path, case: AtATerminal) 
     assert status == case.status, said
     positions = [said.find(text) if "\n" in text else unbroken.find(" ".join(text.split())) for text in case.says]
     assert -1 not in positions, (case.says[positions.index(-1)], said)
+    in_order = [position for text, position in zip(case.says, positions, strict=True) if "\n" not in text]
+    assert in_order == sorted(in_order), said
     assert not [text for text in case.lacks if secrets.get(text, text) in said]
     assert "Traceback" not in said
     broken = [line.rstrip() for line in said.splitlines() if not re.search(r"(aws|virtuous-token|y/N)\b", line)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 from botocore.exceptions import ClientError
 
@@ -44,22 +42,6 @@ def test_of_several_those_are_refreshed_that_were_named(
 
         assert ended.status == status
         assert [line.split(":")[0] for line in ended.out.splitlines()] == refreshed
-
-
-def test_one_that_fails_hides_no_other(harness: LeakHarness, capsys: Capture) -> None:
-    with operator_of(harness, capsys, "acme", "default") as operator:
-        for name in ("acme", "default"):
-            operator.deployment.log_in(name, age=timedelta(days=1))
-        operator.deployment.account.strict.fail(
-            "PutSecretValue", "AccessDeniedException", secret="virtuous/acme/tokens"
-        )
-
-        ended = operator.runs("refresh", "--all")
-
-        assert ended.status == 1
-        assert ended.out.splitlines()[0].startswith("acme: misconfigured. A secret is missing")
-        assert ended.out.splitlines()[1].startswith("default: refreshed.")
-        assert "virtuous-token check --connection acme" in ended.err
 
 
 def test_all_that_the_function_could_not_be_asked_about_are_named(
