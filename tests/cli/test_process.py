@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -148,7 +148,7 @@ class AtATerminal:
     status: int = 0
     before: Callable[[Deployment], object] = lambda deployment: deployment.log_in()
     lacks: list[str] = field(default_factory=list)
-    environment: dict[str, str | None] = field(default_factory=dict)
+    environment: Mapping[str, str | None] = field(default_factory=dict)
     columns: int = 80
 
 
@@ -279,7 +279,7 @@ def test_at_a_terminal(harness: LeakHarness, tmp_path: Path, case: AtATerminal) 
         issued = virtuous.issue_pair()
         secrets = {"E-MAIL": virtuous.user, "PASSWORD": virtuous.password}
         secrets |= {"ACCESS": str(issued["access_token"]), "REFRESH": str(issued["refresh_token"])}
-        changed = environment | case.environment
+        changed: dict[str, str | None] = {**environment, **case.environment}
 
         status, shown = typed_at_a_terminal(
             [*COMMAND, *case.command.split()],
@@ -452,7 +452,7 @@ def test_the_installed_command_runs_outside_the_checkout_beside_the_reader(
     )
 
     asked, seen = (
-        subprocess.run(command, capture_output=True, text=True, env=lent, cwd="/", timeout=60, check=False)
+        subprocess.run([str(part) for part in command], capture_output=True, text=True, env=lent, cwd="/", timeout=60, check=False)
         for command in ([folder / "venv/bin/virtuous-token", "--version"], [folder / "venv/bin/python", "-c", program])
     )
 
