@@ -10,8 +10,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from itertools import chain
 from typing import Any
 
 from botocore import xform_name
@@ -29,27 +27,19 @@ from .stack import MissingConnection, Report, Stack, now
 from .words import Finding, Severity, days_and_hours, fine, told
 
 LOOKS_AT_A_TIME = 8
-# What the function's role must allow, as template.yaml grants it: by the resource, which *prefix* begins.
+# What the function's role must allow, as template.yaml grants it.
 FUNCTION_NEEDS = {
     "secretsmanager:{region}:{account}:secret:{prefix}/any/tokens-a1B2c3": (
-        "secretsmanager:GetSecretValue",
-        "secretsmanager:ListSecretVersionIds",
-        "secretsmanager:PutSecretValue",
+        "GetSecretValue ListSecretVersionIds PutSecretValue"
     ),
     "secretsmanager:{region}:{account}:secret:{prefix}/any/bearer-a1B2c3": (
-        "secretsmanager:DescribeSecret",
-        "secretsmanager:ListSecretVersionIds",
-        "secretsmanager:PutSecretValue",
-        "secretsmanager:UpdateSecretVersionStage",
+        "DescribeSecret ListSecretVersionIds PutSecretValue UpdateSecretVersionStage"
     ),
-    "events:{region}:{account}:event-bus/default": ("events:PutEvents",),
+    "events:{region}:{account}:event-bus/default": "PutEvents",
 }
-SOURCE_OF_NOTICES = {
-    "ContextKeyName": "events:source",
-    "ContextKeyValues": ["virtuous.token"],
-    "ContextKeyType": "string",
-}
-# The function's variables that are parameters of the stack; those of the proxy are absent where the parameter is empty.
+# On condition that the events are our own.
+SOURCE = {"ContextKeyName": "events:source", "ContextKeyType": "string", "ContextKeyValues": ["virtuous.token"]}
+# The function's variables that are parameters of the stack.
 PARAMETER_OF = {
     "SECRET_PREFIX": "Prefix",
     "VIRTUOUS_BASE_URL": "VirtuousBaseUrl",
@@ -95,22 +85,21 @@ def _findings(stack: Stack, report: Report | CommandFailed) -> tuple[list[Findin
     """
     connections = report.connections if isinstance(report, Report) else []
     key = report.document["settings"].get("kms_key_arn") if isinstance(report, Report) else None
-    about_stack: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
-        (about, partial(look, stack)) for about, look in LOOKS.items()
-    ]
-    about_stack.insert(1, ("function", partial(_of_function, report)))
-    about_connections = [(one.name, partial(connection_findings, stack, key, one, now())) for one in connections]
     with ThreadPoolExecutor(LOOKS_AT_A_TIME) as pool:
-        of_stack = list(pool.map(lambda look: _guarded(stack, *look), about_stack))
-        of_connections = list(pool.map(lambda look: _guarded(stack, *look), about_connections))
+        of_stack = [pool.submit(_guarded, stack, look.__name__[4:].replace("_", " "), look, stack) for look in LOOKS]
+        of_stack.insert(1, pool.submit(_guarded, stack, "function", _of_function, report))
+        of_connections = [
+            pool.submit(_guarded, stack, one.name, connection_findings, stack, key, one, now()) for one in connections
+        ]
+    about_connections = [finding for look in of_connections for finding in look.result()]
     if isinstance(report, Report) and not connections:
-        of_connections = [[Finding("connections", "there is none yet", (ours("login"),))]]
-    return list(chain.from_iterable(of_stack)), list(chain.from_iterable(of_connections))
+        about_connections = [Finding("connections", "there is none yet", (ours("login"),))]
+    return [finding for look in of_stack for finding in look.result()], about_connections
 
 
-def _guarded(stack: Stack, about: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+def _guarded(stack: Stack, about: str, look: Callable[..., Iterable[Finding]], *at: object) -> list[Finding]:
     try:
-        return list(look())
+        return list(look(*at))
     except FAILURES as error:
         failure = explained(error, stack.aws)
         return [Finding(about, f"could not be looked at: {failure}", failure.run)]
@@ -150,13 +139,16 @@ def _of_environment(stack: Stack) -> Iterator[Finding]:
         yield fine("environment", f"the function has the stack's parameters; Virtuous is {wanted['VIRTUOUS_BASE_URL']}")
         return
     if set(variables) <= {*PARAMETER_OF, *FIXED_VARIABLES}:
-        right = {name: value for name, value in (variables | wanted).items() if value or "PROXY" not in name}
-        command = ("lambda", "update-function-configuration", "--function-name", stack.function)
-        remedy: Remedy = aws_cli(*command, "--environment", json.dumps({"Variables": right}))
+        document = json.dumps({"Variables": variables | wanted})
+        remedy: Remedy = _update_function(stack, "--environment", document)
     else:  # a stranger's variable may be a secret, which is not to be printed
         changes = ", ".join(f"{name} to {value!r}" for name, value in wrong.items())
         remedy = f"in the console of Lambda, {stack.function}, Configuration, Environment variables: set {changes}"
     yield Finding("environment", f"{', '.join(wrong)} not as the stack's parameters say", (remedy,))
+
+
+def _update_function(stack: Stack, *options: str) -> Run:
+    return aws_cli("lambda", "update-function-configuration", "--function-name", stack.function, *options)
 
 
 def _of_schedule(stack: Stack) -> Iterator[Finding]:
@@ -211,9 +203,9 @@ def _of_role(stack: Stack) -> Iterator[Finding]:
         named = resource.format(region=stack.aws.region, account=account, prefix=stack.prefix)
         results = stack.aws.client("iam").simulate_principal_policy(
             PolicySourceArn=role,
-            ActionNames=actions,
+            ActionNames=[f"{resource.partition(':')[0]}:{action}" for action in actions.split()],
             ResourceArns=[f"arn:{partition}:{named}"],
-            ContextEntries=[SOURCE_OF_NOTICES],
+            ContextEntries=[SOURCE],
         )["EvaluationResults"]
         where = named.rpartition(":")[2].replace("/any/", "/*/").removesuffix("-a1B2c3")
         denied += [f"{found['EvalActionName']} on {where}" for found in results if found["EvalDecision"] != "allowed"]
@@ -294,9 +286,8 @@ def _of_layer(stack: Stack) -> Iterator[Finding]:
         yield Finding("layer", what, (put, "then deploy the readers again"))
     if made not in used:
         others = [arn for arn in used if arn.rpartition(":")[0] != made.rpartition(":")[0]]
-        command = ("lambda", "update-function-configuration", "--function-name", stack.function)
         what = f"the function uses {', '.join(used) or 'none'}, and the stack made {made}"
-        yield Finding("layer", what, (aws_cli(*command, "--layers", made, *others),))
+        yield Finding("layer", what, (_update_function(stack, "--layers", made, *others),))
 
 
 def _of_key(stack: Stack) -> Iterator[Finding]:
@@ -321,13 +312,5 @@ def _of_key(stack: Stack) -> Iterator[Finding]:
     yield Finding("key", said, remedies)
 
 
-LOOKS: dict[str, Callable[[Stack], Iterable[Finding]]] = {
-    "stack": _of_stack,
-    "environment": _of_environment,
-    "schedule": _of_schedule,
-    "last run": _of_last_run,
-    "role": _of_role,
-    "alarms": _of_alarms,
-    "layer": _of_layer,
-    "key": _of_key,
-}
+# In the order in which they are told; each is told as what its name says.
+LOOKS = (_of_stack, _of_environment, _of_schedule, _of_last_run, _of_role, _of_alarms, _of_layer, _of_key)

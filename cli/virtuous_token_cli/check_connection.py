@@ -9,8 +9,7 @@ from typing import Any
 from token_refresher.refresh.journal import LABEL
 from token_refresher.refresh.refresh import MOST_VERSIONS_BEFORE_A_CLAIM
 
-from .connection_secrets import described_or_none
-from .protection import lets_in, who_may_read
+from .connection_secrets import described_or_none, lets_in, who_may_read
 from .remedies import aws_cli, ours
 from .stack import Connection, Stack
 from .words import ANY, RIGHTS, Finding, Severity, finding_of, fine

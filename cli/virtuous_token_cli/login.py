@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import click
+
 from token_refresher.aws.secret_store import SecretStore
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.login import store_login
 from token_refresher.refresh.model import Proved, RefreshError, Services
-from virtuous_token.secret_text import SecretText
+from token_refresher.virtuous.endpoint import TokenEndpoint
 
 from .answers import Answers, open_answers
 from .aws import FAILURES, explained
-from .connection_secrets import ConnectionSecrets
-from .obtain import Password, obtained, open_endpoint, proved, second_factor
+from .connection_secrets import ConnectionSecrets, lets_in, pattern_for, pattern_of_caller
+from .obtain import obtained, proved, second_factor
 from .options import Session
-from .protection import lets_in, pattern_for, pattern_of_caller
 from .remedies import CommandFailed, aws_cli, ours
 from .screen import say, working
 from .stack import Connection, Stack, now
@@ -72,8 +72,8 @@ class _Login:
         names = secrets.names
         principals = _who_keeps_access(self.stack, secrets, asked.protect)
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
-        services = Services(open_endpoint(base_url, now), now, time.sleep)
-        pair, password = obtained(asked.kind, asked.connection, services, self.answers, remember=asked.remember)
+        services = _services(base_url)
+        pair, login = obtained(asked.kind, asked.connection, services, self.answers, remember=asked.remember)
         proof = proved(pair, asked.kind, services)
         pair = replace(pair, organization_id=proof.organization_id, organization_name=proof.organization_name)
         _show(pair, proof)
@@ -82,8 +82,8 @@ class _Login:
         if principals:  # before there is a token in it
             self._protect(names.pair, principals)
         self._store(services, pair)
-        if asked.remember and password is not None:
-            secrets.keep_login(_login_value(password))
+        if asked.remember and login is not None:
+            secrets.keep_login(login)
             say(f"Stored e-mail and password as {names.login}.", err=True)
         elif secrets.is_present(names.login):
             say(f"{names.login} stays as it is; --remember stores another password.", err=True)
@@ -194,5 +194,9 @@ def _show(pair: TokenPair, proof: Proved) -> None:
         say("Virtuous says that this organisation is disabled.", err=True)
 
 
-def _login_value(login: Password) -> SecretText:
-    return SecretText(json.dumps({"username": login.e_mail, "password": login.password.reveal()}))
+def _services(base_url: str) -> Services:
+    """Virtuous, as this machine reaches it. Raises click.UsageError for a proxy in its environment that is no use."""
+    try:
+        return Services(TokenEndpoint(base_url, clock=now), now, time.sleep)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None

@@ -114,12 +114,12 @@ def _check(session: Session, names: tuple[str, ...]) -> int:
 @click.pass_obj
 def _remove(session: Session, connection: str, undo: bool, recovery_days: int, yes: bool) -> None:
     """Remove a connection: its secrets are marked for deletion, and the function stops minding it."""
-    from .remove import remove, restore
+    from .connection_secrets import remove_connection, restore_connection
 
     if undo:
-        restore(session, connection)
+        restore_connection(session, connection)
     else:
-        remove(session, connection, recovery_days, yes=yes)
+        remove_connection(session, connection, recovery_days, yes=yes)
 
 
 @cli.command(epilog="\b\nExample: virtuous-token completion bash >> ~/.bashrc")

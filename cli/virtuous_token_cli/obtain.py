@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-
-import click
 
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.model import Ending, Granted, NotGranted, Proved, Services, Unclear
 from token_refresher.refresh.new_pair import REFRESH_TOKEN_LIFE
-from token_refresher.virtuous.endpoint import TokenEndpoint
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
 
@@ -28,26 +23,12 @@ BETWEEN_PROOFS = (1.0, 3.0)
 _BLANKS_AND_DASHES = re.compile(r"[\s\u2010-\u2015\u2212-]+")
 
 
-@dataclass(frozen=True, slots=True)
-class Password:
-    """What a login was made with."""
-
-    e_mail: str
-    password: SecretText
-
-
-def open_endpoint(base_url: str, clock: Callable[[], datetime]) -> TokenEndpoint:
-    """Virtuous, as this machine reaches it. Raises click.UsageError for a proxy in its environment that is no use."""
-    try:
-        return TokenEndpoint(base_url, clock=clock)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
-
-
 def obtained(
     kind: str, connection: str, services: Services, answers: Answers, *, remember: bool
-) -> tuple[TokenPair, Password | None]:
-    """The pair, and what it was obtained with. *kind*: "password", "api-key" or "refresh-token".
+) -> tuple[TokenPair, SecretText | None]:
+    """The pair; and what the login secret would hold, if a password was asked for.
+
+    *kind*: "password", "api-key" or "refresh-token".
 
     Raises CommandFailed where Virtuous gives none; and where the password is to be remembered and would be of no use.
     """
@@ -71,7 +52,8 @@ def obtained(
         raise _not_granted(answer, code_was_sent=code_was_sent)
     for oddity in answer.oddities:
         say(f"Noticed: {oddity}.", err=True)
-    return _pair_of(answer, e_mail), Password(e_mail, password)
+    remembered = json.dumps({"username": e_mail, "password": password.reveal()})
+    return _pair_of(answer, e_mail), SecretText(remembered)
 
 
 def proved(pair: TokenPair, kind: str, services: Services) -> Proved:

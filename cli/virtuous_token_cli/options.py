@@ -76,7 +76,7 @@ def _connection_name(value: str) -> str:
 
 
 def _principal(value: str) -> str:
-    from .protection import is_principal
+    from .connection_secrets import is_principal
 
     if not is_principal(value):
         raise click.BadParameter(f"{value} is not the ARN of an IAM role or user, arn:aws:iam::ACCOUNT:role/NAME")

@@ -16,7 +16,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import aws, login, main, obtain, remove
+from virtuous_token_cli import aws, connection_secrets, login, main, obtain
 
 CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
 ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
@@ -126,7 +126,7 @@ class Operator:
 
     def runs_at_a_terminal(self, *arguments: str, person: Scripted) -> CommandResult:
         asked = lambda *_: person  # noqa: E731
-        with patch.object(login, "open_answers", asked), patch.object(remove, "open_answers", asked):
+        with patch.object(login, "open_answers", asked), patch.object(connection_secrets, "open_answers", asked):
             return self._runs(arguments)
 
     def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> CommandResult:

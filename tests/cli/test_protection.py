@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.operator import CALLER, CONFIGURATION, ROLE, Operator, Scripted
 from token_refresher.refresh.formats import SecretNames
-from virtuous_token_cli.protection import is_principal, lets_in, pattern_for, pattern_of_caller, policy_with
+from virtuous_token_cli.connection_secrets import is_principal, lets_in, pattern_for, pattern_of_caller, policy_with
 
 NAMES = SecretNames.of("virtuous", "default")
 KEEPERS = "arn:aws:iam::000000000000:role/keepers"

@@ -61,7 +61,12 @@ def shown(connections: list[Connection], columns: int = 80) -> str:
     return plain(out.getvalue()) + "\n".join(line.text for line in content.lines)
 
 
-KEY = {"refresh_token": None, "expires_at": None, "next_refresh_at": None, "refresh_token_issued_at": None}
+KEY: dict[str, Any] = {
+    "refresh_token": None,
+    "expires_at": None,
+    "next_refresh_at": None,
+    "refresh_token_issued_at": None,
+}
 DENIED = Connection("default", {"error": "DescribeSecret on virtuous/default/tokens: access denied"})
 WRONG: dict[str, tuple[Connection, str, str]] = {
     "no login yet": (NO_LOGIN, "nobody has logged in yet", "login"),

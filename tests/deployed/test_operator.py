@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from tests.deployed.people import Person, person_with
 from tests.deployed.world import World
 from virtuous_token import TokenReader
-from virtuous_token_cli.protection import pattern_of_caller
+from virtuous_token_cli.connection_secrets import pattern_of_caller
 
 pytestmark = pytest.mark.deployed
 
