@@ -153,13 +153,10 @@ def explained(error: Exception, aws: Aws | None = None) -> CommandFailed:
     if isinstance(error, _NO_SESSION):
         return CommandFailed(f"The session of the AWS profile is missing or has ended ({name}).", log_in_again)
     if isinstance(error, botocore_errors.SSLError):
-        roots = os.environ.get("AWS_CA_BUNDLE")
         return CommandFailed(
             "The TLS connection to AWS failed: the certificate that came is signed by nobody whom this machine trusts, "
             "as behind a proxy that opens TLS.",
-            f"do your organisation's roots stand in the file that AWS_CA_BUNDLE names, {roots}"
-            if roots
-            else "name the file with your organisation's roots: export AWS_CA_BUNDLE=/path/to/ca-bundle.pem",
+            "name a file that holds your organisation's roots: export AWS_CA_BUNDLE=/path/to/ca-bundle.pem",
         )
     if isinstance(error, botocore_errors.HTTPClientError | botocore_errors.ConnectionError):
         what = f"AWS did not answer ({name})."

@@ -109,14 +109,12 @@ def _of_stack(stack: Stack) -> Iterator[Finding]:
     name, status = stack.name, stack.described["StackStatus"]
     if status.endswith("_COMPLETE") and "ROLLBACK" not in status:
         yield fine("stack", f"{name} is {status}")
-    elif status.endswith("_IN_PROGRESS"):
-        yield Finding("stack", f"{name} is {status}", ("wait for its end",))
-    else:
-        why = aws_cli("cloudformation", "describe-stack-events", "--stack-name", name)
-        again = aws_cli("cloudformation", "continue-update-rollback", "--stack-name", name)
-        before = (again,) if status == "UPDATE_ROLLBACK_FAILED" else ()
-        mended = "when what this names is mended:"
-        yield Finding("stack", f"{name} is {status}", (why, mended, *before, *sam_deploy(name)))
+        return
+    why = aws_cli("cloudformation", "describe-stack-events", "--stack-name", name)
+    again = aws_cli("cloudformation", "continue-update-rollback", "--stack-name", name)
+    before = (again,) if status == "UPDATE_ROLLBACK_FAILED" else ()
+    then = "when it has ended, and what this names is mended:"
+    yield Finding("stack", f"{name} is {status}", (why, then, *before, *sam_deploy(name)))
 
 
 def _of_function(report: Report | CommandFailed) -> Iterator[Finding]:

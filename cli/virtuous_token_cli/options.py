@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -121,13 +121,18 @@ class Cli(click.Group):
             )
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        import json
-        from importlib.metadata import PackageNotFoundError, distribution
-
-        source = "the repository"
-        with contextlib.suppress(PackageNotFoundError, ValueError, KeyError):
-            # Where this was installed from, by its own record (PEP 610).
-            source = json.loads(distribution("virtuous-token-cli").read_text("direct_url.json") or "{}")["url"]
         formatter.write_paragraph()
         formatter.write_text("Examples: virtuous-token login; virtuous-token status --watch; virtuous-token check")
-        formatter.write_text(f"Pages: {re.sub('/cli/?$', '', source)}, README.md and docs/run-book.md")
+        formatter.write_text(f"Pages: {_source()}, README.md and docs/run-book.md")
+
+
+def _source() -> str:
+    """What this was installed from, by its own record (PEP 610); else the checkout that it is in.
+
+    Without importlib.metadata, whose import takes as long as all of the help.
+    """
+    here = Path(__file__).resolve().parents
+    for record in here[1].glob("virtuous_token_cli-*.dist-info/direct_url.json"):
+        url: str = json.loads(record.read_text())["url"]
+        return url.rstrip("/").removesuffix("/cli")
+    return str(here[2])

@@ -83,7 +83,7 @@ class Stack:
     @property
     def name(self) -> str:
         """CloudFormation's name for it."""
-        return self.tags["aws:cloudformation:stack-name"]
+        return self.tags.get("aws:cloudformation:stack-name", "")
 
     @property
     def function(self) -> str:
@@ -117,7 +117,10 @@ class Stack:
     def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
         """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
         event = {"report": True, **({"connections": list(names)} if names else {}), **options}
-        return Report(self._checked(self._invoke(event)))
+        answer = self._checked(self._invoke(event))
+        if "settings" not in answer:
+            raise CommandFailed(f"{self.function} gave no report: it is of another version.", *sam_deploy(self.name))
+        return Report(answer)
 
     def report_of_existing(self, names: Sequence[str], **options: Any) -> Report:
         """The same. Raises MissingConnection for a name that no connection has; AWS itself answers it with a denial."""
