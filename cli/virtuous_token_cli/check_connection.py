@@ -25,8 +25,8 @@ def connection_findings(stack: Stack, key: str | None, connection: Connection, n
     """
     name, client = connection.name, stack.aws.client("secretsmanager")
     pair, bearer = (f"{stack.prefix}/{name}/{kind}" for kind in ("tokens", "bearer"))
-    problems = [problem for secret in (pair, bearer) if (problem := _of_secret(client, name, secret, key))]
-    if not any(problem.severity is Severity.URGENT for problem in problems):
+    problems = [problem for secret in (pair, bearer) if (problem := _of_secret(client, connection, secret, key))]
+    if not problems:
         problems += _of_versions(client, connection, pair, key, now)
     yield from problems
     if not any(problem.what.startswith(_any(name, pair)) for problem in problems):
@@ -48,17 +48,20 @@ def _any(connection: str, secret: str) -> str:
     return secret.replace(f"/{connection}/", f"/{ANY}/")
 
 
-def _of_secret(client: Any, connection: str, name: str, key: str | None) -> Finding | None:
-    described, said = described_or_none(client, name), _any(connection, name)
+def _of_secret(client: Any, connection: Connection, name: str, key: str | None) -> Finding | None:
+    described, said, login = described_or_none(client, name), _any(connection.name, name), ours("login", connection=ANY)
     if described is None:
-        return Finding(connection, f"{said} does not exist", (ours("login", connection=ANY),))
+        return Finding(connection.name, f"{said} does not exist", (login,))
     if "DeletedDate" in described:
         undo = ours("remove", "--undo", connection=ANY)
-        return Finding(connection, f"{said} is marked for deletion", (undo, _REFRESH))
+        return Finding(connection.name, f"{said} is marked for deletion", (undo, _REFRESH))
     if described.get("KmsKeyId", AWS_OWN_KEY) == (key or AWS_OWN_KEY):
         return None
+    what = f"{said} is under another key than the stack's"
     move = aws_cli("secretsmanager", "update-secret", "--secret-id", said, "--kms-key-id", key or AWS_OWN_KEY)
-    return Finding(connection, f"{said} is under another key than the stack's", (move, _REFRESH), Severity.LATER)
+    if connection.exists:
+        return Finding(connection.name, what, (move, _REFRESH), Severity.LATER)
+    return Finding(connection.name, f"{what}, and can't be read", (move, _REFRESH, "or, if that key is gone:", login))
 
 
 def _of_versions(client: Any, connection: Connection, name: str, key: str | None, now: datetime) -> Iterator[Finding]:
