@@ -29,32 +29,23 @@ from .words import GOOD_OUTCOMES, sentence_of
 PATIENCE = timedelta(minutes=7)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the person asked for.
+def log_in(
+    session: Session, connection: str, kind: str, *, remember: bool, yes: bool, protect: tuple[str, ...]
+) -> None:
+    """One login into one connection. *kind*: "password", "api-key" or "refresh-token".
 
-    *kind* is "password", "api-key" or "refresh-token"; *yes* answers every question with yes; *protect* names who keeps
-    access.
+    *yes* answers every question with yes; *protect* names who keeps access. Raises CommandFailed, click.UsageError, and
+    what botocore and the store raise.
     """
-
-    connection: str
-    kind: str
-    remember: bool
-    yes: bool
-    protect: tuple[str, ...]
-
-
-def log_in(session: Session, asked: Asked) -> None:
-    """Raises CommandFailed, click.UsageError, and what botocore and the store raise."""
-    how = [] if asked.kind == "password" else [f"--{asked.kind}"]
-    again = ours("login", *how, *["--remember"] * asked.remember, connection=asked.connection, rest=" < FILE")
-    answers = open_answers(again)
+    how = ([] if kind == "password" else [f"--{kind}"]) + ["--remember"] * remember
+    answers = open_answers(ours("login", *how, connection=connection, rest=" < FILE"))
     stack = session.stack()
     with working("Asking the function"):
-        report = stack.report([asked.connection])
+        report = stack.report([connection])
     (before,), settings = report.connections, report.document["settings"]
-    secrets = ConnectionSecrets.of(stack, asked.connection, settings.get("kms_key_arn"))
-    _Login(stack, asked, answers, secrets, session.changed.append).run(before, settings["base_url"])
+    secrets = ConnectionSecrets.of(stack, connection, settings.get("kms_key_arn"))
+    login = _Login(stack, answers, secrets, session.changed.append, connection, kind, remember, yes)
+    login.run(before, settings["base_url"], protect)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +53,21 @@ class _Login:
     """*changed* is called with a sentence once something was changed."""
 
     stack: Stack
-    asked: Asked
     answers: Answers
     secrets: ConnectionSecrets
     changed: Callable[[str], object]
+    connection: str
+    kind: str
+    remember: bool
+    yes: bool
 
-    def run(self, before: Connection, base_url: str) -> None:
-        asked, secrets = self.asked, self.secrets
-        names = secrets.names
-        principals = _who_keeps_access(self.stack, secrets, asked.protect)
+    def run(self, before: Connection, base_url: str, protect: Sequence[str]) -> None:
+        secrets, names = self.secrets, self.secrets.names
+        principals = _who_keeps_access(self.stack, secrets, protect)
         marked = secrets.marked_for_deletion()  # before anybody is asked for a password or sent a code
         services = _services(base_url)
-        pair, login = obtained(asked.kind, asked.connection, services, self.answers, remember=asked.remember)
-        proof = proved(pair, asked.kind, services)
+        pair, login = obtained(self.kind, self.connection, services, self.answers, remember=self.remember)
+        proof = proved(pair, self.kind, services)
         pair = replace(pair, organization_id=proof.organization_id, organization_name=proof.organization_name)
         _show(pair, proof)
         self._ask_before_anything_changes(before, pair, marked)
@@ -82,7 +75,7 @@ class _Login:
         if principals:  # before there is a token in it
             self._protect(names.pair, principals)
         self._store(services, pair)
-        if asked.remember and login is not None:
+        if self.remember and login is not None:
             secrets.keep_login(login)
             say(f"Stored e-mail and password as {names.login}.", err=True)
         elif secrets.is_present(names.login):
@@ -98,12 +91,12 @@ class _Login:
             self.secrets.restore(name)
             self.changed(f"{name} was restored.")
         if marked:  # only now can be seen whose pair it holds
-            self._ask_about_another_organisation(self.stack.report([self.asked.connection]).connections[0], pair)
+            self._ask_about_another_organisation(self.stack.report([self.connection]).connections[0], pair)
         for name in self.secrets.make_missing():
             self.changed(f"{name} was made.")
 
     def _store(self, services: Services, pair: TokenPair) -> None:
-        store, adopted = SecretStore(self.secrets.client, self.secrets.names), self.asked.kind == "refresh-token"
+        store, adopted = SecretStore(self.secrets.client, self.secrets.names), self.kind == "refresh-token"
         try:
             with working("Storing the tokens"):
                 store_login(store, services, pair, give_up_at=now() + PATIENCE, adopted=adopted)
@@ -120,28 +113,28 @@ class _Login:
         """Has the function publish; whatever leaves readers without the current token is a failure."""
         try:
             with working("Publishing to readers"):
-                outcome = self.stack.refresh(self.asked.connection, force=False)
+                outcome = self.stack.refresh(self.connection, force=False)
         except FAILURES as error:
             raise CommandFailed(
                 f"The tokens are stored, and publishing them to readers failed: {explained(error, self.stack.aws)}",
                 "the next scheduled run publishes them; or at once:",
-                ours("refresh", connection=self.asked.connection),
+                ours("refresh", connection=self.connection),
             ) from None
-        sentence, run = sentence_of(outcome, self.asked.connection)
+        sentence, run = sentence_of(outcome, self.connection)
         if outcome not in GOOD_OUTCOMES:
             raise CommandFailed(f"The tokens are stored, and not published: {sentence} ({outcome})", *run)
-        say(f"{self.asked.connection}: logged in. Readers have the token.")
+        say(f"{self.connection}: logged in. Readers have the token.")
 
     def _ask_before_anything_changes(self, before: Connection, pair: TokenPair, marked: Sequence[str]) -> None:
         """Raises CommandFailed for a no."""
         self._ask_about_another_organisation(before, pair)
         if marked:
             self._ask(f"Marked for deletion: {', '.join(marked)}. Restore?")
-        if self.asked.kind == "refresh-token":
+        if self.kind == "refresh-token":
             self._ask("From now on the function refreshes this pair, and whatever else holds it may lose it. Go on?")
-        if self.asked.remember and pair.two_factor_enabled:
-            raise second_factor(self.asked.connection)
-        if self.asked.remember:
+        if self.remember and pair.two_factor_enabled:
+            raise second_factor(self.connection)
+        if self.remember:
             self._ask(
                 "E-mail and password are stored as a secret that the function may read. It logs in with them by "
                 "itself, at most once a day, when every refresh token is refused. Whoever may read that secret can act "
@@ -152,11 +145,11 @@ class _Login:
         there = before.text("organization_id")
         if there and pair.organization_id and there != pair.organization_id:
             name = before.text("organization_name") or there
-            whose = f"Connection {self.asked.connection} belongs to another organisation, {name} ({there})."
+            whose = f"Connection {self.connection} belongs to another organisation, {name} ({there})."
             self._ask(f"{whose} Its readers would read and write in the new one. Replace it?")
 
     def _ask(self, question: str) -> None:
-        if not self.asked.yes and not self.answers.confirm(question):
+        if not self.yes and not self.answers.confirm(question):
             raise CommandFailed("You said no.")
 
 

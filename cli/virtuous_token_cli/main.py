@@ -54,9 +54,9 @@ def _login(
     """
     if remember and kind:
         raise click.UsageError("--remember stores a password, and there is none with --api-key or --refresh-token.")
-    from .login import Asked, log_in
+    from .login import log_in
 
-    log_in(session, Asked(connection, kind or "password", remember, yes, protect))
+    log_in(session, connection, kind or "password", remember=remember, yes=yes, protect=protect)
 
 
 @cli.command("status", epilog="\b\nExample: virtuous-token status --connection acme")
