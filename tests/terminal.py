@@ -62,7 +62,7 @@ def typed_at_a_terminal(
             for prompt, answer in answers:
                 shown = _read(terminal, shown, prompt, seconds)
                 time.sleep(0.2)  # getpass throws away what was typed before it had turned the echo off
-                os.write(terminal, f"{answer}\n".encode())
+                os.write(terminal, (answer if answer in ("\x03", "\x04") else f"{answer}\n").encode())
                 shown += "\0"  # the next prompt comes after this
             shown = _read(terminal, shown, None, seconds)
             process.wait(seconds)

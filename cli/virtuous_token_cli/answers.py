@@ -10,15 +10,10 @@ import getpass
 import io
 import sys
 import warnings
-from collections.abc import Callable
-from typing import Protocol
 
 import click
 
 from .remedies import CommandFailed, Remedy
-from .screen import say
-
-__all__ = ["Answers", "Piped", "Terminal", "open_answers"]
 
 # Byte-order marks, which PowerShell and some editors put before the first line.
 _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -27,60 +22,51 @@ _ENCODINGS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\x
 LONGEST_LINE = 1_023 if sys.platform == "darwin" else 4_095
 
 
-class Answers(Protocol):
-    """Asks a person, or takes what was piped."""
-
-    def ask(self, what: str) -> str:
-        """A line without white space round it. Raises click.UsageError where there is none."""
-
-    def ask_hidden(self, what: str) -> str:
-        """A line that is not echoed, to the letter. Raises click.UsageError where there is none."""
-
-    def confirm(self, question: str) -> bool:
-        """True if the person says yes. Raises CommandFailed where nobody can be asked."""
-
-
 class Terminal:
-    """A person at a terminal. *piped* is the same command with a pipe for what the terminal can't take."""
+    """A person at a terminal. *piped* is the same command with a pipe for what the terminal can't take.
+
+    Prompts go to standard error, since results go to standard output.
+    """
 
     def __init__(self, piped: Remedy) -> None:
         self._piped = piped
 
     def ask(self, what: str) -> str:
-        return self._asked(what, lambda: input_line(f"{what}: ").strip())
+        """A line without white space round it."""
+        return self._whole(what, str(click.prompt(what, err=True))).strip()
 
     def ask_hidden(self, what: str) -> str:
+        """A line that is not echoed, to the letter. Raises CommandFailed where the terminal would show or cut it."""
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)
             try:
-                return self._asked(what, lambda: getpass.getpass(f"{what} (not shown): ", stream=sys.stderr))
+                return self._whole(what, str(click.prompt(f"{what} (not shown)", hide_input=True, err=True)))
             except getpass.GetPassWarning:
                 raise CommandFailed("This terminal would show what you type.", self._piped) from None
 
     def confirm(self, question: str) -> bool:
-        return input_line(f"{question} [y/N]: ").strip().lower() in ("y", "yes")
+        """True if the person says yes."""
+        return click.confirm(question, err=True)
 
-    def _asked(self, what: str, read: Callable[[], str]) -> str:
-        while not (answer := _line(read())):
-            say(f"{what} is needed; Ctrl-C ends.", err=True)
+    def _whole(self, what: str, answer: str) -> str:
         if len(answer.encode(errors="surrogateescape")) >= LONGEST_LINE:
             raise CommandFailed(
                 f"The {what} is cut: a terminal takes {LONGEST_LINE:,} characters of a line and drops the rest.",
                 "put it into a file, a line for each answer, and pipe that",
                 self._piped,
             )
-        return answer
+        return answer.lstrip("\ufeff")  # a mark that a paste may bring along
 
 
 class Piped:
-    """The lines of standard input, which is no terminal."""
+    """The lines of standard input, which is no terminal. Raises click.UsageError where one is missing."""
 
     def __init__(self, data: bytes) -> None:
         try:
             text = data.decode(next((name for mark, name in _ENCODINGS if data.startswith(mark)), "utf-8"))
         except UnicodeDecodeError:
             raise click.UsageError("Standard input is not UTF-8.") from None
-        self._lines = [_line(line) for line in text.split("\n")]
+        self._lines = [line.rstrip("\r").lstrip("\ufeff") for line in text.split("\n")]
 
     def ask(self, what: str) -> str:
         return self.ask_hidden(what).strip()
@@ -95,6 +81,9 @@ class Piped:
         raise CommandFailed(f"Nobody can be asked: {question}", "the same again with --yes, or in a terminal")
 
 
+Answers = Terminal | Piped
+
+
 def open_answers(piped: Remedy = "") -> Answers:
     """The terminal; or the whole of standard input, after which standard input is empty for everybody else."""
     if sys.stdin.isatty():
@@ -102,19 +91,3 @@ def open_answers(piped: Remedy = "") -> Answers:
     answers = Piped(sys.stdin.buffer.read())
     sys.stdin = io.StringIO()
     return answers
-
-
-def input_line(prompt: str) -> str:
-    """One line from the terminal. The prompt goes to standard error, since results go to standard output.
-
-    Raises EOFError at the end, as Ctrl-D makes it; click ends the prompt's line then, as after Ctrl-C.
-    """
-    say(prompt, err=True, nl=False)
-    if not (line := sys.stdin.readline()):
-        raise EOFError
-    return line
-
-
-def _line(text: str) -> str:
-    """*text* without a line end, and without the mark that a paste may bring along."""
-    return text.rstrip("\r\n").lstrip("\ufeff")

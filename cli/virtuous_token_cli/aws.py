@@ -21,27 +21,25 @@ from botocore.utils import JSONFileCache
 
 from .remedies import CommandFailed, Run, aws_cli
 
-__all__ = ["Aws", "code_of", "explained", "open_aws"]
-
+# What an operator is told, instead of a traceback.
+FAILURES = (CommandFailed, ClientError, BotoCoreError)
 # The AWS CLI keeps the credentials of assumed roles here: one MFA code serves both for as long as they last.
 ROLE_CREDENTIALS = Path("~/.aws/cli/cache")
 _CONFIG = Config(
     connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}, max_pool_connections=20
 )
+# The function may run for five minutes, and a second invocation would only be busy: wait, and do not repeat.
+_LAMBDA = Config(read_timeout=320, tcp_keepalive=True, retries={"total_max_attempts": 1})
 
-_ENDED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"}
-_INVALID = {
-    "AuthFailure",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-_DENIED = {"AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
-_SSO_ERRORS = (botocore_errors.SSOError, botocore_errors.TokenRetrievalError)
-_NO_ANSWER = (botocore_errors.HTTPClientError, botocore_errors.ConnectionError)
+_UNKNOWN = ("AuthFailure", "InvalidClientTokenId", "InvalidSignatureException", "UnrecognizedClientException")
 _WHO_AM_I = aws_cli("sts", "get-caller-identity")
 _SSO_LOGIN = aws_cli("sso", "login")
+_NO_SESSION = (
+    botocore_errors.SSOError,
+    botocore_errors.TokenRetrievalError,
+    botocore_errors.LoginError,
+    botocore_errors.RefreshWithMFAUnsupportedError,
+)
 
 
 @dataclass(frozen=True)
@@ -52,24 +50,23 @@ class Aws:
     profile: str | None
     region: str
     region_from: str
-    _clients: dict[tuple[str, int], Any] = field(default_factory=dict, repr=False)
+    _clients: dict[str, Any] = field(default_factory=dict, repr=False)
     _making: Lock = field(default_factory=Lock, repr=False)
 
-    def client(self, service: str, config: Config | None = None) -> Any:
+    def client(self, service: str) -> Any:
         """A client with bounded time-outs, always the same one. It logs no request, since those hold secrets' values.
 
         Several threads may call it, and use what it returns.
         """
         with self._making:
-            known = service, id(config)
-            if known not in self._clients:
-                for name in ("botocore", "boto3", "urllib3"):
+            if service not in self._clients:
+                for name in ("botocore", "urllib3"):
                     logger = logging.getLogger(name)
                     logger.setLevel(max(logger.level, logging.INFO))
                 make: Any = self.session.create_client  # the stubs know each service by a name of its own
-                settings = _CONFIG.merge(config) if config else _CONFIG
-                self._clients[known] = make(service, region_name=self.region, config=settings)
-            return self._clients[known]
+                config = _CONFIG.merge(_LAMBDA) if service == "lambda" else _CONFIG
+                self._clients[service] = make(service, region_name=self.region, config=config)
+            return self._clients[service]
 
     def resolve_credentials(self) -> None:
         """Asks for an MFA code if the profile's role needs one. Call it early: a prompt needs the terminal for itself.
@@ -83,21 +80,18 @@ class Aws:
             raise CommandFailed("The AWS profile asks for an MFA code, and there is no terminal to ask at.") from None
 
     @cached_property
-    def account(self) -> str:
-        """The account's number, or that nobody knows it. Everybody may ask for it."""
-        with contextlib.suppress(ClientError, BotoCoreError, EOFError, OSError):
-            return str(self.client("sts").get_caller_identity()["Account"])
-        return "unknown"
-
-    @cached_property
-    def caller(self) -> str:
-        """The ARN of whoever the credentials belong to, as STS tells it. Everybody may ask for it."""
-        return str(self.client("sts").get_caller_identity()["Arn"])
+    def identity(self) -> Mapping[str, Any]:
+        """Account and ARN of whoever the credentials belong to. Everybody may ask for it."""
+        identity: Mapping[str, Any] = self.client("sts").get_caller_identity()
+        return identity
 
     def described(self) -> str:
         """Where the command asked, for the text of an error."""
+        account = "unknown"
+        with contextlib.suppress(ClientError, BotoCoreError, EOFError, OSError):
+            account = self.identity["Account"]
         profile = f", profile {self.profile}" if self.profile else ""
-        return f"account {self.account}, Region {self.region} ({self.region_from}){profile}"
+        return f"account {account}, Region {self.region} ({self.region_from}){profile}"
 
     @property
     def log_in_again(self) -> Run:
@@ -117,9 +111,17 @@ def open_aws(profile: str | None, region: str | None, environment: Mapping[str, 
     try:
         # A profile that was named on the command line goes before credentials in the environment, AWS_PROFILE does not.
         core = botocore.session.Session(profile=profile)
-        found, source = _region(region, environment, core)
+        of_the_profile = core.get_scoped_config().get("region")
     except botocore_errors.ProfileNotFound:
         raise CommandFailed(f"There is no AWS profile {named}.", Run(("aws", "configure", "list-profiles"))) from None
+    variables = ("AWS_REGION", "AWS_DEFAULT_REGION")
+    by = {"--region": region} | {name: environment.get(name) for name in variables} | {"the profile": of_the_profile}
+    source, found = next(((f"from {name}", value) for name, value in by.items() if value), ("", ""))
+    if not found:
+        raise CommandFailed(
+            "No AWS Region is named: there is no --region, AWS_REGION or AWS_DEFAULT_REGION, and the profile has none.",
+            "the same again with --region us-east-1, or whichever Region the stack is in",
+        )
     if not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]+", found):
         raise CommandFailed(f"{found!r} ({source}) is not the name of an AWS Region.", "name one: --region us-east-1")
     return Aws(make_session(core, found), named, found, source)
@@ -133,69 +135,49 @@ def make_session(core: botocore.session.Session, region: str) -> botocore.sessio
     return core
 
 
-def _region(given: str | None, environment: Mapping[str, str], core: botocore.session.Session) -> tuple[str, str]:
-    of_the_profile = core.get_scoped_config().get("region")
-    if given:
-        return given, "from --region"
-    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION"):
-        if environment.get(variable):
-            return environment[variable], f"from {variable}"
-    if of_the_profile:
-        return of_the_profile, "from the profile"
-    raise CommandFailed(
-        "No AWS Region is named: there is no --region, AWS_REGION or AWS_DEFAULT_REGION, and the profile has none.",
-        "the same again with --region us-east-1, or whichever Region the stack is in",
-    )
-
-
 def code_of(error: ClientError) -> str:
     """AWS's word for what went wrong."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
-def explained(error: ClientError | BotoCoreError, log_in_again: Run = _SSO_LOGIN) -> CommandFailed:
-    """What *error* means and what to run, judged by types and codes alone. No value of a secret is in the text."""
+def explained(error: Exception, aws: Aws | None = None) -> CommandFailed:
+    """What one of FAILURES means and what to run, judged by types and codes alone. No value of a secret is in it."""
+    log_in_again = aws.log_in_again if aws else _SSO_LOGIN
+    if isinstance(error, CommandFailed):
+        return error
     if isinstance(error, ClientError):
         return _refused(error, log_in_again)
     name = type(error).__name__
-    if isinstance(error, _SSO_ERRORS):
-        return CommandFailed("The AWS SSO session is missing or has ended.", _SSO_LOGIN)
-    if isinstance(error, botocore_errors.LoginError):
-        return CommandFailed("The session of aws login is missing or has ended.", aws_cli("login"))
     if isinstance(error, botocore_errors.NoCredentialsError | botocore_errors.PartialCredentialsError):
         return CommandFailed("No AWS credentials were found.", log_in_again, "for the first time: aws configure sso")
-    if isinstance(error, botocore_errors.RefreshWithMFAUnsupportedError):
-        return CommandFailed("The credentials of the role with MFA have ended.", "the same command again")
+    if isinstance(error, _NO_SESSION):
+        return CommandFailed(f"The session of the AWS profile is missing or has ended ({name}).", log_in_again)
     if isinstance(error, botocore_errors.SSLError):
         return CommandFailed(
             "The TLS connection to AWS failed: the certificate that came is signed by nobody whom this machine trusts, "
             "as behind a proxy that opens TLS.",
-            f"do your organisation's roots stand in the file that AWS_CA_BUNDLE names, {roots}"
-            if (roots := os.environ.get("AWS_CA_BUNDLE"))
-            else "name the file with your organisation's roots: export AWS_CA_BUNDLE=/path/to/ca-bundle.pem",
+            "name a file that holds your organisation's roots: export AWS_CA_BUNDLE=/path/to/ca-bundle.pem",
         )
-    if isinstance(error, _NO_ANSWER):
-        return CommandFailed(
-            f"AWS did not answer ({name}).", "check the network and proxy, and whether the Region is right"
-        )
+    if isinstance(error, botocore_errors.HTTPClientError | botocore_errors.ConnectionError):
+        what = f"AWS did not answer ({name})."
+        return CommandFailed(what, "check the network and proxy, and whether the Region is right")
     return CommandFailed(f"AWS can't be used ({name}).", _WHO_AM_I)
 
 
 def _refused(error: ClientError, log_in_again: Run) -> CommandFailed:
-    code = code_of(error)
-    if code in _ENDED:
+    code, operation = code_of(error), error.operation_name
+    if "Expired" in code or code == "TokenRefreshRequired":
         return CommandFailed(f"The AWS credentials have ended ({code}).", log_in_again)
-    if code in _INVALID:
+    if code in (*_UNKNOWN, "SignatureDoesNotMatch"):
         return CommandFailed(f"AWS does not know these credentials ({code}).", _WHO_AM_I)
-    if code in _DENIED and error.operation_name == "AssumeRole":
+    is_denied = code.startswith(("AccessDenied", "AuthorizationError", "Unauthorized"))
+    if is_denied and operation == "AssumeRole":
+        what = "AWS does not let this profile take its role; if the role asks for an MFA code, it was wrong or missing."
+        return CommandFailed(what, _WHO_AM_I)
+    if is_denied:
         return CommandFailed(
-            "AWS does not let this profile take its role; if the role asks for an MFA code, it was wrong or missing.",
-            _WHO_AM_I,
-        )
-    if code in _DENIED:
-        return CommandFailed(
-            f"AWS denies {error.operation_name} to these credentials ({code}).",
+            f"AWS denies {operation} to these credentials ({code}).",
             "attach the stack's policy to your user or role: output OperatorPolicyArn to look, check and refresh, "
             "output LoginPolicyArn to log in and remove",
         )
-    return CommandFailed(f"AWS refuses {error.operation_name} ({code}).")
+    return CommandFailed(f"AWS refuses {operation} ({code}).")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,19 +16,6 @@ from .screen import Line, say, working
 if TYPE_CHECKING:
     from .aws import Aws
     from .stack import Stack
-
-__all__ = [
-    "FAILED",
-    "Cli",
-    "Session",
-    "account_options",
-    "connection_option",
-    "connections_option",
-    "example",
-    "protect_option",
-    "show_version",
-    "yes_option",
-]
 
 FAILED = 1
 
@@ -41,32 +28,27 @@ class Session:
 
     named: Named = field(default_factory=Named)
     changed: list[str] = field(default_factory=list)
-    found: Aws | None = None
+    aws: Aws | None = None
     prefix: str | None = None
 
-    def aws(self) -> Aws:
-        from .aws import open_aws
-
-        if self.found is None:
-            self.found = open_aws(self.named.profile, self.named.region)
-            self.named.asked_region = self.found.region
-            self.found.resolve_credentials()
-        return self.found
-
     def stack(self) -> Stack:
+        """Raises CommandFailed where there is none, or several and none named."""
+        from .aws import open_aws
         from .stack import find_stack
 
-        aws, self.prefix = self.aws(), self.named.prefix
+        self.aws, self.prefix = open_aws(self.named.profile, self.named.region), self.named.prefix
+        self.named.asked_region = self.aws.region
+        self.aws.resolve_credentials()
         with working("Looking for the stack"):
-            stack = find_stack(aws, self.named.prefix)
+            stack = find_stack(self.aws, self.named.prefix)
         self.prefix = stack.prefix
         return stack
 
     def asked(self) -> str:
         """Account, Region and stack, for the text of an error."""
-        if self.found is None:
+        if self.aws is None:
             return ""
-        return self.found.described() + (f", stack with prefix {self.prefix}" if self.prefix else "")
+        return self.aws.described() + (f", stack with prefix {self.prefix}" if self.prefix else "")
 
     def fail(self, failure: CommandFailed) -> int:
         """Says what happened, where it was asked, what was changed and what to do."""
@@ -74,43 +56,46 @@ class Session:
         if asked := self.asked():
             say(f"Asked: {asked}.", err=True)
         say(" ".join(self.changed) or "Nothing was changed.", err=True)
-        for remedy in failure.run:
-            say(self.line_of(remedy), err=True)
+        self.say_remedies(failure.run)
         return FAILED
 
-    def line_of(self, remedy: Remedy, indent: str = "") -> Line:
-        if isinstance(remedy, Run):
-            return Line(f"{indent}Run: {self.named.text(remedy)}", is_command=True)
-        return Line(f"{indent}{remedy[:1].upper()}{remedy[1:]}")
+    def say_remedies(self, remedies: tuple[Remedy, ...], indent: str = "") -> None:
+        for remedy in remedies:
+            is_command = isinstance(remedy, Run)
+            text = f"Run: {self.named.text(remedy)}" if isinstance(remedy, Run) else remedy[:1].upper() + remedy[1:]
+            say(Line(indent + text, is_command=is_command), err=True)
 
 
-class ConnectionName(click.ParamType):
-    """A connection's name, so that a typing error is misuse and not a refusal by AWS."""
+def _connection_name(value: str) -> str:
+    """So that a typing error is misuse and not a refusal by AWS."""
+    from token_refresher.refresh.formats import CONNECTION_NAME
 
-    name = "name"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from token_refresher.refresh.formats import CONNECTION_NAME
-
-        if not CONNECTION_NAME.fullmatch(value) or len(value) > 64:
-            self.fail("a connection's name holds up to 64 lower-case letters, digits and hyphens", param, ctx)
-        return value
+    if not CONNECTION_NAME.fullmatch(value) or len(value) > 64:
+        raise click.BadParameter("a connection's name holds up to 64 lower-case letters, digits and hyphens")
+    return value
 
 
-class Principal(click.ParamType):
-    """The ARN of a role or user, perhaps a pattern."""
+def _principal(value: str) -> str:
+    from .connection_secrets import is_principal
 
-    name = "arn"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from .protection import is_principal
-
-        if not is_principal(value):
-            self.fail(f"{value} is not the ARN of an IAM role or user, arn:aws:iam::ACCOUNT:role/NAME", param, ctx)
-        return value
+    if not is_principal(value):
+        raise click.BadParameter(f"{value} is not the ARN of an IAM role or user, arn:aws:iam::ACCOUNT:role/NAME")
+    return value
 
 
-def account_options(command: Command) -> Command:
+_NAME: dict[str, Any] = {"type": _connection_name, "metavar": "NAME"}
+connection = click.option(
+    "--connection", "-c", default="default", show_default=True, help="The connection's name.", **_NAME
+)
+connections = click.option(
+    "--connection", "-c", "names", multiple=True, help="A connection's name; may be repeated.", **_NAME
+)
+_PROTECT = "Let nobody but the function and this role or user (* and ? in it) read the pair; may be repeated."
+protect = click.option("--protect", multiple=True, type=_principal, metavar="ARN", help=_PROTECT)
+yes = click.option("--yes", is_flag=True, help="Ask nothing; every answer is yes.")
+
+
+def account(command: Command) -> Command:
     """The options that every command takes, before or after its name."""
 
     def keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
@@ -138,44 +123,16 @@ class Cli(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write_paragraph()
         formatter.write_text("Examples: virtuous-token login; virtuous-token status --watch; virtuous-token check")
-        formatter.write_text(f"Pages: {_pages()}")
+        formatter.write_text(f"Pages: {_source()}, README.md and docs/run-book.md")
 
 
-def _pages() -> str:
-    """Where the pages are: in what this was installed from, by its own record (PEP 610)."""
-    import json
-    from importlib.metadata import PackageNotFoundError, distribution
+def _source() -> str:
+    """What this was installed from, by its own record (PEP 610); else the checkout that it is in.
 
-    source = "the repository"
-    with contextlib.suppress(PackageNotFoundError, ValueError, KeyError):
-        source = json.loads(distribution("virtuous-token-cli").read_text("direct_url.json") or "{}")["url"]
-    return f"{re.sub('/cli/?$', '', source)}, README.md and docs/run-book.md"
-
-
-def show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    if wanted:
-        from token_refresher import __version__
-
-        click.echo(f"virtuous-token, version {__version__}")
-        ctx.exit()
-
-
-connection_option = click.option(
-    "--connection", "-c", default="default", show_default=True, type=ConnectionName(), help="The connection's name."
-)
-connections_option = click.option(
-    "--connection", "-c", "names", multiple=True, type=ConnectionName(), help="A connection's name; may be repeated."
-)
-protect_option = click.option(
-    "--protect",
-    multiple=True,
-    type=Principal(),
-    metavar="ARN",
-    help="Let nobody but the function and this role or user (* and ? in it) read the pair; may be repeated.",
-)
-yes_option = click.option("--yes", is_flag=True, help="Ask nothing; every answer is yes.")
-
-
-def example(text: str) -> str:
-    """An example of a command, for its help."""
-    return f"\b\nExample: virtuous-token {text}"
+    Without importlib.metadata, whose import takes as long as all of the help.
+    """
+    here = Path(__file__).resolve().parents
+    for record in here[1].glob("virtuous_token_cli-*.dist-info/direct_url.json"):
+        url: str = json.loads(record.read_text())["url"]
+        return url.rstrip("/").removesuffix("/cli")
+    return str(here[2])

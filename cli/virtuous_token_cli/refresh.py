@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
-from botocore.exceptions import BotoCoreError, ClientError
-from rich.progress import track
+import click
 
-from .aws import explained
-from .remedies import CommandFailed
-from .screen import open_console
-from .stack import Stack
-
-__all__ = ["refreshed"]
-
-# Invocations at a time: a new account runs ten functions at once, and the rest of it needs some of these.
-AT_A_TIME = 4
+from .aws import FAILURES, explained
+from .options import FAILED, Session
+from .remedies import CommandFailed, ours
+from .screen import say, working
+from .words import GOOD_OUTCOMES, sentence_of
 
 
-def refreshed(stack: Stack, names: list[str]) -> Iterator[tuple[str, str | CommandFailed]]:
-    """Of each the outcome word, or why the function could not be asked; in the order of *names*."""
-
-    def ended_of(name: str) -> str | CommandFailed:
+def refresh(session: Session, names: Sequence[str], *, every: bool) -> int:
+    """Says what became of each connection, as it ends, and returns the exit status."""
+    stack, ended = session.stack(), 0
+    with working("Asking the function"):
+        found = [connection.name for connection in stack.report_of_existing(names).connections]
+    if len(found) > 1 and not (every or names):
+        raise click.UsageError("There are several connections: name some with --connection, or say --all.")
+    if not found:
+        raise CommandFailed("There is no connection yet.", ours("login"))
+    for name in found:
         try:
-            return stack.refresh(name, force=True)
-        except CommandFailed as failure:
-            return failure
-        except (ClientError, BotoCoreError) as error:
-            return explained(error, stack.aws.log_in_again)
-
-    talk = open_console(err=True)
-    pool = ThreadPoolExecutor(AT_A_TIME)
-    try:
-        ended = pool.map(ended_of, names)
-        bar = track(ended, "Refreshing", len(names), console=talk, transient=True, disable=not talk.is_terminal)
-        yield from zip(names, list(bar), strict=True)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after Ctrl-C no further one is begun
+            with working(f"Refreshing {name}"):
+                outcome = stack.refresh(name, force=True)
+        except FAILURES as error:
+            failure, is_well = explained(error, stack.aws), False
+            said, remedies = f"not refreshed. {failure}", failure.run
+        else:
+            sentence, remedies = sentence_of(outcome, name)
+            said, is_well = f"{outcome}. {sentence}", outcome in GOOD_OUTCOMES
+        ended = ended if is_well else FAILED
+        say(f"{name}: {said}")
+        session.say_remedies(remedies, "  ")
+    return ended

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
-
-__all__ = ["CommandFailed", "Named", "Remedy", "Run", "aws_cli", "ours", "sam_deploy"]
+from dataclasses import dataclass
 
 # Commands of the AWS CLI that concern this machine and no Region.
 _WITHOUT_REGION = {"configure", "login", "sso"}
@@ -13,10 +11,9 @@ _WITHOUT_REGION = {"configure", "login", "sso"}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A command, word by word, and the *connections* that it is for. *rest* is for the shell alone, unquoted."""
+    """A command, word by word. *rest* is for the shell alone, unquoted."""
 
     words: tuple[str, ...]
-    connections: tuple[str, ...] = ()
     rest: str = ""
 
 
@@ -25,8 +22,8 @@ Remedy = Run | str
 
 
 def ours(*words: str, connection: str | None = None, rest: str = "") -> Run:
-    """``virtuous-token`` with *words*."""
-    return Run(("virtuous-token", *words), (connection,) if connection else (), rest)
+    """``virtuous-token`` with *words*, about *connection* if one is given."""
+    return Run(("virtuous-token", *words, *(("--connection", connection) if connection else ())), rest)
 
 
 def aws_cli(*words: str) -> Run:
@@ -47,22 +44,20 @@ class Named:
     profile: str | None = None
     region: str | None = None
     prefix: str | None = None
-    asked_region: str | None = field(default=None)
+    asked_region: str | None = None
 
-    def text(self, remedy: Remedy) -> str:
-        """The command as it is to be typed, quoted for a shell, with what was named here; or the sentence."""
-        if isinstance(remedy, str):
-            return remedy
-        program = remedy.words[0]
-        options: list[tuple[str, str | None]] = [("--connection", name) for name in remedy.connections]
-        if program == "virtuous-token":
-            options += [("--prefix", self.prefix), ("--region", self.region), ("--profile", self.profile)]
-        elif program == "aws" or "deploy" in remedy.words:
+    def text(self, run: Run) -> str:
+        """The command as it is to be typed, quoted for a shell, with what was named here."""
+        options: list[tuple[str, str | None]] = []
+        if run.words[0] == "virtuous-token":
+            options = [("--prefix", self.prefix), ("--region", self.region), ("--profile", self.profile)]
+        elif run.words[0] == "aws" or "deploy" in run.words:
             # The asked one, since only some versions of other tools look at AWS_REGION.
-            region = None if remedy.words[1] in _WITHOUT_REGION else self.asked_region
-            options += [("--region", region), ("--profile", self.profile)]
-        given = [word for name, value in options if value for word in (name, value)]
-        return shlex.join([*remedy.words, *given]) + remedy.rest
+            region = None if run.words[1] in _WITHOUT_REGION else self.asked_region
+            options = [("--region", region), ("--profile", self.profile)]
+        return (
+            shlex.join([*run.words, *(word for name, value in options if value for word in (name, value))]) + run.rest
+        )
 
 
 class CommandFailed(Exception):

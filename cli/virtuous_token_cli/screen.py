@@ -12,15 +12,13 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-__all__ = ["Line", "clean", "open_console", "prepare_streams", "say", "working"]
 
 # Wider than any line: what is piped is for a program, or for a pager that can scroll.
 UNCUT = 100_000
@@ -51,13 +49,9 @@ def say(line: Line | str, *, err: bool = False, nl: bool = True) -> None:
     text, colour, is_command = line if isinstance(line, Line) else Line(line)
     text, stream = clean(text), sys.stderr if err else sys.stdout
     if not is_command and nl and stream.isatty():
-        text = textwrap.fill(
-            text,
-            max(shutil.get_terminal_size().columns, 20),
-            subsequent_indent=" " * (len(text) - len(text.lstrip())),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        indent = " " * (len(text) - len(text.lstrip()))
+        width = max(shutil.get_terminal_size().columns, 20)
+        text = textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
     click.echo(click.style(text, fg=colour) if colour else text, file=stream, nl=nl)
 
 
@@ -65,14 +59,17 @@ def open_console(*, err: bool = False) -> Console:
     """For tables and what moves. Where it is no terminal, nothing is cut."""
     from rich.console import Console
 
-    console = Console(stderr=err, highlight=False, markup=False)
-    return console if console.is_terminal else Console(stderr=err, highlight=False, markup=False, width=UNCUT)
+    width = None if (sys.stderr if err else sys.stdout).isatty() else UNCUT
+    return Console(stderr=err, highlight=False, markup=False, width=width)
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
     """Says *what* is going on for as long as it does, where somebody sees it."""
-    with open_console(err=True).status(what, spinner="line") if sys.stderr.isatty() else nullcontext():
+    if not sys.stderr.isatty():
+        yield
+        return
+    with open_console(err=True).status(what, spinner="line"):
         yield
 
 
@@ -87,12 +84,6 @@ def prepare_streams() -> None:
 def _another(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
-    return "".join(map(_ascii, lacking)), error.end
-
-
-def _ascii(character: str) -> str:
-    if character in _INSTEAD:
-        return _INSTEAD[character]
-    letter = unicodedata.normalize("NFKD", character)[0]  # without its accent
-    return letter if letter.isascii() else "?"
+    # Without its accent, if that is what the encoding lacks.
+    plain = [unicodedata.normalize("NFKD", lacking)[0] for lacking in error.object[error.start : error.end]]
+    return "".join(_INSTEAD.get(found, found if found.isascii() else "?") for found in plain), error.end

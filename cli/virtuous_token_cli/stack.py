@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from virtuous_token.contract import parse_instant
 
 from .aws import Aws, code_of
-from .remedies import CommandFailed, Remedy, aws_cli, sam_deploy
+from .remedies import CommandFailed, Remedy, aws_cli, ours, sam_deploy
 from .screen import clean
-
-__all__ = ["Connection", "Report", "Stack", "find_stack", "now"]
 
 # The template puts it on the function, whose tags CloudFormation completes with the stack's own.
 PREFIX_TAG = "virtuous-token:prefix"
-# The function may run for five minutes, and a second invocation would only be busy: wait, and do not repeat.
-_INVOKE = Config(read_timeout=320, tcp_keepalive=True, retries={"total_max_attempts": 1})
+_ELSEWHERE: tuple[Remedy, ...] = (
+    "deploy the stack, from a checkout:",
+    *sam_deploy(),
+    "or name the account, Region and stack: --profile, --region, --prefix",
+)
 
 
 def now() -> datetime:
@@ -64,17 +64,12 @@ class Report:
     document: Mapping[str, Any]
 
     @property
-    def version(self) -> str:
-        return str(self.document["version"])
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        settings: Mapping[str, Any] = self.document["settings"]
-        return settings
-
-    @property
     def connections(self) -> list[Connection]:
         return [Connection(name, facts) for name, facts in self.document["connections"].items()]
+
+
+class MissingConnection(CommandFailed):
+    """There is no such connection."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +78,12 @@ class Stack:
 
     aws: Aws
     prefix: str
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str]
 
     @property
-    def name(self) -> str | None:
-        """CloudFormation's name for it; None where nobody may see the function's tags."""
-        return self.tags.get("aws:cloudformation:stack-name")
-
-    @property
-    def own_tags(self) -> dict[str, str]:
-        """The tags that a secret may have as well: not those that AWS keeps for itself."""
-        return {key: value for key, value in self.tags.items() if not key.startswith(("aws:", "lambda:"))}
+    def name(self) -> str:
+        """CloudFormation's name for it."""
+        return self.tags.get("aws:cloudformation:stack-name", "")
 
     @property
     def function(self) -> str:
@@ -105,28 +95,20 @@ class Stack:
         answer: Mapping[str, Any] = self.aws.client("lambda").get_function_configuration(FunctionName=self.function)
         return answer
 
-    @property
-    def role(self) -> str:
-        """The ARN of the function's role."""
-        return str(self.configuration["Role"])
-
     @cached_property
     def described(self) -> Mapping[str, Any]:
-        """What CloudFormation tells of it; {} where nobody may see its name."""
-        if not self.name:
-            return {}
-        (found,) = self.aws.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
-        described: Mapping[str, Any] = found
-        return described
+        """What CloudFormation tells of it."""
+        (described,) = self.aws.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
+        return dict(described)
 
     @property
     def parameters(self) -> dict[str, str]:
-        return {found["ParameterKey"]: found["ParameterValue"] for found in self.described.get("Parameters", ())}
+        return {found["ParameterKey"]: found["ParameterValue"] for found in self.described["Parameters"]}
 
     @cached_property
     def _resources(self) -> list[Mapping[str, Any]]:
         client = self.aws.client("cloudformation")
-        return list(client.describe_stack_resources(StackName=self.name)["StackResources"]) if self.name else []
+        return list(client.describe_stack_resources(StackName=self.name)["StackResources"])
 
     def made(self, kind: str) -> list[str]:
         """The physical ids of the stack's resources of that type, whether they still exist or not."""
@@ -134,12 +116,23 @@ class Stack:
 
     def report(self, names: Sequence[str] | None = None, **options: Any) -> Report:
         """What the function tells of *names*, or of all. It changes nothing and needs no right to read a secret."""
-        answer = self.invoke({"report": True, **({"connections": list(names)} if names else {}), **options})
+        event = {"report": True, **({"connections": list(names)} if names else {}), **options}
+        answer = self._checked(self._invoke(event))
         if "settings" not in answer:
-            raise CommandFailed(
-                f"{self.function} is older than this command. From this command's checkout:", *sam_deploy(self.name)
-            )
+            raise CommandFailed(f"{self.function} gave no report: it is of another version.", *sam_deploy(self.name))
         return Report(answer)
+
+    def report_of_existing(self, names: Sequence[str], **options: Any) -> Report:
+        """The same. Raises MissingConnection for a name that no connection has; AWS itself answers it with a denial."""
+        report = self.report(names, **options)
+        doubtful = [connection.name for connection in report.connections if names and not connection.exists]
+        known = {connection.name for connection in self.report().connections} if doubtful else set()
+        if unknown := [name for name in doubtful if name not in known]:
+            said = (
+                f"There is no connection {', '.join(unknown)}. There is: {', '.join(sorted(known)[:20]) or 'none yet'}."
+            )
+            raise MissingConnection(said, "to make it:", ours("login", connection=unknown[0]))
+        return report
 
     def refresh(self, name: str, *, force: bool) -> str:
         """Has the function bring one connection up to date, and returns the outcome word.
@@ -152,10 +145,6 @@ class Stack:
             return outcome
         return str(self._checked(answer).get("outcomes", {}).get(name, "no outcome"))
 
-    def invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        """The function's answer to *event*. Raises CommandFailed where it ends in an error."""
-        return self._checked(self._invoke(event))
-
     def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
         if "errorType" in answer or "errorMessage" in answer:
             raise CommandFailed(
@@ -165,12 +154,11 @@ class Stack:
         return answer
 
     def _invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
-        client = self.aws.client("lambda", _INVOKE)
         try:
-            answer = client.invoke(FunctionName=self.function, Payload=json.dumps(event).encode())
+            answer = self.aws.client("lambda").invoke(FunctionName=self.function, Payload=json.dumps(event).encode())
         except ClientError as error:
             if code_of(error) == "ResourceNotFoundException":
-                raise CommandFailed(f"There is no function {self.function} here.", *_elsewhere()) from None
+                raise CommandFailed(f"There is no function {self.function} here.", *_ELSEWHERE) from None
             if error.response.get("Reason") == "ReservedFunctionConcurrentInvocationLimitExceeded":
                 raise CommandFailed(
                     f"{self.function} has too little reserved concurrency to run.",
@@ -186,43 +174,20 @@ class Stack:
         return {"errorType": "an error", **payload} if "FunctionError" in answer else payload
 
 
-def _elsewhere(also: str = "") -> tuple[Remedy, ...]:
-    return (
-        "deploy the stack, from a checkout:",
-        *sam_deploy(),
-        f"or name the account, Region and stack: --profile, --region, --prefix{also}",
-    )
-
-
 def find_stack(aws: Aws, prefix: str | None) -> Stack:
     """The stack under *prefix*, or the only one there is. Raises CommandFailed where that can't be said."""
-    try:
-        found = _tagged_functions(aws)
-    except ClientError as error:
-        if prefix and code_of(error) in ("AccessDenied", "AccessDeniedException"):
-            return Stack(aws, prefix)
-        raise
-    if prefix:
-        return Stack(aws, prefix, found.get(prefix, {}))
-    if not found:
-        raise CommandFailed(
-            "There is no Virtuous token refresher in this account and Region.",
-            *_elsewhere(", which a stack of an older version needs"),
-        )
-    if len(found) > 1:
-        names = ", ".join(sorted(found))
-        raise CommandFailed(f"There are several stacks, under the prefixes {names}.", "name one: --prefix NAME")
-    ((prefix, tags),) = found.items()
-    return Stack(aws, prefix, tags)
-
-
-def _tagged_functions(aws: Aws) -> dict[str, dict[str, str]]:
-    """Prefix to the function's tags."""
     pages = aws.client("resourcegroupstaggingapi").get_paginator("get_resources")
     found = {}
     for page in pages.paginate(TagFilters=[{"Key": PREFIX_TAG}], ResourceTypeFilters=["lambda:function"]):
         for resource in page["ResourceTagMappingList"]:
             tags = {tag["Key"]: tag["Value"] for tag in resource["Tags"]}
-            if resource["ResourceARN"].endswith(f":{tags.get(PREFIX_TAG)}-token-refresher"):
-                found[tags[PREFIX_TAG]] = tags
-    return found
+            if resource["ResourceARN"].endswith(f":{tags[PREFIX_TAG]}-token-refresher"):
+                found[tags[PREFIX_TAG]] = Stack(aws, tags[PREFIX_TAG], tags)
+    there = ", ".join(sorted(found)) or "none"
+    if prefix and prefix not in found:
+        raise CommandFailed(f"There is no stack with prefix {prefix} here. There is: {there}.", *_ELSEWHERE)
+    if not found:
+        raise CommandFailed("There is no Virtuous token refresher in this account and Region.", *_ELSEWHERE)
+    if len(found) > 1 and not prefix:
+        raise CommandFailed(f"There are several stacks, under the prefixes {there}.", "name one: --prefix NAME")
+    return found[prefix] if prefix else found.popitem()[1]

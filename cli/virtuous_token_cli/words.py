@@ -6,22 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
-from typing import NamedTuple
 
 from .remedies import Remedy, Run, ours
 from .stack import Connection
-
-__all__ = [
-    "GOOD_OUTCOMES",
-    "RIGHTS",
-    "Finding",
-    "Severity",
-    "Told",
-    "days_and_hours",
-    "finding_of",
-    "sentence_of",
-    "told",
-]
 
 GOOD_OUTCOMES = frozenset({"fresh", "refreshed", "recovered"})
 # Virtuous documents 365 days for a refresh token; a month is time to log in during working hours.
@@ -29,6 +16,9 @@ REFRESH_TOKEN_ENDS_SOON = timedelta(days=30)
 # The default schedule is six hours: a refresh that is two days late has been tried several times.
 OVERDUE = timedelta(days=2)
 RIGHTS = "look at the user's rights in Virtuous"
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+# Stands for the connection's name in a finding, so that those of a kind are equal.
+ANY = "{connection}"
 
 # What it means, and the command of ours that comes next; "" where there is nothing to do.
 _OUTCOMES = {
@@ -48,11 +38,11 @@ _OUTCOMES = {
 }
 
 
-def sentence_of(outcome: str, name: str) -> tuple[str, Run | None]:
+def sentence_of(outcome: str, name: str) -> tuple[str, tuple[Remedy, ...]]:
     """What *outcome* means for connection *name*, and what to run where there is something to do."""
     unknown = (f"The function says {outcome!r}, which this command does not know.", "check")
     sentence, command = _OUTCOMES.get(outcome, unknown)
-    return sentence, ours(command, connection=name) if command else None
+    return sentence, (ours(command, connection=name),) if command else ()
 
 
 class Severity(IntEnum):
@@ -77,14 +67,6 @@ class Finding:
     detail: str = ""
     until: datetime | None = None
 
-    @property
-    def is_fine(self) -> bool:
-        return self.severity is Severity.FINE
-
-    def without_name(self, text: str) -> str:
-        """*text* as it is the same for every connection: the names of secrets hold the connection's."""
-        return text.replace(f"/{self.about}/", "/NAME/")
-
 
 def fine(about: str, what: str, detail: str = "") -> Finding:
     """What is as it should be."""
@@ -94,12 +76,13 @@ def fine(about: str, what: str, detail: str = "") -> Finding:
 def finding_of(connection: Connection, now: datetime) -> Finding | None:
     """The worst thing that the report tells of *connection*; None where all is well."""
     name = connection.name
-    login, refresh, check = (ours(command, connection=name) for command in ("login", "refresh", "check"))
+    login, refresh, check = (ours(command, connection=ANY) for command in ("login", "refresh", "check"))
     ends = connection.instant("readers_work_until") or connection.instant("expires_at")
     left = f"readers work for another {days_and_hours(ends - now)}" if ends and ends > now else ""
     refused = connection.text("last_outcome") in ("refused", "code_needed")
     if error := connection.text("error"):
-        return Finding(name, error, (login if connection.facts.get("is_unreadable") else check,))
+        remedy = login if connection.facts.get("is_unreadable") else check
+        return Finding(name, error.replace(f"/{name}/", f"/{ANY}/"), (remedy,))
     if not connection.has_pair:
         return Finding(name, "nobody has logged in yet", (login,))
     if (end := connection.instant("expires_at")) and end <= now:
@@ -108,7 +91,7 @@ def finding_of(connection: Connection, now: datetime) -> Finding | None:
         return Finding(name, "Virtuous refused its credentials", (login,), detail=left, until=ends)
     if (connection.text("proof") or "").startswith("refused"):
         if connection.text("refresh_token") is None:
-            key = ours("login", "--api-key", connection=name)
+            key = ours("login", "--api-key", connection=ANY)
             return Finding(name, "Virtuous refuses its API key: readers are refused as well", (key,))
         return Finding(name, "Virtuous refuses its access token", (RIGHTS, refresh))
     if connection.facts.get("bearer_in_step") is False:
@@ -121,51 +104,41 @@ def finding_of(connection: Connection, now: datetime) -> Finding | None:
     return None
 
 
-class Told(NamedTuple):
-    """Findings of one kind, as they are told: a sentence, whom it is about if that is many, and what to do."""
-
-    severity: Severity
-    sentence: str
-    names: str
-    remedies: tuple[Remedy, ...]
-
-    @property
-    def is_fine(self) -> bool:
-        return self.severity is Severity.FINE
-
-
-def told(findings: Iterable[Finding]) -> list[Told]:
-    """*findings* about connections: those of a kind together, the worst first."""
+def told(findings: Iterable[Finding]) -> list[Finding]:
+    """*findings* about connections as they are told: one for each kind, the worst first."""
     kinds: dict[object, list[Finding]] = {}
-    for finding in sorted(findings, key=_rank):
-        remedies = [remedy.words if isinstance(remedy, Run) else (remedy,) for remedy in finding.remedies]
-        shape = [[finding.without_name(word) for word in words] for words in remedies]
-        kinds.setdefault((finding.severity, finding.without_name(finding.what), str(shape)), []).append(finding)
-    return [_told(kind) for kind in kinds.values()]
+    for found in sorted(findings, key=lambda each: (each.severity, each.until or _EARLIEST, each.about)):
+        kinds.setdefault((found.severity, found.what, found.remedies), []).append(found)
+    return [_told(kind[0], [found.about for found in kind]) for kind in kinds.values()]
 
 
-def _rank(finding: Finding) -> tuple[Severity, datetime, str]:
-    return finding.severity, finding.until or datetime.min.replace(tzinfo=UTC), finding.about
+def _told(first: Finding, names: Sequence[str]) -> Finding:
+    remedies = [_for(names, remedy) for remedy in first.remedies]
+    if len(names) == 1:
+        return replace(first, what=first.what.replace(ANY, first.about), remedies=tuple(remedies))
+    detail = f" ({first.about}: {first.detail})" if first.detail else ""
+    about, what = f"{len(names)} connections", first.what.replace(ANY, "NAME") + detail
+    if first.severity is Severity.FINE:
+        return fine(about, first.what)
+    for_one = [run for run in first.remedies if isinstance(run, Run) and any(ANY in word for word in run.words)]
+    if not all(map(_takes_many, for_one)):
+        remedies.append(f"the same for each of the other {len(names) - 1}")
+    if not any(map(_takes_many, for_one)):
+        remedies.insert(0, ", ".join(names))
+    return Finding(about, what, tuple(remedies), first.severity)
 
 
-def _told(kind: Sequence[Finding]) -> Told:
-    first, *others = kind
-    detail = f"; {first.detail}" if first.detail else ""
-    if not others:
-        return Told(first.severity, f"{first.about}: {first.what}{detail}", "", first.remedies)
-    names = tuple(finding.about for finding in kind)
-    of_first = f" ({first.about}: {first.detail})" if detail and not first.is_fine else ""
-    sentence = f"{len(kind)} connections: {first.without_name(first.what)}{of_first}"
-    if first.is_fine:
-        return Told(first.severity, sentence, "", ())
-    refresh, remedies = ours("refresh").words, []
-    for remedy in first.remedies:
-        is_for_all = isinstance(remedy, Run) and remedy.words == refresh
-        remedies.append(replace(remedy, connections=names) if isinstance(remedy, Run) and is_for_all else remedy)
-    if any(isinstance(remedy, Run) and remedy.words != refresh and remedy.connections for remedy in remedies):
-        remedies.append(f"the same for each of the other {len(others)}")
-    are_named = any(isinstance(remedy, Run) and remedy.connections == names for remedy in remedies)
-    return Told(first.severity, sentence, "" if are_named else ", ".join(names), tuple(remedies))
+def _takes_many(run: Run) -> bool:
+    return run.words == ours("refresh", connection=ANY).words
+
+
+def _for(names: Sequence[str], remedy: Remedy) -> Remedy:
+    """For all of *names* where one command takes them, else for the first."""
+    if isinstance(remedy, str):
+        return remedy
+    if _takes_many(remedy):
+        return ours("refresh", *(word for name in names for word in ("--connection", name)))
+    return Run(tuple(word.replace(ANY, names[0]) for word in remedy.words), remedy.rest)
 
 
 def days_and_hours(span: timedelta) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import answers, aws, main, obtain, refresh
+from virtuous_token_cli import aws, connection_secrets, login, main, obtain
 
 CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
 ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
@@ -42,8 +42,10 @@ SCHEDULE = {
     "CreationDate": NOW - timedelta(days=9),
 }
 PARAMETERS = {"Prefix": "virtuous", "Schedule": "rate(6 hours)", "HttpsProxy": "", "LogLevel": "INFO"}
+PARAMETERS |= {"VirtuousBaseUrl": "https://api.example.org"}
 VARIABLES = {"SECRET_PREFIX": "virtuous", "SCHEDULE_EXPRESSION": "rate(6 hours)", "LOG_LEVEL": "INFO"}
-STACK = {
+VARIABLES |= {"VIRTUOUS_BASE_URL": "https://api.example.org"}
+STACK: dict[str, Any] = {
     "StackStatus": "UPDATE_COMPLETE",
     "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in PARAMETERS.items()],
 }
@@ -123,7 +125,8 @@ class Operator:
             return self._runs(arguments)
 
     def runs_at_a_terminal(self, *arguments: str, person: Scripted) -> CommandResult:
-        with patch.object(answers, "open_answers", lambda *_: person):
+        asked = lambda *_: person  # noqa: E731
+        with patch.object(login, "open_answers", asked), patch.object(connection_secrets, "open_answers", asked):
             return self._runs(arguments)
 
     def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> CommandResult:
@@ -179,5 +182,4 @@ def operator_of(
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.setenv("AWS_REGION", "us-east-1")
             monkeypatch.setattr(obtain, "BETWEEN_PROOFS", (0, 0))
-            monkeypatch.setattr(refresh, "AT_A_TIME", 1)  # the function runs in this process, whose output it redirects
             yield operator

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.cli.operator import TAGS
+from tests.fakes import virtuous as step
 from tests.fakes.loopback import JsonHandler, serving
+from tests.fakes.relay import Relay, certificate
 from tests.fakes.secrets_manager import AwsError
 from tests.leak_harness import LeakHarness
-from tests.support import Deployment, deployed
+from tests.support import Deployment, deployed, issued_by
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +33,7 @@ SOURCES = os.pathsep.join(str(ROOT / path) for path in ("cli", "functions/token_
 FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:virtuous-token-refresher"
 MFA_CODE = "771204"
 ROLE = "arn:aws:iam::000000000000:role/operators"
+SESSION = "arn:aws:iam::000000000000:user/me"
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="terminals are got by another way elsewhere")
 
@@ -36,6 +42,8 @@ class AwsOnLoopback(JsonHandler):
     """Secrets Manager, Lambda, the tags and STS over HTTP, for a process that is not this one."""
 
     deployment: Deployment
+    invocations: list[str]
+    lost: int
 
     def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -45,17 +53,23 @@ class AwsOnLoopback(JsonHandler):
         elif service:
             try:
                 self.answer(200, self.deployment.account.strict.call(operation, json.loads(body)))
-            except AwsError as refusal:
-                self.answer(400, {"__type": refusal.code, "message": refusal.message})
+            except (AwsError, NotImplementedError) as refusal:
+                self.answer(400, {"__type": getattr(refusal, "code", "AccessDeniedException"), "message": "no"})
         elif "/functions/" in self.path:
-            answer, _ = self.deployment.invoke_as_lambda_does(json.loads(body))
-            self.answer(200, answer)
+            self.invocations.append(self.path)
+            if len(self.invocations) == self.lost:
+                self.do_GET()
+            else:
+                self.answer(200, self.deployment.invoke_as_lambda_does(json.loads(body))[0])
         else:
             self.answer_sts({name: values[0] for name, values in parse_qs(body.decode()).items()})
 
+    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+        self.answer(403, {}, **{"x-amzn-ErrorType": "AccessDeniedException"})
+
     def answer_sts(self, asked: dict[str, str]) -> None:
         """STS; and of every other service that speaks XML a refusal."""
-        action = asked["Action"]
+        action = asked.get("Action", "")
         answers = {
             "AssumeRole": "<Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
             "<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
@@ -74,14 +88,22 @@ class AwsOnLoopback(JsonHandler):
 
 
 @contextmanager
-def aws(deployment: Deployment, directory: Path) -> Iterator[dict[str, str]]:
-    """What the process needs to meet *deployment*, and nothing of ours. Profile mfa's role asks for a code."""
-    handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment})
-    config = directory / "config"
-    config.write_text(
+def aws(deployment: Deployment, directory: Path, *, lost: int = 0) -> Iterator[dict[str, str]]:
+    """What the process needs to meet *deployment*, and nothing of ours. The invocation of number *lost* is refused.
+
+    Profile mfa's role asks for a code; profile me is one of "aws login", with credentials that have not ended.
+    """
+    handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment, "invocations": [], "lost": lost})
+    (directory / "config").write_text(
         f"[profile mfa]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::000000000000:mfa/me\n"
+        f"[profile me]\nlogin_session = {SESSION}\n[profile ended]\nlogin_session = {SESSION}-2\n"
     )
     (directory / "credentials").write_text("[base]\naws_access_key_id = none\naws_secret_access_key = none\n")
+    keys = {"accessKeyId": "ASIA", "secretAccessKey": "s", "sessionToken": "t", "accountId": "000000000000"}
+    token = {"accessToken": keys | {"expiresAt": "2099-01-01T00:00:00Z"}, "clientId": "c", "refreshToken": "r"}
+    cached = directory / "logins" / f"{sha256(SESSION.encode()).hexdigest()}.json"
+    cached.parent.mkdir(exist_ok=True)
+    cached.write_text(json.dumps(token | {"dpopKey": "k", "tokenType": "urn:aws:params"}))
     with serving(handler) as address:
         yield {
             "HOME": str(directory),
@@ -90,8 +112,9 @@ def aws(deployment: Deployment, directory: Path) -> Iterator[dict[str, str]]:
             "PYTHONWARNINGS": "error",
             "AWS_ENDPOINT_URL": address,
             "AWS_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": str(config),
+            "AWS_CONFIG_FILE": str(directory / "config"),
             "AWS_SHARED_CREDENTIALS_FILE": str(directory / "credentials"),
+            "AWS_LOGIN_CACHE_DIRECTORY": str(cached.parent),
             "AWS_ACCESS_KEY_ID": "none",
             "AWS_SECRET_ACCESS_KEY": "none",
         }
@@ -115,167 +138,271 @@ def run(
     return subprocess.CompletedProcess(ended.args, ended.returncode, out, err)
 
 
-def test_a_login_from_a_pipe(harness: LeakHarness, tmp_path: Path) -> None:
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        virtuous = deployment.virtuous
+@dataclass
+class AtATerminal:
+    """What somebody types, and what must be shown then. E-MAIL and PASSWORD stand for the right ones."""
 
-        ended = run("login", environment=environment, piped=f"{virtuous.user}\n{virtuous.password}\n")
+    command: str
+    typed: list[tuple[str, str]] = field(default_factory=list)
+    says: list[str] = field(default_factory=list)
+    status: int = 0
+    before: Callable[[Deployment], object] = lambda deployment: deployment.log_in()
+    lacks: list[str] = field(default_factory=list)
+    environment: Mapping[str, str | None] = field(default_factory=dict)
+    columns: int = 80
+    lost: int = 0
+
+
+LOGIN = [("E-mail:", "E-MAIL"), ("Password (not shown):", "PASSWORD")]
+NO_KEYS = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
+NAMES = ("c00", "c01", "c02", "c03", "default", "gone")
+
+
+def nothing(_: Deployment) -> None:
+    """Nobody has logged in."""
+
+
+def many_ill(deployment: Deployment) -> None:
+    """The readers of one are down, those of five have nine days left, and one is well."""
+    deployment.log_in("gone", age=timedelta(days=16))
+    for name in NAMES[:4]:
+        deployment.log_in(name, age=timedelta(days=6))
+        deployment.account.put_pair(issued_by(deployment.virtuous), name)
+    deployment.log_in("default")
+
+
+def refuse_two(deployment: Deployment) -> None:
+    for name in NAMES:
+        deployment.log_in(name)
+    for name in ("c01", "c03"):
+        deployment.account.strict.fail("PutSecretValue", "AccessDeniedException", secret=f"virtuous/{name}/tokens")
+
+
+CASES = {
+    "a profile of aws login works": AtATerminal(
+        "status --profile me", says=["Example Relief", "1 connection, all well."], environment=NO_KEYS
+    ),
+    "an ended session of aws login is begun again by aws login": AtATerminal(
+        "status --profile ended", says=["Run: aws login --profile ended"], status=1, environment=NO_KEYS
+    ),
+    "an encoding without the bar's characters gets others": AtATerminal(
+        "status", says=["##### 14 d", "1 connection, all well."], environment={"PYTHONIOENCODING": "cp1252"}
+    ),
+    "ASCII as well": AtATerminal("status", says=["##### 14 d"], environment={"PYTHONIOENCODING": "ascii"}),
+    "what is printed to be run has what was named": AtATerminal(
+        "status --prefix virtuous --region us-east-1 --profile base",
+        before=nothing,
+        says=["  virtuous-token login --connection default --prefix virtuous --region us-east-1 --profile base\n"],
+        status=1,
+    ),
+    "every connection that was not refreshed is named": AtATerminal(
+        "refresh --all",
+        before=refuse_two,
+        says=[
+            "c01: misconfigured.",
+            "c03: misconfigured.",
+            "check --connection c03",
+            "gone: not refreshed. AWS denies",
+        ],
+        status=1,
+        lost=7,
+    ),
+    "a bad gateway asks for patience": AtATerminal(
+        "login",
+        LOGIN,
+        before=lambda deployment: deployment.virtuous.script(step.bad_gateway()),
+        says=["did not serve the login (HTTP 502)", "Nothing was changed.", "Try the same again later"],
+        lacks=["VirtuousBaseUrl"],
+        status=1,
+    ),
+    "a code in two groups is taken, and no secret is shown": AtATerminal(
+        "login",
+        [*LOGIN, ("Code (not shown):", "493 027")],
+        before=lambda deployment: setattr(deployment.virtuous, "two_factor", True),
+        says=["one-time code", "default: logged in. Readers have the token."],
+        lacks=["PASSWORD", "493 027"],
+    ),
+    "a key that the terminal cut is said to be, with the way through a pipe": AtATerminal(
+        "login --api-key --connection default --prefix virtuous",
+        [("API key (not shown):", "k" * 5_000)],
+        says=[
+            "The API key is cut: a terminal takes 4,095 characters of a line",
+            "Run: virtuous-token login --api-key --connection default --prefix virtuous < FILE",
+        ],
+        lacks=["kkk"],
+        status=1,
+    ),
+    "findings of a kind are told together, the worst first": AtATerminal(
+        "check",
+        before=many_ill,
+        says=[
+            "gone: the access token has expired",
+            "4 connections: readers do not have the newest token (c00: readers work for another",
+            "run: virtuous-token refresh --connection c00 --connection c01 --connection c02 --connection c03\n",
+            "default: token proved",
+        ],
+        status=1,
+    ),
+    "an interruption at a prompt ends its line": AtATerminal(
+        "login", [("E-mail:", "\x03")], says=["E-mail: ^C\nInterrupted. Nothing was changed."], status=130
+    ),
+    "an interruption at a hidden prompt as well": AtATerminal(
+        "login",
+        [("E-mail:", "me"), ("(not shown):", "\x03")],
+        says=["(not shown): \nInterrupted. Nothing was changed."],
+        status=130,
+    ),
+    "the end of the input is no interruption": AtATerminal(
+        "login", [("E-mail:", "\x04")], says=["E-mail: \nInterrupted. Nothing was changed."], status=1
+    ),
+    "watching ends by an interruption": AtATerminal(
+        "status --watch", [("all well.", "\x03")], says=["Example Relief", "Interrupted."], status=130
+    ),
+    "an adopted pair is not shown": AtATerminal(
+        "login --refresh-token",
+        [("Access token (not shown):", "ACCESS"), ("Refresh token (not shown):", "REFRESH"), ("Go on? [y/N]:", "y")],
+        says=["Readers have the token."],
+        lacks=["ACCESS", "REFRESH"],
+    ),
+    "forty columns are enough for a table": AtATerminal("status", says=["14 d", "all well."], columns=40),
+    "forty columns are enough for a check": AtATerminal("check", says=["to mend."], columns=40, status=1),
+}
+
+
+@linux
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_at_a_terminal(harness: LeakHarness, tmp_path: Path, case: AtATerminal) -> None:
+    names = NAMES if case.before in (many_ill, refuse_two) else ["default"]
+    with (
+        deployed(harness, *names, one_time_code="493027") as deployment,
+        aws(deployment, tmp_path, lost=case.lost) as environment,
+    ):
+        case.before(deployment)
+        virtuous = deployment.virtuous
+        issued = virtuous.issue_pair()
+        secrets = {"E-MAIL": virtuous.user, "PASSWORD": virtuous.password}
+        secrets |= {"ACCESS": str(issued["access_token"]), "REFRESH": str(issued["refresh_token"])}
+        changed: dict[str, str | None] = {**environment, **case.environment}
+
+        status, shown = typed_at_a_terminal(
+            [*COMMAND, *case.command.split()],
+            [(prompt, secrets.get(answer, answer)) for prompt, answer in case.typed],
+            environment={name: value for name, value in changed.items() if value is not None},
+            directory=tmp_path,
+            columns=case.columns,
+        )
+
+    harness.watch(shown)
+    said = plain(shown).replace("\n\n", "\n")
+    unbroken = " ".join(said.split())
+    assert status == case.status, said
+    positions = [said.find(text) if "\n" in text else unbroken.find(" ".join(text.split())) for text in case.says]
+    assert -1 not in positions, (case.says[positions.index(-1)], said)
+    in_order = [position for text, position in zip(case.says, positions, strict=True) if "\n" not in text]
+    assert in_order == sorted(in_order), said
+    assert not [text for text in case.lacks if secrets.get(text, text) in said]
+    assert "Traceback" not in said
+    broken = [line.rstrip() for line in said.splitlines() if not re.search(r"(aws|virtuous-token|y/N)\b", line)]
+    assert max(len(line) for line in broken if " " in line[7:].strip()) <= case.columns
+
+
+@linux
+def test_watching_goes_on_after_a_lost_connection(harness: LeakHarness, tmp_path: Path) -> None:
+    program = "from virtuous_token_cli import main, show; show.WATCH_SECONDS = 1; main.run()"
+    with deployed(harness, "default") as deployment, aws(deployment, tmp_path, lost=2) as environment:
+        deployment.log_in()
+
+        status, shown = typed_at_a_terminal(
+            [sys.executable, "-c", program, "status", "--watch"],
+            [("looking again.", ""), ("all well.", "\x03")],
+            environment=environment,
+            directory=tmp_path,
+        )
+
+    assert status == 130
+    assert "AWS denies Invoke" in plain(shown)
+
+
+def test_tls_by_an_unknown_root_is_named_with_the_variable_that_mends_it(harness: LeakHarness, tmp_path: Path) -> None:
+    server, _ = certificate(tmp_path, "localhost")
+    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
+        port = urlsplit(environment["AWS_ENDPOINT_URL"]).port
+        assert port
+        with Relay(port, tls=server) as relay:
+            address = {"AWS_ENDPOINT_URL": f"https://localhost:{relay.port}"}
+            refused = run("status", environment=environment | address)
+            trusted = run(
+                "status", environment=environment | address | {"AWS_CA_BUNDLE": str(tmp_path / "certificate.pem")}
+            )
+
+    assert refused.returncode == 1
+    assert "TLS connection to AWS failed" in refused.stderr
+    assert "export AWS_CA_BUNDLE=" in refused.stderr
+    assert trusted.returncode == 0, trusted.stderr
+
+
+def test_what_is_piped_is_whole_and_a_login_from_a_pipe_starts_no_process_and_writes_no_file(
+    harness: LeakHarness, tmp_path: Path
+) -> None:
+    """So a secret can be in no argument list, no child's environment, no temporary file."""
+    name = "An organisation whose name is longer than any column that a terminal has " * 2
+    with deployed(harness, empty=True, organization_name=name) as deployment:
+        with aws(deployment, tmp_path) as environment:
+            virtuous = deployment.virtuous
+            ended = subprocess.run(
+                [sys.executable, "-B", "-c", WATCHED, "login", "--connection", "a" * 64, "--remember", "--yes"],
+                input=f"{virtuous.user}\n{virtuous.password}\n",
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=60,
+                check=False,
+            )
+            shown = run("status", environment=environment)
 
         harness.watch(ended)
-        assert (ended.returncode, ended.stdout) == (0, "default: logged in. Readers have the token.\n"), ended.stderr
-        assert deployment.account.bearer().access_token == deployment.account.pair().access_token
-        assert run("logout", environment=environment).returncode == 2
+        assert ended.returncode == 0, ended.stderr
+        assert "SEEN" not in ended.stderr
+        assert any("a" * 64 in line and name.strip() in line for line in shown.stdout.splitlines())
 
 
-@linux
-def test_a_terminal_shows_neither_password_nor_code(harness: LeakHarness, tmp_path: Path) -> None:
-    with deployed(harness, empty=True, two_factor=True) as deployment, aws(deployment, tmp_path) as environment:
-        virtuous = deployment.virtuous
-        typed = [("E-mail:", virtuous.user), ("Password (not shown):", virtuous.password)]
-
-        status, shown = typed_at_a_terminal(
-            [*COMMAND, "login"], [*typed, ("Code (not shown):", "not it")], environment=environment, directory=tmp_path
-        )
-
-        harness.watch(shown)
-        assert status == 1
-        assert "one-time code" in plain(shown)
-        assert virtuous.user in shown
-        assert deployment.account.client.list_secrets()["SecretList"] == []
-
-
-@linux
-@pytest.mark.parametrize("kind", ["--api-key", "--refresh-token"])
-def test_tokens_that_are_typed_are_not_shown(harness: LeakHarness, tmp_path: Path, kind: str) -> None:
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        issued = {key: str(value) for key, value in deployment.virtuous.issue_pair().items()}
-        typed = [("API key (not shown):", issued["access_token"])]
-        if kind == "--refresh-token":
-            typed = [
-                ("Access token (not shown):", issued["access_token"]),
-                ("Refresh token (not shown):", issued["refresh_token"]),
-                ("Go on? [y/N]:", "y"),
-            ]
-
-        status, shown = typed_at_a_terminal(
-            [*COMMAND, "login", kind], typed, environment=environment, directory=tmp_path
-        )
-
-        harness.watch(shown)
-        assert status == 0, shown
-        assert "Readers have the token." in plain(shown)
+WATCHED = """
+import os, sys
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.putenv"):
+        os.write(2, f"SEEN {event}\\n".encode())
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        os.write(2, f"SEEN a file opened for writing: {arguments[0]!r}\\n".encode())
+sys.addaudithook(watch)
+from virtuous_token_cli.main import run
+run()
+"""
 
 
 @linux
 def test_the_mfa_code_comes_from_the_terminal_and_the_login_from_the_pipe(harness: LeakHarness, tmp_path: Path) -> None:
     with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
         virtuous = deployment.virtuous
-        del environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        environment = {name: value for name, value in environment.items() if name not in NO_KEYS}
+        piped = f"{virtuous.user}\n{virtuous.password}\n"
 
+        nobody = run("login", "--profile", "mfa", environment=environment, piped=piped, detached=True)
         status, shown = typed_at_a_terminal(
             [*COMMAND, "login", "--profile", "mfa"],
             [("Enter MFA code for arn:aws:iam::000000000000:mfa/me:", MFA_CODE)],
             environment=environment,
             directory=tmp_path,
-            piped=f"{virtuous.user}\n{virtuous.password}\n",
+            piped=piped,
         )
+        again = run("status", "--profile", "mfa", environment=environment, detached=True)
 
-        harness.watch(shown)
+        harness.watch((nobody, shown))
+        assert (nobody.returncode, nobody.stdout) == (1, "")
+        assert "asks for an MFA code, and there is no terminal to ask at" in nobody.stderr
         assert status == 0, shown
         (request,) = virtuous.token_requests
         assert request.form()["username"] == virtuous.user
-        again = run("status", "--profile", "mfa", environment=environment, detached=True)
         assert again.returncode == 0, "the role's credentials are shared with the AWS CLI, for as long as they last"
-
-
-def test_an_mfa_code_that_nobody_can_type_takes_no_line_of_the_pipe(harness: LeakHarness, tmp_path: Path) -> None:
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        virtuous = deployment.virtuous
-        piped = f"{virtuous.user}\n{virtuous.password}\n"
-
-        ended = run("login", "--profile", "mfa", environment=environment, piped=piped, detached=True)
-
-        harness.watch(ended)
-        assert (ended.returncode, ended.stdout) == (1, "")
-        assert "asks for an MFA code, and there is no terminal to ask at" in ended.stderr
-        assert "Traceback" not in ended.stderr
-        assert virtuous.token_requests == []
-
-
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "latin-1", "utf-8"])
-def test_what_an_encoding_lacks_becomes_another_character(harness: LeakHarness, tmp_path: Path, encoding: str) -> None:
-    with deployed(harness, empty=True, organization_name="Łódź ━ Relief") as deployment:
-        with aws(deployment, tmp_path) as environment:
-            virtuous = deployment.virtuous
-            environment |= {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-
-            made = run(
-                "login", environment=environment, piped=f"{virtuous.user}\n{virtuous.password}\n", encoding=encoding
-            )
-            shown = run("status", environment=environment, encoding=encoding)
-
-        assert (made.returncode, shown.returncode) == (0, 0), made.stderr + shown.stderr
-        assert ("━━━━━ 14 d" if encoding == "utf-8" else "##### 14 d") in shown.stdout
-        assert {"utf-8": "Łódź ━ Relief", "latin-1": "?ódz # Relief"}.get(encoding, "Relief") in made.stderr
-
-
-@linux
-@pytest.mark.parametrize(
-    ("answers", "says", "status"),
-    [
-        pytest.param([("E-mail:", "\x03")], "E-mail: ^C\nInterrupted. Nothing was changed.", 130, id="at the e-mail"),
-        pytest.param(
-            [("E-mail:", "me"), ("(not shown):", "\x03")],
-            "(not shown): \nInterrupted. Nothing was changed.",
-            130,
-            id="at the password",
-        ),
-        pytest.param(
-            [("E-mail:", "\x04")], "E-mail: \nInterrupted. Nothing was changed.", 1, id="by the end of the input"
-        ),
-    ],
-)
-def test_a_prompt_that_is_interrupted_ends_its_line(
-    harness: LeakHarness, tmp_path: Path, answers: list[tuple[str, str]], says: str, status: int
-) -> None:
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        ended, shown = typed_at_a_terminal([*COMMAND, "login"], answers, environment=environment, directory=tmp_path)
-
-    assert ended == status
-    assert says in plain(shown).replace("\n\n", "\n")
-    assert "Traceback" not in shown
-
-
-@linux
-def test_a_key_that_the_terminal_cuts_is_said_to_be_and_a_pipe_takes_it(harness: LeakHarness, tmp_path: Path) -> None:
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        key = harness.secret("k" * 5_000)
-        typed = ["login", "--api-key", "--connection", "acme"]
-
-        status, shown = typed_at_a_terminal(
-            [*COMMAND, *typed], [("API key (not shown):", key)], environment=environment, directory=tmp_path
-        )
-        piped = run(*typed, environment=environment, piped=f"{key}\n")
-
-    said = plain(shown)
-    assert status == 1
-    assert "The API key is cut: a terminal takes 4,095 characters of a line" in said.replace("\n", " ")
-    assert "Run: virtuous-token login --api-key --connection acme < FILE" in said
-    assert "Virtuous refuses this API key (HTTP 401)" in piped.stderr
-
-
-@linux
-def test_forty_columns_are_readable(harness: LeakHarness, tmp_path: Path) -> None:
-    with deployed(harness, "acme") as deployment, aws(deployment, tmp_path) as environment:
-        deployment.log_in("acme")
-
-        for command in ("status", "check"):
-            _, shown = typed_at_a_terminal(
-                [*COMMAND, command], [], environment=environment, directory=tmp_path, columns=40
-            )
-            lines = [line for line in plain(shown).splitlines() if "run: " not in line]
-            assert max(len(line.rstrip()) for line in lines if " " in line[7:].strip()) <= 40, shown
-            assert "Traceback" not in shown
 
 
 @pytest.mark.parametrize(
@@ -309,64 +436,10 @@ def test_what_asks_nothing_of_aws_waits_for_no_aws_library(arguments: list[str],
     assert ended.stdout
 
 
-def test_a_profile_of_aws_login_works(harness: LeakHarness, tmp_path: Path) -> None:
-    """With the cached credentials of a session that has not ended."""
-    session = "arn:aws:iam::000000000000:user/me"
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        del environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
-        (tmp_path / "config").write_text(f"[profile me]\nlogin_session = {session}\n")
-        cached = tmp_path / "cache" / f"{sha256(session.encode()).hexdigest()}.json"
-        cached.parent.mkdir()
-        keys = {"accessKeyId": "ASIA", "secretAccessKey": "s", "sessionToken": "t", "accountId": "000000000000"}
-        token = {"accessToken": keys | {"expiresAt": "2099-01-01T00:00:00Z"}, "clientId": "c"}
-        environment["AWS_LOGIN_CACHE_DIRECTORY"] = str(cached.parent)
-
-        missing = run("status", "--profile", "me", environment=environment)
-        cached.write_text(json.dumps(token | {"refreshToken": "r", "dpopKey": "k", "tokenType": "urn:aws:params"}))
-        found = run("status", "--profile", "me", environment=environment)
-
-    assert "Run: aws login --profile me" in missing.stderr
-    assert found.returncode == 0, found.stderr
-
-
-WATCHED = """
-import os, sys
-def watch(event, arguments):
-    if event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.putenv"):
-        os.write(2, f"SEEN {event}\\n".encode())
-    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
-        os.write(2, f"SEEN a file opened for writing: {arguments[0]!r}\\n".encode())
-sys.addaudithook(watch)
-from virtuous_token_cli.main import run
-run()
-"""
-
-
-def test_a_login_starts_no_process_and_writes_no_file(harness: LeakHarness, tmp_path: Path) -> None:
-    """So a secret can be in no argument list, no child's environment, no temporary file."""
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        virtuous = deployment.virtuous
-        ended = subprocess.run(
-            [sys.executable, "-B", "-c", WATCHED, "login", "--remember", "--yes"],
-            input=f"{virtuous.user}\n{virtuous.password}\n",
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=60,
-            check=False,
-        )
-
-        harness.watch(ended)
-        assert ended.returncode == 0, ended.stderr
-        assert "SEEN" not in ended.stderr
-
-
-# As it is installed
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the two wheels of this checkout; what they need besides is lent by the tests' own."""
+def test_the_installed_command_runs_outside_the_checkout_beside_the_reader(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """From the two wheels of this checkout; what they need besides is lent by the tests' own environment."""
     folder = tmp_path_factory.mktemp("installed")
     for project in ("cli", "layers/virtuous_token"):
         build = f"from hatchling import build; build.build_wheel({str(folder)!r})"
@@ -375,53 +448,27 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--python", str(folder / "venv/bin/python"), "--disable-pip-version-check"]
     wheels = [str(wheel) for wheel in folder.glob("*.whl")]
     subprocess.run([*pip, "install", "-q", "--no-index", "--no-deps", *wheels], check=True, capture_output=True)
-    return folder / "venv/bin"
-
-
-def in_environment(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     lent = {"PATH": os.environ["PATH"], "PYTHONPATH": sysconfig.get_paths()["purelib"], "PYTHONSAFEPATH": "1"}
-    return subprocess.run(
-        [str(program), *arguments], capture_output=True, text=True, env=lent, cwd="/", timeout=60, check=False
+    program = (
+        "import sys, virtuous_token_cli.main, virtuous_token_cli.check, token_refresher.refresh.login;"
+        "import virtuous_token as v; print('aws_lambda_powertools' in sys.modules, v.__file__)"
     )
 
-
-def test_the_installed_command_runs_outside_the_checkout(installed: Path) -> None:
-    asked = in_environment(installed / "virtuous-token", "--version")
-    where = in_environment(
-        installed / "python",
-        "-c",
-        "import virtuous_token_cli, token_refresher.refresh.login, virtuous_token as v; print(v.__file__)",
+    asked, seen = (
+        subprocess.run(
+            [str(part) for part in command], capture_output=True, text=True, env=lent, cwd="/", timeout=60, check=False
+        )
+        for command in ([folder / "venv/bin/virtuous-token", "--version"], [folder / "venv/bin/python", "-c", program])
     )
 
     assert (asked.returncode, asked.stderr) == (0, "")
     assert asked.stdout.startswith("virtuous-token, version ")
-    assert Path(where.stdout.strip()).is_relative_to(installed.parent), where.stderr
-
-
-def test_what_the_command_imports_needs_nothing_of_the_functions(installed: Path) -> None:
-    asked = in_environment(
-        installed / "python", "-c", "import sys, virtuous_token_cli.main; print('aws_lambda_powertools' in sys.modules)"
+    assert seen.stdout.startswith(f"False {folder}"), "nothing of the function's own requirements is needed"
+    ours, readers = (
+        {line.partition(",")[0] for line in record.read_text().splitlines()}
+        for record in sorted(folder.glob("venv/lib/python*/site-packages/virtuous_token*-*/RECORD"))
     )
-
-    assert asked.stdout == "False\n", asked.stderr
-
-
-def test_the_command_brings_what_profiles_of_aws_login_need(installed: Path) -> None:
-    (metadata,) = installed.parent.glob("lib/python*/site-packages/virtuous_token_cli-*/METADATA")
-
-    assert "Requires-Dist: botocore[crt]" in metadata.read_text()
-
-
-def test_removing_the_command_leaves_the_reader_whole(installed: Path) -> None:
-    files = {
-        name: {str(path) for path in _files_of(installed, name)} for name in ("virtuous-token", "virtuous-token-cli")
-    }
-
-    assert files["virtuous-token"]
-    assert files["virtuous-token-cli"]
-    assert not files["virtuous-token"] & files["virtuous-token-cli"]
-
-
-def _files_of(installed: Path, distribution: str) -> list[str]:
-    program = f"import importlib.metadata as m; print(*m.files({distribution!r}), sep='\\n')"
-    return in_environment(installed / "python", "-c", program).stdout.split()
+    assert {"virtuous_token_cli/main.py", "token_refresher/handler.py"} <= ours | readers
+    assert not ours & readers, "removing the command leaves the reader whole"
+    (metadata,) = folder.glob("venv/lib/python*/site-packages/virtuous_token_cli-*/METADATA")
+    assert "Requires-Dist: botocore[crt]" in metadata.read_text(), "what profiles of aws login need"

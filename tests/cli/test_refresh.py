@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
-from botocore.exceptions import ClientError
 
 from tests.cli.operator import Operator, operator_of
 from tests.leak_harness import LeakHarness
-from virtuous_token_cli.stack import Stack
 
 Capture = pytest.CaptureFixture[str]
 
@@ -44,48 +40,6 @@ def test_of_several_those_are_refreshed_that_were_named(
 
         assert ended.status == status
         assert [line.split(":")[0] for line in ended.out.splitlines()] == refreshed
-
-
-def test_one_that_fails_hides_no_other(harness: LeakHarness, capsys: Capture) -> None:
-    with operator_of(harness, capsys, "acme", "default") as operator:
-        for name in ("acme", "default"):
-            operator.deployment.log_in(name, age=timedelta(days=1))
-        operator.deployment.account.strict.fail(
-            "PutSecretValue", "AccessDeniedException", secret="virtuous/acme/tokens"
-        )
-
-        ended = operator.runs("refresh", "--all")
-
-        assert ended.status == 1
-        assert ended.out.splitlines()[0].startswith("acme: misconfigured. A secret is missing")
-        assert ended.out.splitlines()[1].startswith("default: refreshed.")
-        assert "virtuous-token check --connection acme" in ended.err
-
-
-def test_all_that_the_function_could_not_be_asked_about_are_named(
-    harness: LeakHarness, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    invoke = Stack.refresh
-
-    def throttled(self: Stack, name: str, *, force: bool) -> str:
-        if name != "default":
-            raise ClientError({"Error": {"Code": "TooManyRequestsException"}}, "Invoke")
-        return invoke(self, name, force=force)
-
-    monkeypatch.setattr(Stack, "refresh", throttled)
-    with operator_of(harness, capsys, "acme", "default", "other") as operator:
-        for name in ("acme", "default", "other"):
-            operator.deployment.log_in(name)
-
-        ended = operator.runs("refresh", "--all")
-
-        assert ended.status == 1
-        assert [line.partition(".")[0] for line in ended.out.splitlines()] == [
-            "acme: not refreshed",
-            "default: refreshed",
-            "other: not refreshed",
-        ]
-        assert ended.out.count("AWS refuses Invoke (TooManyRequestsException).") == 2
 
 
 def test_a_refused_refresh_token_asks_for_a_login(operator: Operator) -> None:

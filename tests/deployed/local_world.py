@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -43,36 +43,49 @@ class Place:
         return self.directory / "environment"
 
     @property
-    def log(self) -> Path:
-        return self.directory.with_suffix(".log")
-
-    @property
     def process_id(self) -> Path:
         return self.directory.with_suffix(".pid")
+
+    def running(self) -> int | None:
+        """The id of the process that holds the world; None where the lock on its file is free."""
+        with contextlib.suppress(FileNotFoundError), self.process_id.open() as kept:
+            try:
+                fcntl.flock(kept, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(kept.read())
+        return None
+
+    def how_to_use(self) -> str:
+        user = self.environment.read_text().rpartition("# ")[2].strip()
+        return f"""
+Running. The user of the stand-in for Virtuous: {user}. From a shell:
+    . {self.environment}
+    virtuous-token status
+    virtuous-token login --connection acme
+    virtuous-token check
+The schedule fires every minute. End it with: make stop"""
 
 
 def start(place: Place) -> int:
     """Starts the world in the background and returns once it is deployed and logged in."""
-    if _running(place) is not None:
-        print(f"It is running already. {_how_to_use(place)}")
+    if place.running() is not None:
+        print(f"It is running already. {place.how_to_use()}")
         return 0
-    place.log.parent.mkdir(exist_ok=True)
+    log = place.directory.with_suffix(".log")
+    log.parent.mkdir(exist_ok=True)
     place.environment.unlink(missing_ok=True)  # an earlier world's: it would look as if this one were ready
-    with place.log.open("wb") as output:
+    command = [sys.executable, "-m", "tests.deployed.local_world", "serve", place.name]
+    with log.open("wb") as written:
         serving = subprocess.Popen(
-            [sys.executable, "-m", "tests.deployed.local_world", "serve", place.name],
-            cwd=REPOSITORY,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, stdout=written, stderr=written, start_new_session=True
         )
     try:
-        with place.log.open() as output:
-            while serving.poll() is None and not place.environment.exists():
+        with log.open() as output:
+            is_over = False
+            while not is_over:
+                is_over = serving.poll() is not None or place.environment.exists()
                 print(output.read(), end="", flush=True)
-                time.sleep(0.2)  # shows what the starting process wrote since, until it is ready or has ended
-            print(output.read(), end="", flush=True)
+                time.sleep(0 if is_over else 0.2)  # a process that is starting can only be asked
     except KeyboardInterrupt:
         serving.terminate()
         serving.wait()
@@ -80,35 +93,34 @@ def start(place: Place) -> int:
     if serving.poll() is not None:
         print(f"FAILED. Logs: {place.directory}", file=sys.stderr)
         return 1
-    print(_how_to_use(place))
+    print(place.how_to_use())
     return 0
 
 
 def serve(place: Place) -> int:
     """Holds the world until it is terminated."""
     end_on_signals()
-    with (
-        _process_id_kept(place),
-        contextlib.suppress(KeyboardInterrupt),
-        open_world(place.directory, Narrator()) as world,
-    ):
-        world.deploy()
-        world.deploy_reader()
-        world.log_in()
-        _write_environment(world, place.environment)
-        threading.Event().wait()
+    with place.process_id.open("a+") as kept:
+        fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        kept.truncate(0)
+        print(os.getpid(), end="", file=kept, flush=True)
+        with contextlib.suppress(KeyboardInterrupt), open_world(place.directory, Narrator()) as world:
+            world.deploy()
+            world.deploy_reader()
+            world.log_in()
+            _write_environment(world, place.environment)
+            threading.Event().wait()
     return 0
 
 
 def stop(place: Place) -> int:
     """Ends the world, if there is one, and returns when nothing of it is left."""
-    process_id = _running(place)
-    if process_id is None:
+    if (process_id := place.running()) is None:
         print("Nothing is running.")
         return 0
     os.kill(process_id, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_STOP
-    while _running(place) is not None:
+    while place.running() is not None:
         if time.monotonic() > deadline:
             print(f"Process {process_id} did not end within {SECONDS_TO_STOP:.0f} seconds.", file=sys.stderr)
             return 1
@@ -117,50 +129,17 @@ def stop(place: Place) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _process_id_kept(place: Place) -> Iterator[None]:
-    with place.process_id.open("a+") as kept:
-        fcntl.flock(kept, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        kept.truncate(0)
-        kept.write(str(os.getpid()))
-        kept.flush()
-        yield
-
-
-def _running(place: Place) -> int | None:
-    """The id of the process that holds the world; None where the lock on its file is free."""
-    with contextlib.suppress(FileNotFoundError), place.process_id.open() as kept:
-        try:
-            fcntl.flock(kept, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(kept.read())
-    return None
-
-
 def _write_environment(world: World, path: Path) -> None:
     """For a shell to read. The file appears whole, since ``start`` waits for it."""
     wanted = {name: value for name, value in world.environment.items() if name.startswith(("AWS_", "VIRTUOUS_"))}
     wanted["VIRTUOUS_BASE_URL"] = world.virtuous.base_url
     lines = [f"export {name}={quote(value)}" for name, value in sorted(wanted.items())]
-    lines += [
-        f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH",
-        f"# e-mail {world.virtuous.user}, password {world.virtuous.password}",
-    ]
+    lines += [f"export PATH={quote(str(Path(sys.executable).parent))}:$PATH"]
+    lines += [f"# e-mail {world.virtuous.user}, password {world.virtuous.password}"]
     unfinished = path.with_suffix(".new")
     unfinished.touch(mode=0o600)
     unfinished.write_text("\n".join(lines) + "\n")
     unfinished.rename(path)
-
-
-def _how_to_use(place: Place) -> str:
-    user = place.environment.read_text().rpartition("# ")[2].strip()
-    return f"""
-Running. The user of the stand-in for Virtuous: {user}. From a shell:
-    . {place.environment}
-    virtuous-token status
-    virtuous-token login --connection acme
-    virtuous-token check
-The schedule fires every minute. End it with: make stop"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -169,11 +148,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Exit status: 0 done, 1 failed, 2 misused.
     """
     commands = {"start": start, "serve": serve, "stop": stop}
-    arguments = sys.argv[1:] if argv is None else argv
-    if not 1 <= len(arguments) <= 2 or arguments[0] not in commands:
+    command, *names = (sys.argv[1:] if argv is None else argv) or [""]
+    if command not in commands:
         print(f"usage: python -m tests.deployed.local_world {'|'.join(commands)} [name]", file=sys.stderr)
         return 2
-    return commands[arguments[0]](Place(*arguments[1:]))
+    return commands[command](Place(*names))
 
 
 if __name__ == "__main__":

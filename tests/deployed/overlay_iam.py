@@ -40,6 +40,7 @@ def enforce_permissions() -> None:
     block_public_policies()
     deliver_by_the_topics_policy()
     alarm_by_the_topics_policy()
+    judge_simulations_in_their_context()
 
 
 def name_roles_as_principals() -> None:
@@ -59,6 +60,26 @@ def name_roles_as_principals() -> None:
         return value_of(key, context)
 
     evaluator._resolve_condition_key = resolve
+
+
+def judge_simulations_in_their_context() -> None:
+    """iam:SimulatePrincipalPolicy evaluates conditions with the first value of each of its ContextEntries."""
+    evaluator, handlers = core("iam_evaluator"), service("iam")._IAM_HANDLERS
+    value_of, simulate = evaluator._resolve_condition_key, handlers["SimulatePrincipalPolicy"]
+    given: ContextVar[Mapping[str, str] | None] = ContextVar("given", default=None)
+
+    def simulate_in_context(asked: Mapping[str, Any]) -> object:
+        one_of = service("iam")._p
+        names = {key: key.removesuffix("ContextKeyName") for key in asked if key.endswith(".ContextKeyName")}
+        found = {one_of(asked, key): one_of(asked, f"{entry}ContextKeyValues.member.1") for key, entry in names.items()}
+        token = given.set(found)
+        try:
+            return simulate(asked)
+        finally:
+            given.reset(token)
+
+    handlers["SimulatePrincipalPolicy"] = simulate_in_context
+    evaluator._resolve_condition_key = lambda key, context: (given.get() or {}).get(key) or value_of(key, context)
 
 
 # Secrets of other accounts

@@ -17,9 +17,11 @@ from tests.deployed.world import STACK, World
 pytestmark = [pytest.mark.deployed, pytest.mark.campaign, pytest.mark.xdist_group("world")]
 
 PAIR, BEARER = "virtuous/default/tokens", "virtuous/default/bearer"
+LAYER = "arn:aws:lambda:us-east-1:000000000000:layer:x:1"
+Break = Callable[[World], object]
 
 
-def change_schedule(**changes: str) -> Callable[[World], object]:
+def change_schedule(**changes: str) -> Break:
     def change(world: World) -> None:
         client = world.client("scheduler")
         kept = ("Name", "ScheduleExpression", "State", "FlexibleTimeWindow", "Target")
@@ -29,13 +31,17 @@ def change_schedule(**changes: str) -> Callable[[World], object]:
     return change
 
 
-def change_variable(name: str, value: str) -> Callable[[World], object]:
+def change_variable(name: str, value: str) -> Break:
     def change(world: World) -> None:
         client = world.client("lambda")
         variables = client.get_function_configuration(FunctionName=STACK)["Environment"]["Variables"]
         client.update_function_configuration(FunctionName=STACK, Environment={"Variables": variables | {name: value}})
 
     return change
+
+
+def with_client(service: str, operation: str, **asked: Any) -> Break:
+    return lambda world: getattr(world.client(service), operation)(**asked)
 
 
 def shut_the_function_out(world: World) -> None:
@@ -47,72 +53,53 @@ def shut_the_function_out(world: World) -> None:
     world.client("secretsmanager").put_resource_policy(SecretId=PAIR, ResourcePolicy=policy)
 
 
-def delete_for_good(world: World) -> None:
-    world.client("secretsmanager").delete_secret(SecretId=BEARER, ForceDeleteWithoutRecovery=True)
+def move_to_another_key(world: World) -> None:
+    key = world.client("kms").create_key()["KeyMetadata"]["Arn"]
+    world.client("secretsmanager").update_secret(SecretId=BEARER, KmsKeyId=key)
 
 
-@pytest.mark.parametrize(
-    ("break_it", "said"),
-    [
-        pytest.param(change_schedule(State="DISABLED"), "schedule: rate(1 minute), disabled", id="schedule disabled"),
-        pytest.param(
-            change_schedule(ScheduleExpression="rate(1 hour)"),
-            "schedule: rate(1 hour), enabled, and the stack's parameter is rate(1 minute)",
-            id="schedule made slower",
-        ),
-        pytest.param(
-            change_variable("REFRESH_AT_PERCENT", "80"),
-            "environment: REFRESH_AT_PERCENT not as",
-            id="variable changed so that the function still runs",
-        ),
-        pytest.param(
-            change_variable("SECRET_PREFIX", "!"),
-            "environment: SECRET_PREFIX not as",
-            id="variable changed so that it fails",
-        ),
-        pytest.param(
-            lambda world: world.client("cloudwatch").disable_alarm_actions(AlarmNames=[f"{STACK}-no-sweep"]),
-            f"alarms: they tell nobody: {STACK}-no-sweep",
-            id="alarm muted",
-        ),
-        pytest.param(
-            lambda world: world.client("ssm").put_parameter(
-                Name="/virtuous/reader-layer-arn",
-                Value="arn:aws:lambda:us-east-1:000000000000:layer:x:1",
-                Overwrite=True,
-            ),
-            "layer: readers are given arn:aws:lambda:us-east-1:000000000000:layer:x:1",
-            id="readers given another layer",
-        ),
-        pytest.param(
-            lambda world: world.client("lambda").update_function_configuration(FunctionName=STACK, Layers=[]),
-            "layer: the function uses none",
-            id="layer taken off the function",
-        ),
-        pytest.param(
-            lambda world: world.client("lambda").put_function_concurrency(
-                FunctionName=STACK, ReservedConcurrentExecutions=0
-            ),
-            "function: ",
-            id="function stopped by reserved concurrency",
-        ),
-        pytest.param(
-            lambda world: world.client("secretsmanager").delete_secret(SecretId=PAIR, RecoveryWindowInDays=7),
-            f"default: {PAIR} is marked for deletion",
-            id="pair marked for deletion",
-        ),
-        pytest.param(delete_for_good, f"default: {BEARER} does not exist", id="bearer deleted for good"),
-        pytest.param(
-            lambda world: world.client("secretsmanager").update_secret(
-                SecretId=BEARER, KmsKeyId=world.client("kms").create_key()["KeyMetadata"]["Arn"]
-            ),
-            f"default: {BEARER} is under another key than the stack's",
-            id="another key",
-        ),
-        pytest.param(shut_the_function_out, f"{PAIR} is for", id="function shut out of the pair"),
-    ],
-)
-def test_what_is_printed_mends_it(deployed_world: World, break_it: Callable[[World], object], said: str) -> None:
+MENDED: dict[str, tuple[Break, str]] = {
+    "schedule disabled": (change_schedule(State="DISABLED"), "schedule: rate(1 minute), disabled"),
+    "schedule made slower": (
+        change_schedule(ScheduleExpression="rate(1 hour)"),
+        "schedule: rate(1 hour), enabled, and the stack's parameter is rate(1 minute)",
+    ),
+    "variable changed so that the function still runs": (
+        change_variable("REFRESH_AT_PERCENT", "80"),
+        "environment: REFRESH_AT_PERCENT not as",
+    ),
+    "variable changed so that it fails": (change_variable("SECRET_PREFIX", "!"), "environment: SECRET_PREFIX not as"),
+    "alarm muted": (
+        with_client("cloudwatch", "disable_alarm_actions", AlarmNames=[f"{STACK}-no-sweep"]),
+        f"alarms: they tell nobody: {STACK}-no-sweep",
+    ),
+    "readers given another layer": (
+        with_client("ssm", "put_parameter", Name="/virtuous/reader-layer-arn", Value=LAYER, Overwrite=True),
+        f"layer: readers are given {LAYER}",
+    ),
+    "layer taken off the function": (
+        with_client("lambda", "update_function_configuration", FunctionName=STACK, Layers=[]),
+        "layer: the function uses none",
+    ),
+    "function stopped by reserved concurrency": (
+        with_client("lambda", "put_function_concurrency", FunctionName=STACK, ReservedConcurrentExecutions=0),
+        "function: ",
+    ),
+    "pair marked for deletion": (
+        with_client("secretsmanager", "delete_secret", SecretId=PAIR, RecoveryWindowInDays=7),
+        f"default: {PAIR} is marked for deletion",
+    ),
+    "bearer deleted for good": (
+        with_client("secretsmanager", "delete_secret", SecretId=BEARER, ForceDeleteWithoutRecovery=True),
+        f"default: {BEARER} does not exist",
+    ),
+    "another key": (move_to_another_key, f"default: {BEARER} is under another key than the stack's"),
+    "function shut out of the pair": (shut_the_function_out, f"{PAIR} is for"),
+}
+
+
+@pytest.mark.parametrize(("break_it", "said"), MENDED.values(), ids=MENDED)
+def test_what_is_printed_mends_it(deployed_world: World, break_it: Break, said: str) -> None:
     person = Person(deployed_world, {})
     before = check(person)
     assert not [line for line in before if said in line], before
@@ -126,12 +113,36 @@ def test_what_is_printed_mends_it(deployed_world: World, break_it: Callable[[Wor
     assert not [line for line in mended if said in line], mended
 
 
-def test_drift_is_reverted_by_commands_that_aws_takes(deployed_world: World) -> None:
-    """What makes a deleted alarm anew. The local AWS knows no such change set: that it mends is AWS's word."""
-    alarm = f"{STACK}-token-ends"
-    deployed_world.client("cloudwatch").delete_alarms(AlarmNames=[alarm])
+def cut_the_role_down(world: World) -> None:
+    """The function may do all that it could, but for events:PutEvents."""
+    iam, role = world.client("iam"), world.client("lambda").get_function_configuration(FunctionName=STACK)["Role"]
+    named = {"RoleName": role.rpartition("/")[2], "PolicyName": "refresh"}
+    document = iam.get_role_policy(**named)["PolicyDocument"]
+    document["Statement"] = [found for found in document["Statement"] if found["Sid"] != "SendNotices"]
+    iam.put_role_policy(**named, PolicyDocument=json.dumps(document))
 
-    printed = remedies(check(Person(deployed_world, {})), f"alarms: missing: {alarm}")
+
+DRIFT: dict[str, tuple[Break, str]] = {
+    "an alarm deleted": (
+        with_client("cloudwatch", "delete_alarms", AlarmNames=[f"{STACK}-token-ends"]),
+        f"alarms: missing: {STACK}-token-ends",
+    ),
+    "a permission taken from the function": (
+        cut_the_role_down,
+        "role: the function may not events:PutEvents on event-bus/default",
+    ),
+    "the schedule deleted": (with_client("scheduler", "delete_schedule", Name=STACK), f"there is no schedule {STACK}"),
+}
+
+
+@pytest.mark.parametrize(("break_it", "said"), DRIFT.values(), ids=DRIFT)
+def test_drift_is_reverted_by_commands_that_aws_takes(deployed_world: World, break_it: Break, said: str) -> None:
+    """What no single command makes anew. The local AWS knows no such change set: that it mends is AWS's word."""
+    person = Person(deployed_world, {})
+    assert not [line for line in check(person) if said in line]
+    break_it(deployed_world)
+
+    printed = remedies(check(person), said)
 
     assert [shlex.split(command)[2] for command in printed] == ["create-change-set", "wait", "execute-change-set"]
     model = deployed_world.client("cloudformation").meta.service_model
