@@ -339,6 +339,14 @@ def test_a_resolver_that_hangs_is_bounded_and_what_it_finds_later_is_not_used(
     assert virtuous.requests == []
 
 
+def test_an_error_that_nobody_foresaw_has_sent_nothing(
+    endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: None)
+    answer = refresh(endpoint, virtuous)
+    assert answer == NotGranted(Ending.UNREACHABLE, "the connection broke before it stood")
+
+
 def resolve_localhost_as(found: list[str], port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
     answer = [
@@ -369,7 +377,12 @@ def swallowing_packets(port: int, count: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("silent", "good", "answer"), [(1, ["127.0.0.1"], Granted), (12, ["127.0.0.1"], Granted), (3, [], NotGranted)]
+    ("silent", "good", "answer"),
+    [
+        pytest.param(1, ["127.0.0.1"], Granted, id="one before a good one"),
+        pytest.param(12, ["127.0.0.1"], Granted, id="twelve before a good one"),
+        pytest.param(3, [], NotGranted, id="all"),
+    ],
 )
 def test_addresses_that_swallow_packets_hide_no_good_one_and_are_bounded(
     silent: int, good: list[str], answer: type, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
