@@ -339,6 +339,14 @@ def test_a_resolver_that_hangs_is_bounded_and_what_it_finds_later_is_not_used(
     assert virtuous.requests == []
 
 
+def test_an_error_that_nobody_foresaw_has_sent_nothing(
+    endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: None)
+    answer = refresh(endpoint, virtuous)
+    assert answer == NotGranted(Ending.UNREACHABLE, "the connection broke before it stood")
+
+
 def resolve_localhost_as(found: list[str], port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = socket.getaddrinfo
     answer = [
@@ -369,7 +377,12 @@ def swallowing_packets(port: int, count: int) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("silent", "good", "answer"), [(1, ["127.0.0.1"], Granted), (12, ["127.0.0.1"], Granted), (3, [], NotGranted)]
+    ("silent", "good", "answer"),
+    [
+        pytest.param(1, ["127.0.0.1"], Granted, id="one before a good one"),
+        pytest.param(12, ["127.0.0.1"], Granted, id="twelve before a good one"),
+        pytest.param(3, [], NotGranted, id="all"),
+    ],
 )
 def test_addresses_that_swallow_packets_hide_no_good_one_and_are_bounded(
     silent: int, good: list[str], answer: type, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
@@ -486,15 +499,23 @@ def test_what_a_proxy_refuses_is_told_by_its_status(
     assert virtuous.requests == []
 
 
-def test_a_dripping_proxy_is_bounded(virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Relay(virtuous.port, drip_seconds=SHORT / 4) as proxy, in_time():
-        assert refresh(via(proxy, monkeypatch, connect_seconds=SHORT), virtuous) == TOO_LONG
+def test_a_dripping_proxy_is_bounded_and_keeps_no_thread(virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = set(threading.enumerate())
+    with Relay(virtuous.port, drip_seconds=SHORT / 2) as proxy:
+        with in_time():
+            assert refresh(via(proxy, monkeypatch, connect_seconds=SHORT), virtuous) == TOO_LONG
+        with in_time():  # the whole answer would take 8 seconds
+            for thread in [one for one in set(threading.enumerate()) - before if one.name == "virtuous-dial"]:
+                thread.join()
 
 
-def test_loopback_is_never_proxied(virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    assert isinstance(refresh(endpoint_of(virtuous.base_url), virtuous), Granted)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://localhost:1", "https://[::1]:1"])
+def test_loopback_is_never_proxied(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Relay(1) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
+        endpoint_of(url).refresh(SecretText("refresh-1"))
+    assert proxy.heads == []
 
 
 @pytest.mark.parametrize("exception", [HOST, ".example", f"other.example, {HOST}", "*", f"{HOST}:443"])
