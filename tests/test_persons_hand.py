@@ -104,6 +104,16 @@ CASES: dict[str, Callable[[], Play]] = {
         .ends(1)
         .ends(2)
     ),
+    "a run meets a pair that can't be read for a moment, another knows it": lambda: (
+        play(RUN, RUN)
+        .person("keeps the tokens alone")
+        .until(0, "claims")
+        .until(1, "looks", looks=3)
+        .meets(1, "meets AccessDenied")
+        .until(1, "sends")
+        .ends(0)
+        .ends(1)
+    ),
     "all of the chain is lost": lambda: (
         play(RUN, LOGIN)
         .person("pastes an access token")

@@ -53,7 +53,8 @@ RULES = [
     ),
     ("claim", "head.entry, versions.at)", "head.entry, work.now())"),
     ("claim", "versions.at - head.written.created_at <= LONGEST_CLAIM:", "True:"),
-    ("claim", "None if came_of_an_intent else intent", "None"),
+    ("claim", "None if is_pair or is_result else intent", "None"),
+    ("claim", "None if is_pair or is_result else intent", "None if is_result else intent"),
     # Spent tokens
     ("journal", "MOST_SPENT = 200", "MOST_SPENT = 20"),
     ("new_pair", "spent = merged([intent.credential], spent)", "pass"),
@@ -95,6 +96,7 @@ RULES = [
     ("publish", "            self.check(version_id, store.pair_versions(), if_displaced=if_displaced)\n", ""),
     ("publish", "if there.created_at < saved.created_at:", "if False:"),
     ("publish", "if text is None and life:", "if False:"),
+    ("publish", "versions.at - published.created_at < LONGEST_STALENESS:", "False:"),
     ("publish", "if refusal and not self._readers_token_is_over(pair):", "if refusal:"),
     ("refresh", "self.force or is_misplaced or", "self.force or"),
     ("refresh", "            due = min(due or now, (pair.issued_at or LONG_AGO) + ONE_TRY_A_DAY)", "            pass"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -210,7 +211,8 @@ def _untrue_login_required(state: State, i: int, reason: str) -> str:
     pair = pair_in(me.looked.versions[current].value) if current else None
     if pair is not None and pair.refresh_token is None:
         return ""  # a person wants this token, and no other
-    if live := live_tokens(state, me.looked):
+    readable = replace(me.looked, unreadable=me.looked.unreadable | state.pair_secret.unreadable)
+    if live := live_tokens(state, readable):
         return f"{live[0]} is stored and live"
     if "every credential" in reason:
         refused = {me.refused, *(verdict.token for verdict in state.verdicts)}

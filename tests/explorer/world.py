@@ -256,7 +256,7 @@ def _answered(
     # No two versions are made in the same instant, and yet time stands still between two steps.
     instant = now + timedelta(milliseconds=sum(len(secret.versions) for secret in secrets.values()))
     _machine.now = lambda: instant
-    _machine._created = round(instant.timestamp())  # the end of an ARN: the same when this is played again
+    _machine._created = round(instant.timestamp() * 1000)  # the end of an ARN: the same when this is played again
     try:
         answer = _machine.call(operation, params)
     except AwsError as refusal:

@@ -12,7 +12,7 @@ from uuid import uuid4
 from .formats import TokenPair, pair_in
 from .journal import History, Intent, Outcome, backoff, chain_end, claim_id, late_pair_id, parse_entry, result_id
 from .model import Ending, OutcomeWord, RefreshError, RunEnds, Services, StoreMisconfigured, Versions, Work
-from .stored import CURRENT, LABEL, SUPERSEDED, CurrentPair, PairNotSaved, Store, StoredVersion, text_of
+from .stored import CURRENT, LABEL, PREVIOUS, SUPERSEDED, CurrentPair, PairNotSaved, Store, StoredVersion, text_of
 
 # Added to a holder's deadline before it counts as dead: Lambda ends an invocation only roughly at its time-out.
 GRACE = timedelta(minutes=1)
@@ -35,8 +35,8 @@ _T = TypeVar("_T")
 class Head(NamedTuple):
     """The journal's head: the chain's end and what is known there. ``entry`` is None on a pair, and where none is yet.
 
-    Where its key is gone, nothing is known of its history, and it counts as an intent unless ids show that it came of
-    one. That happens when a secret's key is changed: the new one is for what is under AWSCURRENT and AWSPREVIOUS alone.
+    Where its key is gone, nothing is known of its history, and it counts as an intent unless labels or ids show that it
+    is none. That happens when a secret's key is changed: what is under AWSCURRENT and AWSPREVIOUS gets the new one.
     """
 
     end: str
@@ -54,9 +54,10 @@ def read_head(store: Store, versions: Versions, current: CurrentPair | None = No
         return Head(end)
     text = current.text if current and current.version_id == end else text_of(store, end)
     if not text:
-        came_of_an_intent = any(result_id(version.version_id) == end for version in versions.listed)
+        is_pair = not {CURRENT, PREVIOUS, SUPERSEDED}.isdisjoint(written.labels)
+        is_result = any(result_id(version.version_id) == end for version in versions.listed)
         intent = Intent("", "", "", written.created_at, timedelta())
-        return Head(end, History(), None if came_of_an_intent else intent, written, is_readable=False)
+        return Head(end, History(), None if is_pair or is_result else intent, written, is_readable=False)
     if entry := parse_entry(text):
         return Head(end, entry.history, entry, written)
     pair = pair_in(text)

@@ -12,6 +12,9 @@ from .formats import TokenPair, pair_in
 from .model import Denied, OutcomeWord, Proof, Proved, RunEnds, Unclear, Work
 from .stored import CURRENT, RefreshError, Store, StoreMisconfigured, Versions
 
+# Longer than any stale read of Secrets Manager. What the labels do not show although it is older than this, a person
+# moved them away from.
+LONGEST_STALENESS = timedelta(minutes=5)
 # How often publishing is tried, at the most, while somebody else moves the bearer's label.
 TRIES = 3
 
@@ -59,19 +62,26 @@ class Publisher:
         refusal = f"Virtuous refuses the new access token ({proof.reason})" if isinstance(proof, Denied) else ""
         if refusal and not self._readers_token_is_over(pair):
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}: readers keep the one before")
-        self._make_current(version_id, self._bearer(pair), if_displaced)
+        self._make_current(version_id, _bearer(self.work, pair, self.proved), if_displaced)
         if refusal:
             raise RunEnds(OutcomeWord.UNPROVEN, f"{refusal}; readers have it all the same, since theirs had expired")
         return proof.reason if isinstance(proof, Unclear) else ""
 
     def check(self, version_id: str, versions: Versions, *, if_displaced: OutcomeWord) -> None:
-        """Raises RunEnds unless *versions* show *version_id* as current."""
+        """Raises RunEnds unless *versions* show *version_id* as current and are no older than what is published."""
         ours = versions.get(version_id)
         if ours is None:
             raise RunEnds(OutcomeWord.BUSY, "another pair was stored a moment ago")
         if CURRENT not in ours.labels:
             where = ", ".join(sorted(ours.labels)) or "no label"
             raise RunEnds(if_displaced, f"another pair was stored meanwhile; ours is version {version_id} ({where})")
+        listed = versions.get(self.published)
+        if self.published is None or (listed and listed.labels):
+            return
+        published = listed or self.work.store.bearer_versions().get(self.published)
+        is_newer = published is not None and published.created_at >= ours.created_at
+        if published and is_newer and versions.at - published.created_at < LONGEST_STALENESS:
+            raise RunEnds(OutcomeWord.BUSY, "another run has just published a newer pair")
 
     def readers_work_until(self, newest: str | None, pair: TokenPair | None) -> datetime | None:
         """The end of the token that readers have, which is not the *newest* where that is unproven or unpublished."""
@@ -125,15 +135,16 @@ class Publisher:
             )
         return there.labels
 
-    def _bearer(self, pair: TokenPair) -> Bearer:
-        return Bearer(
-            access_token=pair.access_token,
-            issued_at=pair.issued_at,
-            expires_at=pair.expires_at,
-            next_refresh_at=self.work.due_at(pair) if pair.issued_at else None,
-            base_url=self.work.policy.base_url,
-            organization_name=pair.organization_name or self.proved.organization_name,
-        )
+
+def _bearer(work: Work, pair: TokenPair, proved: Proved) -> Bearer:
+    return Bearer(
+        access_token=pair.access_token,
+        issued_at=pair.issued_at,
+        expires_at=pair.expires_at,
+        next_refresh_at=work.due_at(pair) if pair.issued_at else None,
+        base_url=work.policy.base_url,
+        organization_name=pair.organization_name or proved.organization_name,
+    )
 
 
 def end_of_version(store: Store, version_id: str, *, life: timedelta | None = None) -> datetime | None:
