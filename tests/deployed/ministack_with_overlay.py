@@ -10,9 +10,7 @@ runs in the environment of requirements/local-aws.txt.
 
 from __future__ import annotations
 
-import base64
 import importlib
-import json
 import os
 import signal
 import sys
@@ -21,12 +19,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.deployed.overlay_iam import enforce_permissions
+from tests.deployed.overlay_iam import correct_permissions
 from tests.fakes.secrets_manager import (
     AwsError,
     Secret,
     Version,
     labels_in,
+    lets_anybody_in,
     move_label,
     put_version,
     value_in,
@@ -45,7 +44,7 @@ def secret_in(record: Record) -> Secret:
         created_at=datetime.fromtimestamp(record["CreatedDate"], UTC),
         changed_at=datetime.fromtimestamp(record["LastChangedDate"], UTC),
         versions={
-            version_id: Version(_value(version), datetime.fromtimestamp(version["CreatedDate"], UTC))
+            version_id: Version(version["SecretString"], datetime.fromtimestamp(version["CreatedDate"], UTC))
             for version_id, version in record["Versions"].items()
         },
         labels={label: version_id for version_id, version in record["Versions"].items() for label in version["Stages"]},
@@ -57,8 +56,8 @@ def keep(secret: Secret, record: Record) -> None:
     record["LastChangedDate"] = int(secret.changed_at.timestamp())
     record["Versions"] = {
         version_id: {
-            "SecretString": version.value if isinstance(version.value, str) else None,
-            "SecretBinary": base64.b64encode(version.value).decode() if isinstance(version.value, bytes) else None,
+            "SecretString": version.value,  # nobody here stores bytes
+            "SecretBinary": None,
             "CreatedDate": int(version.created_at.timestamp()),
             "Stages": secret.labels_of(version_id),
         }
@@ -66,16 +65,11 @@ def keep(secret: Secret, record: Record) -> None:
     }
 
 
-def _value(version: Record) -> str | bytes:
-    text: str | None = version["SecretString"]
-    return base64.b64decode(version["SecretBinary"]) if text is None else text
-
-
 def put(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
     """PutSecretValue: the new secret, and what the answer says beside the secret's name."""
     value = value_in(asked)
     if value is None:
-        raise AwsError("InvalidRequestException", "give SecretString or SecretBinary")
+        raise AwsError("InvalidRequestException", "give SecretString")
     version_id = version_id_in(asked)
     changed = put_version(secret, version_id, value, labels_in(asked), now)
     return changed, {"VersionId": version_id, "VersionStages": changed.labels_of(version_id)}
@@ -87,8 +81,8 @@ def move(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
     return move_label(secret, asked["VersionStage"], move_to, remove_from, now), {}
 
 
-def mend(service: Any, provisioners: Any) -> None:
-    """Replaces what writes a secret in MiniStack's service and in its CloudFormation."""
+def mend(service: Any) -> None:
+    """Replaces what writes a secret in MiniStack's service."""
 
     def strict(
         decide: Callable[[Secret, Asked, datetime], tuple[Secret, Record]], otherwise: Callable[[Asked], object]
@@ -110,7 +104,7 @@ def mend(service: Any, provisioners: Any) -> None:
     service._put_secret_value = strict(put, service._put_secret_value)
     service._update_secret_version_stage = strict(move, service._update_secret_version_stage)
 
-    store_new, create_by_stack = service._store_new_secret, provisioners._sm_secret_create
+    store_new = service._store_new_secret
 
     def store_new_secret(name: str, **properties: Any) -> object:
         made = store_new(name, **properties)
@@ -118,59 +112,20 @@ def mend(service: Any, provisioners: Any) -> None:
             service._secrets[name]["Versions"].clear()
         return made
 
-    def secret_of_a_stack(logical_id: str, properties: Record, stack_name: str) -> tuple[str, Record]:
-        name: str
-        name, attributes = create_by_stack(logical_id, properties, stack_name)
-        if not {"SecretString", "GenerateSecretString"} & properties.keys():
-            service._secrets[name]["Versions"].clear()
-        return name, attributes
-
     service._store_new_secret = store_new_secret
-    provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]["create"] = secret_of_a_stack
 
+    put_policy = service._put_resource_policy
 
-# What a stack names itself: the property that names it, MiniStack's module and its record of them. A secret's name
-# stays taken while it is marked for deletion. (A parameter's name is refused by MiniStack itself.)
-NAMED = {
-    "AWS::SecretsManager::Secret": ("Name", "secretsmanager", "_secrets"),
-    "AWS::Logs::LogGroup": ("LogGroupName", "cloudwatch_logs", "_log_groups"),
-    "AWS::Lambda::Function": ("FunctionName", "lambda_svc", "_functions"),
-    "AWS::CloudWatch::Alarm": ("AlarmName", "cloudwatch", "_alarms"),
-    "AWS::CloudWatch::Dashboard": ("DashboardName", "cloudwatch", "_dashboards"),
-}
+    def put_resource_policy(asked: Asked) -> object:
+        try:
+            is_public = lets_anybody_in(asked["ResourcePolicy"])
+        except AwsError as refusal:
+            return service.error_response_json(refusal.code, refusal.message, 400)
+        if is_public and asked.get("BlockPublicPolicy"):
+            return service.error_response_json("PublicPolicyException", "This policy lets anybody in.", 400)
+        return put_policy(asked)
 
-
-def refuse_names_that_are_taken(provisioners: Any) -> None:
-    """A stack cannot make what is there under the same name, as in AWS; MiniStack replaces it, value and all."""
-
-    def refusing(kind: str, create: Callable[..., object]) -> Callable[..., object]:
-        key, module, records = NAMED[kind]
-
-        def create_where_free(logical_id: str, properties: Record, *others: Any, **named: Any) -> object:
-            taken = getattr(importlib.import_module(f"ministack.services.{module}"), records)
-            if properties.get(key) in taken:
-                raise ValueError(f"Resource of type '{kind}' with identifier '{properties[key]}' already exists.")
-            return create(logical_id, properties, *others, **named)
-
-        return create_where_free
-
-    for kind in NAMED:
-        handlers = provisioners._RESOURCE_HANDLERS[kind]
-        handlers["create"] = refusing(kind, handlers["create"])
-
-
-def name_the_simulated_principal(actions: Any) -> None:
-    """iam:SimulatePrincipalPolicy is allowed for the principal that it names, as in AWS; MiniStack asks for ``*``."""
-    resource_of = actions.extract_resource_arn
-
-    def extract_resource_arn(service: str, *request: Any, **named: Any) -> str:
-        parameters = named.get("query_params") or (request[4] if len(request) > 4 else {})
-        principal = (parameters or {}).get("PolicySourceArn") if service == "iam" else None
-        if principal:
-            return str(principal[0] if isinstance(principal, list) else principal)
-        return str(resource_of(service, *request, **named))
-
-    actions.extract_resource_arn = extract_resource_arn
+    service._put_resource_policy = put_resource_policy
 
 
 def keep_alarms_on_expressions(provisioners: Any) -> None:
@@ -205,20 +160,6 @@ def admit_the_python_at_hand() -> None:
         module._resolve_parameters = resolve_parameters
 
 
-def tell_the_source_of_events(actions: Any) -> None:
-    """events:source is a condition key of PutEvents, as in AWS; MiniStack leaves it unset."""
-    context_of = actions.request_tag_context
-
-    def request_tag_context(service: str, action: str, body: bytes, parameters: Any) -> Record:
-        context: Record = context_of(service, action, body, parameters)
-        if action == "events:PutEvents":
-            (entry,) = json.loads(body)["Entries"]  # the refresher sends one at a time
-            context = context | {"events:source": entry["Source"]}
-        return context
-
-    actions.request_tag_context = request_tag_context
-
-
 def end_with_standard_input() -> None:
     """Ends this process and the functions' workers once whoever holds the other end of standard input is gone."""
     while os.read(sys.stdin.fileno(), 4096):  # unbuffered, since a lock held here would spoil an orderly end
@@ -231,14 +172,9 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         sys.exit("start it as the leader of a process group")
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    provisioners = importlib.import_module("ministack.services.cloudformation.provisioners")
-    mend(importlib.import_module("ministack.services.secretsmanager"), provisioners)
-    keep_alarms_on_expressions(provisioners)
-    refuse_names_that_are_taken(provisioners)
-    actions = importlib.import_module("ministack.core.iam_actions")
-    name_the_simulated_principal(actions)
-    tell_the_source_of_events(actions)
-    enforce_permissions()
+    mend(importlib.import_module("ministack.services.secretsmanager"))
+    keep_alarms_on_expressions(importlib.import_module("ministack.services.cloudformation.provisioners"))
+    correct_permissions()
     admit_the_python_at_hand()
     importlib.import_module("ministack.app").main()
 

@@ -22,11 +22,11 @@ from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 from virtuous_token_cli.main import main
 
-__all__ = ["ACCOUNT", "CommandResult", "Person", "client_of", "person_with"]
+__all__ = ["ACCOUNT", "CommandResult", "Person", "person_with"]
 
 ACCOUNT = "000000000000"
-
 SECONDS = 90.0
+CREDENTIALS = {"ACCESS_KEY_ID": "AccessKeyId", "SECRET_ACCESS_KEY": "SecretAccessKey", "SESSION_TOKEN": "SessionToken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,11 @@ class Person:
 
     def client(self, service: str, region: str = REGION) -> Any:
         """A boto3 client with these rights."""
-        session = boto3.Session(
-            self.credentials["AWS_ACCESS_KEY_ID"],
-            self.credentials["AWS_SECRET_ACCESS_KEY"],
-            self.credentials["AWS_SESSION_TOKEN"],
-        )
-        return client_of(session, self.world, service, region)
+        taken: Any = {f"aws_{part.lower()}": self.credentials[f"AWS_{part}"] for part in CREDENTIALS}
+        make: Any = boto3.Session(**taken).client
+        config = Config(retries={"total_max_attempts": 1}, proxies={})
+        endpoint = self.world.environment["AWS_ENDPOINT_URL"]
+        return make(service, region_name=region, endpoint_url=endpoint, config=config)
 
     @property
     def arn(self) -> str:
@@ -110,39 +109,22 @@ class Person:
         return ended
 
 
-def client_of(session: boto3.Session, world: World, service: str, region: str = REGION) -> Any:
-    """A client of the local AWS with the credentials of *session*, and its events."""
-    make: Any = session.client
-    config = Config(retries={"total_max_attempts": 1}, proxies={})
-    return make(service, region_name=region, endpoint_url=world.environment["AWS_ENDPOINT_URL"], config=config)
-
-
 def person_with(
     world: World,
     *policy_arns: str,
     document: Mapping[str, Any] | None = None,
-    account: str = ACCOUNT,
     name: str | None = None,
 ) -> Person:
     """Somebody who has taken a role that carries these policies and, inline, *document*."""
-    # The local AWS takes an access key of twelve digits for the administrator's of that account.
-    environment = world.environment if account == ACCOUNT else world.environment | {"AWS_ACCESS_KEY_ID": account}
-    iam, name = world.client("iam", environment), name or f"person-{uuid4().hex[:12]}"
+    iam, name = world.client("iam"), name or f"person-{uuid4().hex[:12]}"
     trust = {
         "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": account}, "Action": "sts:AssumeRole"}],
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}],
     }
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
     for arn in policy_arns:
         iam.attach_role_policy(RoleName=name, PolicyArn=arn)
     if document:
         iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=json.dumps(document))
-    credentials = world.client("sts", environment).assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
-    return Person(
-        world,
-        {
-            "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-            "AWS_SESSION_TOKEN": credentials["SessionToken"],
-        },
-    )
+    taken = world.client("sts").assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
+    return Person(world, {f"AWS_{variable}": taken[key] for variable, key in CREDENTIALS.items()})
