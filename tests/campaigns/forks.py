@@ -44,7 +44,7 @@ def with_caching() -> Callable[[], str]:
     def read() -> str:
         import json
 
-        from aws_secretsmanager_caching import SecretCache  # type: ignore[import-untyped]
+        from aws_secretsmanager_caching import SecretCache
 
         if not caches:
             caches.append(SecretCache())
