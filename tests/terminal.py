@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import re
@@ -77,13 +78,11 @@ def _read(terminal: int, shown: str, until: str | None, seconds: float) -> str:
     while until is None or until not in plain(shown.rpartition("\0")[2]):
         if not select.select([terminal], [], [], max(deadline - time.monotonic(), 0))[0]:
             raise AssertionError(f"waited for {until!r}; shown: {shown}")
-        try:
+        data = b""
+        with contextlib.suppress(OSError):  # how Linux says that nobody holds the other end any more
             data = os.read(terminal, 4096)
-        except OSError:  # how Linux says that nobody holds the other end any more
-            data = b""
-        if not data and until is None:
-            return shown
         if not data:
-            raise AssertionError(f"it ended before {until!r}; shown: {shown}")
+            assert until is None, f"it ended before {until!r}; shown: {shown}"
+            return shown
         shown += data.decode(errors="replace")
     return shown

@@ -75,15 +75,10 @@ class Person:
             status = main(arguments)
         return self._kept(arguments, CommandResult(status, out.getvalue(), err.getvalue()))
 
-    def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = (), columns: int = 80) -> CommandResult:
+    def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = ()) -> CommandResult:
         """At a terminal: types each answer when what precedes it is shown."""
-        status, shown = typed_at_a_terminal(
-            [*COMMAND, *arguments],
-            answers,
-            environment=self.environment(),
-            directory=self.world.directory,
-            columns=columns,
-        )
+        command, place = [*COMMAND, *arguments], self.world.directory
+        status, shown = typed_at_a_terminal(command, answers, environment=self.environment(), directory=place)
         return self._kept(arguments, CommandResult(status, shown))
 
     def client(self, service: str, region: str = REGION) -> Any:
