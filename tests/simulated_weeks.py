@@ -7,16 +7,15 @@ What it prints as metrics is what the alarms see; what AWS itself would count is
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import random
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +23,9 @@ import pytest
 from tests.alarm_evaluator import ALARM, Alarm, Metrics
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Clock, Deployment, deployed
+from tests.transformed import transformed
 from token_refresher import handler
 
-yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
-
-TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 FUNCTION = "virtuous-token-refresher"
 QUEUE = "failed-runs"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -45,20 +42,9 @@ SQS_REPORTS_FOR = 6 * HOUR
 @functools.cache
 def resources() -> dict[str, Any]:
     """The template's resources, with the functions that the alarms use resolved for the prefix ``virtuous``."""
-
-    def resolved(node: Any) -> Any:
-        if isinstance(node, list):
-            return [resolved(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        if "Fn::Sub" in node:
-            text = node["Fn::Sub"] if isinstance(node["Fn::Sub"], str) else node["Fn::Sub"][0]
-            return text.replace("${Prefix}-token-refresher", FUNCTION)
-        if node.get("Fn::GetAtt") in ("FailedRuns.QueueName", ["FailedRuns", "QueueName"]):
-            return QUEUE
-        return {name: resolved(value) for name, value in node.items()}
-
-    found: dict[str, Any] = resolved(yaml_helper.yaml_parse(TEMPLATE.read_text())["Resources"])
+    text = json.dumps(transformed()["Resources"])
+    text = re.sub(r'\{"Fn::Sub": "\$\{Prefix\}-token-refresher([a-z-]*)"\}', rf'"{FUNCTION}\1"', text)
+    found: dict[str, Any] = json.loads(re.sub(r'\{"Fn::GetAtt": [^}]*QueueName"\]?\}', f'"{QUEUE}"', text))
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.people import Person
 from tests.deployed.world import RUNTIME, StepFailed, World
 from tests.fakes.virtuous import Virtuous
@@ -39,22 +39,14 @@ def deploy(world: World) -> None:
 
 def upgrade(world: World) -> None:
     """To a version that makes a parameter more."""
-    built = world.directory / "build" / "refresher" / "template.yaml"
-    more = (
-        f"\n  Next:\n    Type: AWS::SSM::Parameter\n    Properties: {{ Name: {NEEDED_NEXT}, Type: String, Value: x }}"
-    )
-    upgraded = built.with_name("upgraded.yaml")
-    upgraded.write_text(built.read_text().replace("\nResources:", f"\nResources:{more}", 1))
-    settings = [f"PythonRuntime={RUNTIME}", f"Prefix={PREFIX}", f"VirtuousBaseUrl={world.virtuous.base_url}"]
-    world._sam(
-        "deploy",
-        "upgrade",
-        config_file=REPOSITORY / "samconfig.toml",
-        config_env="local",
-        template_file=upgraded,
-        stack_name=STACK,
-        parameter_overrides=settings,
-    )
+    upgraded = world.directory / "build" / "upgraded"
+    shutil.copytree(world.directory / "build" / "refresher", upgraded, dirs_exist_ok=True)
+    properties = f"{{ Name: {NEEDED_NEXT}, Type: String, Value: x }}"
+    more = f"\nResources:\n  Next:\n    Type: AWS::SSM::Parameter\n    Properties: {properties}"
+    template = (upgraded / "template.yaml").read_text().replace("\nResources:", more, 1)
+    (upgraded / "template.yaml").write_text(template)
+    parameters = {"PythonRuntime": RUNTIME, "Prefix": PREFIX, "VirtuousBaseUrl": world.virtuous.base_url}
+    world._deploy("upgraded", STACK, **parameters)
 
 
 def put_in_the_way(world: World, parameter: str) -> None:

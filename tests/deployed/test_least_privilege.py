@@ -26,19 +26,25 @@ pytestmark = [pytest.mark.deployed, pytest.mark.xdist_group("world")]
 
 PREFIX = "whole"
 FUNCTION = f"{PREFIX}-token-refresher"
-PROXY = "http://proxy.example.org:3128"
+PARAMETERS = {
+    "AlarmEmail": "somebody@example.org",
+    "ScheduleWindowMinutes": "0",
+    "VpcSubnetIds": "subnet-0a1b2c3d",
+    "VpcSecurityGroupIds": "sg-0a1b2c3d",
+    "HttpsProxy": "http://proxy.example.org:3128",
+    "NoProxy": "169.254.169.254",
+}
 
 MAKE_AND_REMOVE = "CreateSecret DeleteSecret DescribeSecret RestoreSecret TagResource UntagResource"
+PUBLISH = "DescribeSecret ListSecretVersionIds PutSecretValue UpdateSecretVersionStage"
+EXAMINE = "DescribeSecret ListSecretVersionIds GetResourcePolicy"
 NETWORK = "CreateNetworkInterface DescribeNetworkInterfaces DescribeSubnets DeleteNetworkInterface"
 # By role or policy: what is allowed, on what. AWS asks for permission on a secret's bare name where there is none.
 ALLOWED = {
     "TokenRefresherRole": [
         ("secretsmanager ListSecrets BatchGetSecretValue", "everything"),
         ("secretsmanager GetSecretValue ListSecretVersionIds PutSecretValue", "tokens, no tokens"),
-        (
-            "secretsmanager DescribeSecret ListSecretVersionIds PutSecretValue UpdateSecretVersionStage",
-            "bearer, no bearer",
-        ),
+        (f"secretsmanager {PUBLISH}", "bearer, no bearer"),
         ("secretsmanager GetSecretValue", "login, no login"),
         ("logs CreateLogStream PutLogEvents", "log"),
         ("sqs SendMessage", "queue of failures"),
@@ -60,10 +66,7 @@ ALLOWED = {
         ("logs FilterLogEvents", "log"),
         ("iam SimulatePrincipalPolicy", "role of the function"),
         ("ssm GetParameter", "layer's parameter"),
-        (
-            "secretsmanager DescribeSecret ListSecretVersionIds GetResourcePolicy",
-            "tokens, no tokens, bearer, no bearer",
-        ),
+        (f"secretsmanager {EXAMINE}", "tokens, no tokens, bearer, no bearer"),
         ("sns ListSubscriptionsByTopic", "topic"),
         ("kms DescribeKey", "key"),
     ],
@@ -173,17 +176,8 @@ def some(value: Any) -> list[Any]:
 def whole(deployed_world: World) -> Iterator[Whole]:
     key = deployed_world.client("kms").create_key()["KeyMetadata"]["Arn"]
     with Virtuous() as virtuous:
-        stack = deployed_world.deploy_another(
-            PREFIX,
-            AlarmEmail="somebody@example.org",
-            KmsKeyArn=key,
-            ScheduleWindowMinutes="0",
-            VpcSubnetIds="subnet-0a1b2c3d",
-            VpcSecurityGroupIds="sg-0a1b2c3d",
-            HttpsProxy=PROXY,
-            NoProxy="169.254.169.254",
-            VirtuousBaseUrl=virtuous.base_url,
-        )
+        parameters = PARAMETERS | {"KmsKeyArn": key, "VirtuousBaseUrl": virtuous.base_url}
+        stack = deployed_world.deploy_another(PREFIX, **parameters)
         yield Whole(deployed_world, stack, key)
         deployed_world.delete(stack)
 
@@ -221,47 +215,28 @@ def test_a_policy_allows_what_the_table_says_and_no_more(whole: Whole, policy: s
 def test_proxy_and_window_arrive(whole: Whole) -> None:
     """What else an organisation may prescribe the local AWS forgets: subnets, security groups, boundaries."""
     function = whole.world.client("lambda").get_function_configuration(FunctionName=FUNCTION)
-    variables = function["Environment"]["Variables"]
-    assert (variables["HTTPS_PROXY"], variables["NO_PROXY"]) == (PROXY, "169.254.169.254")
     schedule = whole.world.client("scheduler").get_schedule(Name=FUNCTION)
+
+    variables = function["Environment"]["Variables"]
+    assert [variables["HTTPS_PROXY"], variables["NO_PROXY"]] == [PARAMETERS["HttpsProxy"], PARAMETERS["NoProxy"]]
     assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
 
 
-def test_rules_and_alarms_reach_somebody_by_the_policies_of_topic_and_queue(whole: Whole) -> None:
-    """Also that no rule does by a statement with a Condition, which EventBridge does not support."""
-    world, topic, failed_runs = whole.world, whole.physical("AlarmTopic"), whole.queue
-    topics, queues = world.client("sns"), world.client("sqs")
-    inbox = queues.create_queue(QueueName=f"inbox-{uuid4().hex[:8]}")["QueueUrl"]
-    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{inbox.rpartition('/')[2]}"
-    by_topics = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
-    let_topics_in = json.dumps({"Version": "2012-10-17", "Statement": [{**by_topics, "Resource": arn}]})
-    queues.set_queue_attributes(QueueUrl=inbox, Attributes={"Policy": let_topics_in})
-    topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+def test_no_rule_reaches_a_topic_by_a_statement_with_a_condition(whole: Whole) -> None:
+    """EventBridge does not support one. What nobody got is kept in the queue of failures, as its policy says."""
+    topics, queues, topic = whole.world.client("sns"), whole.world.client("sqs"), whole.physical("AlarmTopic")
     policy = json.loads(topics.get_topic_attributes(TopicArn=topic)["Attributes"]["Policy"])
     detail = json.dumps({"prefix": PREFIX, "connection": "acme"})
     notice = {"Source": "virtuous.token", "DetailType": "Login Required", "Detail": detail}
 
-    def emptied(queue: str) -> int:
-        count = 0
-        while received := queues.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", []):
-            for message in received:
-                queues.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-            count += len(received)
-        return count
-
-    def arrives_with(changed: Mapping[str, Any]) -> tuple[int, int]:
-        """After a notice and an alarm: messages to somebody, and in the queue of failures."""
+    def kept_with(changed: Mapping[str, Any]) -> int:
+        """How many of one notice the queue of failures gets."""
         topics.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(changed))
-        world.client("events").put_events(Entries=[notice])
-        for state in ("ALARM", "OK"):
-            alarm = {"AlarmName": f"{FUNCTION}-no-sweep", "StateValue": state, "StateReason": "a test"}
-            world.client("cloudwatch").set_alarm_state(**alarm)
-        return emptied(inbox), emptied(failed_runs)
+        whole.world.client("events").put_events(Entries=[notice])
+        return len(queues.receive_message(QueueUrl=whole.queue, MaxNumberOfMessages=10).get("Messages", []))
 
     with_a_condition = copy.deepcopy(policy)
     for statement in with_a_condition["Statement"]:
         statement["Condition"] = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
 
-    emptied(failed_runs)
-    assert arrives_with(policy) == (3, 0)
-    assert arrives_with(with_a_condition) == (2, 1)
+    assert (kept_with(policy), kept_with(with_a_condition)) == (0, 1)
