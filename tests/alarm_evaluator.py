@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-Key = tuple[str, str, tuple[tuple[str, str], ...]]  # namespace, name, dimensions
+Key = tuple[str, str, str]  # namespace, name, dimensions
 Series = Sequence[float | None]  # oldest first; None is missing
 
 OK, ALARM, INSUFFICIENT_DATA = "OK", "ALARM", "INSUFFICIENT_DATA"
@@ -37,7 +37,7 @@ class Metrics:
     values: dict[Key, list[tuple[float, ...]]] = field(default_factory=lambda: defaultdict(list))
 
     def put(self, namespace: str, name: str, dimensions: Mapping[str, str], at: datetime, value: float) -> None:
-        insort(self.values[namespace, name, tuple(sorted(dimensions.items()))], (at.timestamp(), value))
+        insort(self.values[namespace, name, str(sorted(dimensions.items()))], (at.timestamp(), value))
 
     def put_embedded(self, line: Mapping[str, Any]) -> None:
         """One log line in the embedded metric format, as CloudWatch Logs extracts it."""
@@ -51,7 +51,7 @@ class Metrics:
 
     def series(self, metric: Mapping[str, Any], statistic: str, period: int, end: float, count: int) -> Series:
         """The *count* data points before *end*."""
-        dimensions = tuple((dimension["Name"], dimension["Value"]) for dimension in metric["Dimensions"])
+        dimensions = str(sorted((dimension["Name"], dimension["Value"]) for dimension in metric["Dimensions"]))
         start = end - count * period
         values = self.values[metric["Namespace"], metric["MetricName"], dimensions]
         buckets: dict[int, list[float]] = defaultdict(list)

@@ -2,7 +2,8 @@
 
 MiniStack lets a version be written twice, leaves a label on several versions and gives a secret without a value an
 empty one; the refresher's journal could not be trusted there. So what a write does is decided by the strict Secrets
-Manager of the tests, and MiniStack keeps the state, the wire and the permissions.
+Manager of the tests, and MiniStack keeps the state, the wire and the permissions, with corrections for which AWS's page
+is named.
 
 It ends when its standard input closes: it outlives whoever started it by no more than a moment, even after a kill. It
 runs in the environment of requirements/local-aws.txt.
@@ -11,6 +12,7 @@ runs in the environment of requirements/local-aws.txt.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import signal
 import sys
@@ -19,7 +21,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.deployed.overlay_iam import correct_permissions
 from tests.fakes.secrets_manager import (
     AwsError,
     Secret,
@@ -36,18 +37,28 @@ Record = dict[str, Any]
 Asked = Mapping[str, Any]
 
 
+def service(name: str) -> Any:
+    return importlib.import_module(f"ministack.services.{name}")
+
+
+def core(name: str) -> Any:
+    return importlib.import_module(f"ministack.core.{name}")
+
+
 def secret_in(record: Record) -> Secret:
     """MiniStack's record as the strict Secrets Manager sees it."""
+
+    def instant(of: Record, name: str = "CreatedDate") -> datetime:
+        return datetime.fromtimestamp(of[name], UTC)
+
+    versions = record["Versions"]
     return Secret(
         name=record["Name"],
         arn=record["ARN"],
-        created_at=datetime.fromtimestamp(record["CreatedDate"], UTC),
-        changed_at=datetime.fromtimestamp(record["LastChangedDate"], UTC),
-        versions={
-            version_id: Version(version["SecretString"], datetime.fromtimestamp(version["CreatedDate"], UTC))
-            for version_id, version in record["Versions"].items()
-        },
-        labels={label: version_id for version_id, version in record["Versions"].items() for label in version["Stages"]},
+        created_at=instant(record),
+        changed_at=instant(record, "LastChangedDate"),
+        versions={name: Version(version["SecretString"], instant(version)) for name, version in versions.items()},
+        labels={label: name for name, version in versions.items() for label in version["Stages"]},
     )
 
 
@@ -81,55 +92,142 @@ def move(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
     return move_label(secret, asked["VersionStage"], move_to, remove_from, now), {}
 
 
-def mend(service: Any) -> None:
-    """Replaces what writes a secret in MiniStack's service."""
+def write_strictly() -> None:
+    """Replaces what writes a secret in MiniStack's service, and what blocks a policy that lets anybody in."""
+    secrets = service("secretsmanager")
 
     def strict(
         decide: Callable[[Secret, Asked, datetime], tuple[Secret, Record]], otherwise: Callable[[Asked], object]
     ) -> Callable[[Asked], object]:
         def handle(asked: Asked) -> object:
-            _, record = service._resolve(asked.get("SecretId"))
-            if not record or record["DeletedDate"] or service._is_replica(record):
+            _, record = secrets._resolve(asked.get("SecretId"))
+            if not record or record["DeletedDate"] or secrets._is_replica(record):
                 return otherwise(asked)  # MiniStack refuses these as AWS does
             try:
                 changed, response = decide(secret_in(record), asked, datetime.now(UTC))
             except AwsError as refusal:
-                return service.error_response_json(refusal.code, refusal.message, 400)
+                return secrets.error_response_json(refusal.code, refusal.message, 400)
             keep(changed, record)
-            service._sync_replicas(record)
-            return service.json_response({"ARN": record["ARN"], "Name": record["Name"], **response})
+            secrets._sync_replicas(record)
+            return secrets.json_response({"ARN": record["ARN"], "Name": record["Name"], **response})
 
         return handle
 
-    service._put_secret_value = strict(put, service._put_secret_value)
-    service._update_secret_version_stage = strict(move, service._update_secret_version_stage)
+    secrets._put_secret_value = strict(put, secrets._put_secret_value)
+    secrets._update_secret_version_stage = strict(move, secrets._update_secret_version_stage)
 
-    store_new = service._store_new_secret
+    store_new = secrets._store_new_secret
 
     def store_new_secret(name: str, **properties: Any) -> object:
         made = store_new(name, **properties)
         if properties.get("secret_string") is None and properties.get("secret_binary") is None:
-            service._secrets[name]["Versions"].clear()
+            secrets._secrets[name]["Versions"].clear()
         return made
 
-    service._store_new_secret = store_new_secret
+    secrets._store_new_secret = store_new_secret
 
-    put_policy = service._put_resource_policy
+    put_policy = secrets._put_resource_policy
 
     def put_resource_policy(asked: Asked) -> object:
-        try:
-            is_public = lets_anybody_in(asked["ResourcePolicy"])
-        except AwsError as refusal:
-            return service.error_response_json(refusal.code, refusal.message, 400)
-        if is_public and asked.get("BlockPublicPolicy"):
-            return service.error_response_json("PublicPolicyException", "This policy lets anybody in.", 400)
+        if asked.get("BlockPublicPolicy") and lets_anybody_in(asked["ResourcePolicy"]):
+            return secrets.error_response_json("PublicPolicyException", "This policy lets anybody in.", 400)
         return put_policy(asked)
 
-    service._put_resource_policy = put_resource_policy
+    secrets._put_resource_policy = put_resource_policy
 
 
-def keep_alarms_on_expressions(provisioners: Any) -> None:
+# Permissions
+
+
+def name_roles_as_principals() -> None:
+    """aws:PrincipalArn of an assumed role is the role's ARN, not the session's.
+
+    "AWS global condition context keys", IAM User Guide, aws:PrincipalArn.
+    """
+    evaluator = core("iam_evaluator")
+    value_of = evaluator._resolve_condition_key
+
+    def resolve(key: str, context: Any) -> Any:
+        if key.lower() == "aws:principalarn" and context.principal_type == "AssumedRole":
+            name = evaluator._role_name_from_assumed_arn(context.principal_arn)
+            role = service("iam")._roles.get_scoped(context.principal_account, None, name)
+            if role:
+                return role["Arn"]
+        return value_of(key, context)
+
+    evaluator._resolve_condition_key = resolve
+
+
+def name_the_simulated_principal() -> None:
+    """iam:SimulatePrincipalPolicy is allowed for the principal that it names; MiniStack asks for ``*``.
+
+    "Actions, resources, and condition keys for AWS IAM", Service Authorization Reference.
+    """
+    actions = core("iam_actions")
+    resource_of = actions.extract_resource_arn
+
+    def extract_resource_arn(service: str, *request: Any, **named: Any) -> str:
+        parameters = named.get("query_params") or (request[4] if len(request) > 4 else {})
+        principal = (parameters or {}).get("PolicySourceArn") if service == "iam" else None
+        if principal:
+            return str(principal[0] if isinstance(principal, list) else principal)
+        return str(resource_of(service, *request, **named))
+
+    actions.extract_resource_arn = extract_resource_arn
+
+
+def tell_the_source_of_events() -> None:
+    """events:source is a condition key of PutEvents; MiniStack leaves it unset.
+
+    "Actions, resources, and condition keys for Amazon EventBridge", Service Authorization Reference.
+    """
+    actions = core("iam_actions")
+    context_of = actions.request_tag_context
+
+    def request_tag_context(service: str, action: str, body: bytes, parameters: Any) -> Record:
+        context: Record = context_of(service, action, body, parameters)
+        if action == "events:PutEvents":
+            (entry,) = json.loads(body)["Entries"]  # the refresher sends one at a time
+            context = context | {"events:source": entry["Source"]}
+        return context
+
+    actions.request_tag_context = request_tag_context
+
+
+def deliver_by_the_topics_policy() -> None:
+    """A rule reaches a topic by a statement of the topic's policy that has no Condition; else the event goes to the
+    dead-letter queue, if that queue's policy lets it.
+
+    "Using resource-based policies for Amazon EventBridge", EventBridge User Guide: it does not support Condition blocks
+    in an SNS topic's policy. "Using dead-letter queues", likewise.
+    """
+    events, topics, queues = service("eventbridge"), service("sns"), service("sqs")
+    invoke = events._invoke_target
+
+    def lets_in(topic: str) -> bool:
+        record = topics._topic_by_arn_any_scope(topic)
+        statements = json.loads((record or {}).get("attributes", {}).get("Policy") or "{}").get("Statement", [])
+        services = [found["Principal"].get("Service", []) for found in statements if not found.get("Condition")]
+        return any("events.amazonaws.com" in ([one] if isinstance(one, str) else one) for one in services)
+
+    def invoke_target(target: Record, event: Record, rule: Record, *others: Any, **named: Any) -> None:
+        arn, dead_letters = target["Arn"], (target.get("DeadLetterConfig") or {}).get("Arn", "")
+        by_rule = ("events.amazonaws.com", rule.get("Arn", ""), core("responses").get_account_id())
+        if ":sns:" not in arn or (lets_in(arn) and topics.topic_policy_allows(arn, *by_rule)):
+            invoke(target, event, rule, *others, **named)
+        elif dead_letters and queues.queue_policy_allows(dead_letters, *by_rule):
+            kept = target.get("Input") or json.dumps(event, default=str)
+            events._dispatch_to_sqs(core("arn").parse_arn(dead_letters), kept)
+
+    events._invoke_target = invoke_target
+
+
+# CloudFormation
+
+
+def keep_alarms_on_expressions() -> None:
     """MiniStack knows no metric math: it gets such an alarm as one on the first metric, and evaluates none of ours."""
+    provisioners = service("cloudformation.provisioners")
     record = provisioners._cw_metric_alarm_record
 
     def record_alarm(name: str, properties: Record) -> object:
@@ -144,10 +242,7 @@ def keep_alarms_on_expressions(provisioners: Any) -> None:
 
 def admit_the_python_at_hand() -> None:
     """Functions run here with the Python that the tests run with, also with one that the template does not admit."""
-    engine, *others = (
-        importlib.import_module(f"ministack.services.cloudformation.{name}")
-        for name in ("engine", "handlers", "changesets")
-    )
+    engine, *others = (service(f"cloudformation.{name}") for name in ("engine", "handlers", "changesets"))
     resolve = engine._resolve_parameters
 
     def resolve_parameters(template: Record, *given: Any, **named: Any) -> object:
@@ -172,9 +267,12 @@ def main() -> None:
     if os.getpgrp() != os.getpid():
         sys.exit("start it as the leader of a process group")
     threading.Thread(target=end_with_standard_input, daemon=True).start()
-    mend(importlib.import_module("ministack.services.secretsmanager"))
-    keep_alarms_on_expressions(importlib.import_module("ministack.services.cloudformation.provisioners"))
-    correct_permissions()
+    write_strictly()
+    name_roles_as_principals()
+    name_the_simulated_principal()
+    tell_the_source_of_events()
+    deliver_by_the_topics_policy()
+    keep_alarms_on_expressions()
     admit_the_python_at_hand()
     importlib.import_module("ministack.app").main()
 

@@ -52,15 +52,9 @@ class Person:
 
     def runs(self, *arguments: str, piped: str = "", **environment: str) -> CommandResult:
         """With *piped* as standard input. What is shown is kept among the world's logs."""
-        ended = subprocess.run(
-            [*COMMAND, *arguments],
-            input=piped.encode(),
-            capture_output=True,
-            cwd=self.world.directory,
-            env=self.environment(**environment),
-            timeout=SECONDS,
-            check=False,
-        )
+        options: Any = {"cwd": self.world.directory, "env": self.environment(**environment), "timeout": SECONDS}
+        command = [*COMMAND, *arguments]
+        ended = subprocess.run(command, input=piped.encode(), capture_output=True, check=False, **options)
         return self._kept(arguments, CommandResult(ended.returncode, ended.stdout.decode(), ended.stderr.decode()))
 
     def runs_here(self, *arguments: str, piped: str = "") -> CommandResult:
@@ -112,11 +106,9 @@ def person_with(
 ) -> Person:
     """Somebody who has taken a role that carries these policies and, inline, *document*."""
     iam, name = world.client("iam"), name or f"person-{uuid4().hex[:12]}"
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}],
-    }
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    anybody = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     for arn in policy_arns:
         iam.attach_role_policy(RoleName=name, PolicyArn=arn)
     if document:

@@ -89,7 +89,11 @@ def test_a_replica_follows_each_refresh_and_cannot_be_written(deployed_world: Wo
     manager, name = deployed_world.client("secretsmanager"), "virtuous/replicated/bearer"
     there = f"arn:aws:secretsmanager:{SECOND_REGION}:{ACCOUNT}:secret:{name}-??????"
 
-    run(command("replicate-secret-to-regions", "virtuous/replicated"), manager, tmp_path)
+    (with_a_key,) = re.findall(r"`--add-replica-regions [^`]*(,KmsKeyId=)ARN`", PAGE)
+    replicate = command("replicate-secret-to-regions", "virtuous/replicated")
+    run(f"{replicate}{with_a_key}alias/there", manager, tmp_path)
+    (status,) = manager.describe_secret(SecretId=name)["ReplicationStatus"]
+    assert (status["Region"], status["KmsKeyId"]) == (SECOND_REGION, "alias/there")
     reader = person_with(deployed_world, document=allow("secretsmanager:GetSecretValue", there))
     seen = []
     for _ in range(2):
@@ -106,15 +110,3 @@ def test_a_replica_follows_each_refresh_and_cannot_be_written(deployed_world: Wo
 
     with pytest.raises(ClientError, match="Unknown action"):  # of the local AWS; its options are botocore's
         run(command("remove-regions-from-replication", "virtuous/replicated"), manager, tmp_path)
-
-
-def test_a_replica_may_have_a_key_of_its_own(empty_world: World, tmp_path: Path) -> None:
-    connection, manager = f"keyed/{uuid4().hex[:8]}", empty_world.client("secretsmanager")
-    name = manager.create_secret(Name=f"{connection}/bearer", SecretString="{}")["Name"]
-    (option,) = re.findall(r"`(--add-replica-regions [^`]*KmsKeyId=ARN)`", PAGE)
-    replicate = command("replicate-secret-to-regions", connection).partition(" --add-replica-regions")[0]
-
-    run(f"{replicate} {option.replace('ARN', 'alias/there')}", manager, tmp_path)
-
-    (status,) = manager.describe_secret(SecretId=name)["ReplicationStatus"]
-    assert (status["Region"], status["KmsKeyId"]) == (SECOND_REGION, "alias/there")

@@ -1,7 +1,6 @@
 """What each policy of the stack allows, as a table: no more is in a policy, and no less.
 
-Of a deployed stack that has every statement, iam:SimulatePrincipalPolicy is asked for each action of the tables on each
-resource. That the code needs no other action is seen by the tests of the deployed stack, which run with these rights.
+IAM simulates the policies of a deployed stack that has every statement: each action of the tables on each resource. That the code needs no other action is seen by the tests of the deployed stack, which run with these rights.
 The simulation here knows no values for conditions, so a statement with one is compared as it stands.
 """
 
@@ -13,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -158,15 +156,6 @@ class Whole:
         documents = [json.loads(document) if isinstance(document, str) else document for document in found]
         return [statement for document in documents for statement in some(document["Statement"])]
 
-    def principal(self, policy: str) -> str:
-        """The role that has the policy; people's are attached to a new one."""
-        if not policy.endswith("Policy"):
-            return f"arn:aws:iam::{ACCOUNT}:role/{self.physical(policy)}"
-        iam, name = self.world.client("iam"), f"role-{uuid4().hex[:12]}"
-        arn: str = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-        iam.attach_role_policy(RoleName=name, PolicyArn=self.physical(policy))
-        return arn
-
 
 def some(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
@@ -185,15 +174,14 @@ def whole(deployed_world: World) -> Iterator[Whole]:
 @pytest.mark.parametrize("policy", ALLOWED)
 def test_a_policy_allows_what_the_table_says_and_no_more(whole: Whole, policy: str) -> None:
     resources, statements = whole.resources(), whole.statements(policy)
-    iam, principal = whole.world.client("iam"), whole.principal(policy)
+    document, iam = json.dumps({"Version": "2012-10-17", "Statement": statements}), whole.world.client("iam")
     conditional = {action for one in statements if "Condition" in one for action in some(one["Action"])}
     rows = [(actions_in(names), words.split(", ")) for names, words in ALLOWED[policy]]
 
     for word, arn in resources.items():
         asked = {action for action in EVERY_ACTION if arn == "*" or action.split(":")[0] == arn.split(":")[2]}
-        judged = iam.simulate_principal_policy(
-            PolicySourceArn=principal, ActionNames=sorted(asked), ResourceArns=[arn]
-        )["EvaluationResults"]
+        question = {"PolicyInputList": [document], "ActionNames": sorted(asked), "ResourceArns": [arn]}
+        judged = iam.simulate_custom_policy(**question)["EvaluationResults"]
         allowed = {one["EvalActionName"] for one in judged if one["EvalDecision"] == "allowed"}
         expected = set().union(*(actions for actions, words in rows if {word, "everything"} & set(words)))
         assert allowed == expected & asked - conditional, word
