@@ -1,7 +1,8 @@
 """What each policy of the stack allows, as a table: no more is in a policy, and no less.
 
-IAM simulates the policies of a deployed stack that has every statement: each action of the tables on each resource. That the code needs no other action is seen by the tests of the deployed stack, which run with these rights.
-The simulation here knows no values for conditions, so a statement with one is compared as it stands.
+IAM simulates the policies of a deployed stack that has every statement: each action of the table on each resource. That
+the code needs no other action is seen by the tests of the deployed stack, which run with these rights. The simulation
+here knows no values for conditions, so a statement with one is compared as it stands.
 """
 
 from __future__ import annotations
