@@ -64,34 +64,35 @@ def test_every_default_is_admitted() -> None:
     assert [name for name, found in patterns.items() if not pattern(name).fullmatch(found["Default"])] == []
 
 
-@given(
-    prefix=st.from_regex(pattern("Prefix"), fullmatch=True),
-    percent=st.from_regex(pattern("RefreshAtPercent"), fullmatch=True),
-    base_url=st.from_regex(pattern("VirtuousBaseUrl"), fullmatch=True),
-    key=st.from_regex(pattern("KmsKeyArn"), fullmatch=True),
-    schedule=st.from_regex(pattern("Schedule"), fullmatch=True),
-    proxy=st.from_regex(pattern("HttpsProxy"), fullmatch=True),
-)
-def test_whatever_a_parameter_admits_the_function_takes(
-    prefix: str, percent: str, base_url: str, key: str, schedule: str, proxy: str
-) -> None:
+VARIABLES = {
+    "SECRET_PREFIX": "Prefix",
+    "REFRESH_AT_PERCENT": "RefreshAtPercent",
+    "VIRTUOUS_BASE_URL": "VirtuousBaseUrl",
+    "KMS_KEY_ARN": "KmsKeyArn",
+    "SCHEDULE_EXPRESSION": "Schedule",
+    "HTTPS_PROXY": "HttpsProxy",
+}
+
+
+@given(st.fixed_dictionaries({name: st.from_regex(pattern(one), fullmatch=True) for name, one in VARIABLES.items()}))
+def test_whatever_a_parameter_admits_the_function_takes(variables: dict[str, str]) -> None:
     """But for a host's part of more than 63 letters, and ports that there are not: the function names them."""
-    for address in filter(None, (base_url, proxy)):
+    for address in filter(None, (variables["VIRTUOUS_BASE_URL"], variables["HTTPS_PROXY"])):
         _, host, port = f"{address}:443".split(":")[:3]
         assume(not re.search(r"[^.]{64}", host.lstrip("/")) and 0 < int(port) < 65536)
-    settings = Settings.from_environment(
-        {
-            "SECRET_PREFIX": prefix,
-            "REFRESH_AT_PERCENT": percent,
-            "VIRTUOUS_BASE_URL": base_url,
-            "KMS_KEY_ARN": key,
-            "SCHEDULE_EXPRESSION": schedule,
-            **({"HTTPS_PROXY": proxy} if proxy else {}),
-        }
-    )
 
-    assert (settings.secret_prefix, settings.refresh_at_percent) == (prefix, int(percent))
-    assert not prefix.startswith(("aws", "ssm"))
+    settings = Settings.from_environment(variables)
+
+    assert settings.secret_prefix == variables["SECRET_PREFIX"]
+    assert settings.refresh_at_percent == int(variables["REFRESH_AT_PERCENT"])
+
+
+def test_the_functions_environment_is_the_parameters() -> None:
+    (function,) = of_type("AWS::Lambda::Function")
+
+    passed = function["Environment"]["Variables"]
+    expected = {**VARIABLES, "NO_PROXY": "NoProxy", "LOG_LEVEL": "LogLevel"}
+    assert {name: passed[name] for name in expected} == {name: {"Ref": one} for name, one in expected.items()}
 
 
 def test_no_arn_names_a_partition() -> None:

@@ -44,7 +44,7 @@ def with_caching() -> Callable[[], str]:
     def read() -> str:
         import json
 
-        from aws_secretsmanager_caching import SecretCache
+        from aws_secretsmanager_caching import SecretCache  # type: ignore[import-untyped]
 
         if not caches:
             caches.append(SecretCache())

@@ -25,7 +25,7 @@ from unittest import mock
 LAYER = Path(__file__).parents[2] / "layers" / "virtuous_token"
 sys.path.insert(0, str(LAYER))
 
-import aws_secretsmanager_caching.cache.items as caching_items  # noqa: E402
+import aws_secretsmanager_caching.cache.items as caching_items  # type: ignore[import-untyped]  # noqa: E402
 from aws_lambda_powertools.utilities import parameters  # noqa: E402
 from aws_lambda_powertools.utilities.parameters import base as powertools_base  # noqa: E402
 from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS  # noqa: E402

@@ -30,8 +30,6 @@ PARAMETERS = {
     "ScheduleWindowMinutes": "0",
     "VpcSubnetIds": "subnet-0a1b2c3d",
     "VpcSecurityGroupIds": "sg-0a1b2c3d",
-    "HttpsProxy": "http://proxy.example.org:3128",
-    "NoProxy": "169.254.169.254",
 }
 
 MAKE_AND_REMOVE = "CreateSecret DeleteSecret DescribeSecret RestoreSecret TagResource UntagResource"
@@ -201,13 +199,9 @@ def test_a_policy_allows_what_the_table_says_and_no_more(whole: Whole, policy: s
     assert named == set().union(*(actions for actions, _ in rows)), "no less, and nothing that the table does not have"
 
 
-def test_proxy_and_window_arrive(whole: Whole) -> None:
-    """What else an organisation may prescribe the local AWS forgets: subnets, security groups, boundaries."""
-    function = whole.world.client("lambda").get_function_configuration(FunctionName=FUNCTION)
+def test_a_window_of_no_minutes_is_none(whole: Whole) -> None:
     schedule = whole.world.client("scheduler").get_schedule(Name=FUNCTION)
 
-    variables = function["Environment"]["Variables"]
-    assert [variables["HTTPS_PROXY"], variables["NO_PROXY"]] == [PARAMETERS["HttpsProxy"], PARAMETERS["NoProxy"]]
     assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
 
 
