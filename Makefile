@@ -62,7 +62,9 @@ coverage: $(DEVELOPMENT) ## which lines and branches the tests without a stack r
 
 campaign: environments $(CAMPAIGN) ## all that takes long, to its end: nightly and before a release
 	@failed=""; for what in $(CAMPAIGNS); do \
-	    echo; echo "== $$what =="; $(MAKE) --silent $$what || failed="$$failed $$what"; \
+	    echo; echo "== $$what =="; began=$$(date +%s); \
+	    $(MAKE) --silent $$what || failed="$$failed $$what"; \
+	    echo "$$what took $$(( $$(date +%s) - began )) seconds"; \
 	done; [ -z "$$failed" ] || { echo; echo "FAILED:$$failed"; exit 1; }
 
 slow: environments $(CAMPAIGN) ## the tests that "make test" leaves out
