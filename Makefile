@@ -46,7 +46,7 @@ lint: $(DEVELOPMENT) ## style, and the templates as each of AWS's partitions tak
 	$(BIN)/ruff format --check $(CHECKED)
 	@rm -rf .local/checks
 	$(BIN)/python -m tests.transformed .local/checks
-	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml proof/stand_in/template.yaml
+	$(BIN)/cfn-lint template.yaml examples/reader/template.yaml examples/notices/*.yaml proof/stand_in/template.yaml
 	@# W1020 and W1033 are about what SAM and this check fill in.
 	$(BIN)/cfn-lint --ignore-checks W1020 W1033 --regions us-east-1 cn-north-1 us-gov-west-1 -- .local/checks/template-*.json
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 $(BIN)/sam validate --lint
@@ -60,7 +60,9 @@ coverage: $(DEVELOPMENT) ## which lines and branches the tests without a stack r
 
 campaign: environments $(CAMPAIGN) ## all that takes long, to its end: nightly and before a release
 	@failed=""; for what in $(CAMPAIGNS); do \
-	    echo; echo "== $$what =="; $(MAKE) --silent $$what || failed="$$failed $$what"; \
+	    echo; echo "== $$what =="; began=$$(date +%s); \
+	    $(MAKE) --silent $$what || failed="$$failed $$what"; \
+	    echo "$$what took $$(( $$(date +%s) - began )) seconds"; \
 	done; [ -z "$$failed" ] || { echo; echo "FAILED:$$failed"; exit 1; }
 
 slow: environments $(CAMPAIGN) ## the tests that "make test" leaves out
@@ -72,7 +74,7 @@ audit: $(RELEASE) ## known vulnerabilities of what is shipped; needs the network
 dist: $(DEVELOPMENT) $(RELEASE) ## what a release ships, in dist/: application, layer, wheels, bill of materials
 	@BIN=$(BIN) RELEASE_BIN=.venv-release/bin scripts/make-dist
 
-bench: $(DEVELOPMENT) ## measured promises: process start, the reader, sweeps
+bench: $(CAMPAIGN) ## measured promises: process start, the reader, sweeps
 	@# All of them, whatever the first one finds.
 	@failed=0; for what in start_up reader sweep; do $(BIN)/python -m tests.campaigns.$$what || failed=1; done; exit $$failed
 

@@ -7,28 +7,25 @@ What it prints as metrics is what the alarms see; what AWS itself would count is
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import random
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.alarm_evaluator import ALARM, Alarm, Metrics, alarms_of
+from tests.alarm_evaluator import ALARM, Alarm, Metrics
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Clock, Deployment, deployed
+from tests.transformed import transformed
 from token_refresher import handler
 
-yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
-
-TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 FUNCTION = "virtuous-token-refresher"
 QUEUE = "failed-runs"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -45,21 +42,16 @@ SQS_REPORTS_FOR = 6 * HOUR
 @functools.cache
 def resources() -> dict[str, Any]:
     """The template's resources, with the functions that the alarms use resolved for the prefix ``virtuous``."""
-
-    def resolved(node: Any) -> Any:
-        if isinstance(node, list):
-            return [resolved(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        if "Fn::Sub" in node:
-            text = node["Fn::Sub"] if isinstance(node["Fn::Sub"], str) else node["Fn::Sub"][0]
-            return text.replace("${Prefix}-token-refresher", FUNCTION)
-        if node.get("Fn::GetAtt") in ("FailedRuns.QueueName", ["FailedRuns", "QueueName"]):
-            return QUEUE
-        return {name: resolved(value) for name, value in node.items()}
-
-    found: dict[str, Any] = resolved(yaml_helper.yaml_parse(TEMPLATE.read_text())["Resources"])
+    text = json.dumps(transformed()["Resources"])
+    text = re.sub(r'\{"Fn::Sub": "\$\{Prefix\}-token-refresher([a-z-]*)"\}', rf'"{FUNCTION}\1"', text)
+    found: dict[str, Any] = json.loads(re.sub(r'\{"Fn::GetAtt": [^}]*QueueName"\]?\}', f'"{QUEUE}"', text))
     return found
+
+
+def alarms() -> list[list[Alarm]]:
+    """Each alarm of the template as often as there are guesses at how far CloudWatch looks back."""
+    found = [resource["Properties"] for resource in resources().values() if resource["Type"].endswith("::Alarm")]
+    return [[Alarm(properties, look_back) for look_back in LOOK_BACKS] for properties in found]
 
 
 @dataclass
@@ -68,20 +60,18 @@ class Weeks:
 
     deployment: Deployment
     clock: Clock
-    alarms: dict[str, list[Alarm]]
     every: timedelta
+    alarms: list[list[Alarm]] = field(default_factory=alarms)
     metrics: Metrics = field(default_factory=Metrics)
     changes: list[tuple[str, str, datetime]] = field(default_factory=list)
     notices: list[tuple[str, datetime]] = field(default_factory=list)
     schedule_is_on: bool = True
     function_starts: bool = True
-    messages: int = 0
-    _queue_used_at: datetime | None = None
     next_run: datetime = NOW
+    _messages: int = 0
+    _queue_used_at: datetime | None = None
     _log_read: int = 0
-    _random: random.Random = field(
-        default_factory=lambda: random.Random(7)
-    )  # the table in docs/decisions/alarms.md is of this one
+    _random: random.Random = field(default_factory=lambda: random.Random(7))
 
     @property
     def now(self) -> datetime:
@@ -93,23 +83,33 @@ class Weeks:
         while self.now < end:
             self._wait(MINUTE)
             if self.now >= self.next_run:
-                self.next_run = self._scheduled_after(self.next_run)
+                late = timedelta(minutes=self._random.randrange(WINDOW_MINUTES))
+                self.next_run = NOW + ((self.next_run - NOW) // self.every + 1) * self.every + late
                 if self.schedule_is_on:
                     self._deliver()
 
-    def invoke(self, event: object) -> None:
-        """An operator's invocation, which waits for its answer and is not repeated."""
-        self._run(event)
+    def invoke(self, event: object) -> bool:
+        """True if the invocation did not end in an error. An operator's waits for its answer and is not repeated."""
+        began_at = self.now
+        failed = not self.function_starts or self.deployment.invoke_as_lambda_does(event)[1]
+        self.metrics.put("AWS/Lambda", "Invocations", {"FunctionName": FUNCTION}, began_at, 1)
+        log = self.deployment.log.getvalue()
+        for line in log[self._log_read :].splitlines():
+            if '"_aws"' in line:
+                self.metrics.put_embedded(json.loads(line))
+        self._log_read = len(log)
+        self.notices += [(kind, self.now) for kind, _ in self.deployment.notices[len(self.notices) :]]
+        return not failed
 
     def empty_queue(self) -> None:
-        self.messages, self._queue_used_at = 0, self.now
+        self._messages, self._queue_used_at = 0, self.now
 
-    def cannot_deliver(self) -> None:
-        """Scheduler gives an event up: it goes to the dead-letter queue."""
-        self._send_to_queue()
+    def send_to_queue(self) -> None:
+        """Lambda does after the last repetition, and Scheduler with an event that it cannot deliver."""
+        self._messages, self._queue_used_at = self._messages + 1, self.now
 
     def in_alarm(self) -> set[str]:
-        return {_short(name) for name, (alarm, *_) in self.alarms.items() if alarm.state == ALARM}
+        return {_short(alarm) for alarm, *_ in self.alarms if alarm.state == ALARM}
 
     def rang(self, name: str) -> list[datetime]:
         """When that alarm came."""
@@ -120,65 +120,34 @@ class Weeks:
         states = [(state, at) for alarm, state, at in self.changes if alarm == name]
         return [at for (before, _), (_, at) in pairwise(states) if before == ALARM]
 
-    # How time passes
+    def _deliver(self) -> None:
+        for wait in (*BEFORE_REPETITIONS, None):
+            if self.invoke({"source": "aws.scheduler"}):
+                return
+            if wait is not None:
+                self._wait(wait)
+        self.send_to_queue()
 
     def _wait(self, duration: timedelta) -> None:
         for _ in range(duration // MINUTE):
             self.clock.instant += MINUTE
-            self._report_queue()
-            self._evaluate()
+            if self._queue_used_at is not None and self.now - self._queue_used_at < SQS_REPORTS_FOR:
+                name, dimensions = "ApproximateNumberOfMessagesVisible", {"QueueName": QUEUE}
+                self.metrics.put("AWS/SQS", name, dimensions, self.now, self._messages)
+            for variants in self.alarms:
+                if self.now.timestamp() % variants[0].every_seconds == 0:
+                    self._evaluate(variants)
 
-    def _scheduled_after(self, run: datetime) -> datetime:
-        late = timedelta(minutes=self._random.randrange(WINDOW_MINUTES))
-        since_start = (run - NOW) // self.every
-        return NOW + (since_start + 1) * self.every + late
-
-    def _deliver(self) -> None:
-        for wait in (*BEFORE_REPETITIONS, None):
-            if self._run({"source": "aws.scheduler"}):
-                return
-            if wait is not None:
-                self._wait(wait)
-        self._send_to_queue()
-
-    def _run(self, event: object) -> bool:
-        """True if the invocation did not end in an error."""
-        began_at = self.now
-        failed = not self.function_starts or self.deployment.invoke_as_lambda_does(event)[1]
-        dimensions = {"FunctionName": FUNCTION}
-        self.metrics.put("AWS/Lambda", "Invocations", dimensions, began_at, 1)
-        self.metrics.put("AWS/Lambda", "Errors", dimensions, began_at, float(failed))
-        self._read_log()
-        return not failed
-
-    def _read_log(self) -> None:
-        log = self.deployment.log.getvalue()
-        for line in log[self._log_read :].splitlines():
-            if '"_aws"' in line:
-                self.metrics.put_embedded(json.loads(line))
-        self._log_read = len(log)
-        self.notices += [(kind, self.now) for kind, _ in self.deployment.notices[len(self.notices) :]]
-
-    def _send_to_queue(self) -> None:
-        self.messages, self._queue_used_at = self.messages + 1, self.now
-
-    def _report_queue(self) -> None:
-        if self._queue_used_at is not None and self.now - self._queue_used_at < SQS_REPORTS_FOR:
-            name, dimensions = "ApproximateNumberOfMessagesVisible", {"QueueName": QUEUE}
-            self.metrics.put("AWS/SQS", name, dimensions, self.now, self.messages)
-
-    def _evaluate(self) -> None:
-        for variants in self.alarms.values():
-            if self.now.timestamp() % variants[0].every_seconds == 0:
-                before = variants[0].state
-                states = {alarm.step(self.metrics, self.now) for alarm in variants}
-                assert len(states) == 1, f"{variants[0].name} rests on how far CloudWatch looks back"
-                if states != {before}:
-                    self.changes.append((_short(variants[0].name), variants[0].state, self.now))
+    def _evaluate(self, variants: list[Alarm]) -> None:
+        before = variants[0].state
+        states = {alarm.step(self.metrics, self.now) for alarm in variants}
+        assert len(states) == 1, f"{variants[0].name} rests on how far CloudWatch looks back"
+        if states != {before}:
+            self.changes.append((_short(variants[0]), variants[0].state, self.now))
 
 
-def _short(name: str) -> str:
-    return name.removeprefix(f"{FUNCTION}-")
+def _short(alarm: Alarm) -> str:
+    return alarm.name.removeprefix(f"{FUNCTION}-")
 
 
 @contextmanager
@@ -197,8 +166,4 @@ def simulated_weeks(
         patch.setattr(handler, "_now", clock.now)
         patch.setenv("POWERTOOLS_SERVICE_NAME", FUNCTION)
         patch.setenv("LOG_LEVEL", "INFO")
-        alarms: dict[str, list[Alarm]] = {}
-        for look_back in LOOK_BACKS:
-            for alarm in alarms_of(resources(), look_back=look_back):
-                alarms.setdefault(alarm.name, []).append(alarm)
-        yield Weeks(deployment, clock, alarms, every)
+        yield Weeks(deployment, clock, every)

@@ -28,5 +28,5 @@ def deployed_world(empty_world: World) -> World:
 
 @pytest.fixture(scope="session")
 def scheduled_refresh(deployed_world: World) -> Run:
-    """The run in which the schedule found the token due and refreshed it."""
+    """The run in which the schedule refreshed."""
     return deployed_world.wait_for_the_schedule()

@@ -19,12 +19,10 @@ def function_url(client: Any, function_name: str) -> Iterator[str]:
     class Requests(JsonHandler):
         def _invoke(self) -> None:
             event = {
-                "version": "2.0",
                 "rawPath": self.path,
                 "headers": {name.lower(): value for name, value in self.headers.items()},
                 "requestContext": {"http": {"method": self.command, "path": self.path}},
                 "body": self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("latin-1"),
-                "isBase64Encoded": False,
             }
             invoked = client.invoke(FunctionName=function_name, Payload=json.dumps(event).encode())
             result = json.loads(invoked["Payload"].read())

@@ -34,7 +34,9 @@ def local_aws(directory: Path) -> Iterator[str]:
     """
     if not INTERPRETER.exists():
         raise LocalAwsFailed("the local AWS is not installed: make .venv-local-aws")
-    port, log, scratch = _free_port(), directory / "local-aws.log", directory / "tmp"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    log, scratch = directory / "local-aws.log", directory / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     environment = {
         "PATH": f"{INTERPRETER.parent}{os.pathsep}{os.environ['PATH']}",
@@ -97,29 +99,18 @@ def aws_environment(endpoint: str, base: Mapping[str, str], directory: Path) -> 
     }
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise LocalAwsFailed(f"the local AWS ended with status {process.returncode}; its log is {log}")
-        if _is_ready(port):
-            return
+    while not _is_ready(port):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise LocalAwsFailed(f"the local AWS has not come up (status {process.returncode}); its log is {log}")
         time.sleep(0.1)  # a process that is starting can only be asked, up to the deadline
-    raise LocalAwsFailed(f"the local AWS was not ready after {SECONDS_TO_START:.0f} seconds; its log is {log}")
 
 
 def _is_ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=2)
     try:
-        connection.request("GET", "/_ministack/ready")
-        return connection.getresponse().status == 200
+        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=2)) as connection:
+            connection.request("GET", "/_ministack/ready")
+            return connection.getresponse().status == 200
     except (OSError, HTTPException):
         return False
-    finally:
-        connection.close()

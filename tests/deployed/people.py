@@ -22,11 +22,11 @@ from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 from virtuous_token_cli.main import main
 
-__all__ = ["ACCOUNT", "CommandResult", "Person", "client_of", "person_with"]
+__all__ = ["ACCOUNT", "CommandResult", "Person", "person_with"]
 
 ACCOUNT = "000000000000"
-
 SECONDS = 90.0
+CREDENTIALS = {"ACCESS_KEY_ID": "AccessKeyId", "SECRET_ACCESS_KEY": "SecretAccessKey", "SESSION_TOKEN": "SessionToken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,9 @@ class Person:
 
     def runs(self, *arguments: str, piped: str = "", **environment: str) -> CommandResult:
         """With *piped* as standard input. What is shown is kept among the world's logs."""
-        ended = subprocess.run(
-            [*COMMAND, *arguments],
-            input=piped.encode(),
-            capture_output=True,
-            cwd=self.world.directory,
-            env=self.environment(**environment),
-            timeout=SECONDS,
-            check=False,
-        )
+        options: Any = {"cwd": self.world.directory, "env": self.environment(**environment), "timeout": SECONDS}
+        command = [*COMMAND, *arguments]
+        ended = subprocess.run(command, input=piped.encode(), capture_output=True, check=False, **options)
         return self._kept(arguments, CommandResult(ended.returncode, ended.stdout.decode(), ended.stderr.decode()))
 
     def runs_here(self, *arguments: str, piped: str = "") -> CommandResult:
@@ -75,25 +69,19 @@ class Person:
             status = main(arguments)
         return self._kept(arguments, CommandResult(status, out.getvalue(), err.getvalue()))
 
-    def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = (), columns: int = 80) -> CommandResult:
+    def types(self, *arguments: str, answers: Sequence[tuple[str, str]] = ()) -> CommandResult:
         """At a terminal: types each answer when what precedes it is shown."""
-        status, shown = typed_at_a_terminal(
-            [*COMMAND, *arguments],
-            answers,
-            environment=self.environment(),
-            directory=self.world.directory,
-            columns=columns,
-        )
+        command, place = [*COMMAND, *arguments], self.world.directory
+        status, shown = typed_at_a_terminal(command, answers, environment=self.environment(), directory=place)
         return self._kept(arguments, CommandResult(status, shown))
 
     def client(self, service: str, region: str = REGION) -> Any:
         """A boto3 client with these rights."""
-        session = boto3.Session(
-            self.credentials["AWS_ACCESS_KEY_ID"],
-            self.credentials["AWS_SECRET_ACCESS_KEY"],
-            self.credentials["AWS_SESSION_TOKEN"],
-        )
-        return client_of(session, self.world, service, region)
+        taken: Any = {f"aws_{part.lower()}": self.credentials[f"AWS_{part}"] for part in CREDENTIALS}
+        make: Any = boto3.Session(**taken).client
+        config = Config(retries={"total_max_attempts": 1}, proxies={})
+        endpoint = self.world.environment["AWS_ENDPOINT_URL"]
+        return make(service, region_name=region, endpoint_url=endpoint, config=config)
 
     @property
     def arn(self) -> str:
@@ -110,39 +98,20 @@ class Person:
         return ended
 
 
-def client_of(session: boto3.Session, world: World, service: str, region: str = REGION) -> Any:
-    """A client of the local AWS with the credentials of *session*, and its events."""
-    make: Any = session.client
-    config = Config(retries={"total_max_attempts": 1}, proxies={})
-    return make(service, region_name=region, endpoint_url=world.environment["AWS_ENDPOINT_URL"], config=config)
-
-
 def person_with(
     world: World,
     *policy_arns: str,
     document: Mapping[str, Any] | None = None,
-    account: str = ACCOUNT,
     name: str | None = None,
 ) -> Person:
     """Somebody who has taken a role that carries these policies and, inline, *document*."""
-    # The local AWS takes an access key of twelve digits for the administrator's of that account.
-    environment = world.environment if account == ACCOUNT else world.environment | {"AWS_ACCESS_KEY_ID": account}
-    iam, name = world.client("iam", environment), name or f"person-{uuid4().hex[:12]}"
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Principal": {"AWS": account}, "Action": "sts:AssumeRole"}],
-    }
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    iam, name = world.client("iam"), name or f"person-{uuid4().hex[:12]}"
+    anybody = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     for arn in policy_arns:
         iam.attach_role_policy(RoleName=name, PolicyArn=arn)
     if document:
         iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=json.dumps(document))
-    credentials = world.client("sts", environment).assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
-    return Person(
-        world,
-        {
-            "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-            "AWS_SESSION_TOKEN": credentials["SessionToken"],
-        },
-    )
+    taken = world.client("sts").assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
+    return Person(world, {f"AWS_{variable}": taken[key] for variable, key in CREDENTIALS.items()})

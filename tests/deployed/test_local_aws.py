@@ -43,31 +43,6 @@ def test_it_does_what_aws_does(manager: Any, secret: str, fact: Fact) -> None:
     fact.check(manager, secret)
 
 
-@pytest.mark.parametrize("is_marked", [False, True], ids=["in use", "marked for deletion"])
-def test_a_stack_cannot_make_a_secret_whose_name_is_taken(
-    manager: Any, secret: str, empty_world: World, is_marked: bool
-) -> None:
-    version = put(manager, secret, "kept")
-    if is_marked:
-        manager.delete_secret(SecretId=secret)
-    resources = {"Taken": {"Type": "AWS::SecretsManager::Secret", "Properties": {"Name": secret}}}
-    formation, stack = empty_world.client("cloudformation"), f"taken-{uuid4()}"
-
-    formation.create_stack(StackName=stack, TemplateBody=json.dumps({"Resources": resources}))
-
-    def reason() -> str | None:
-        events = formation.describe_stack_events(StackName=stack)["StackEvents"]
-        failed = [event for event in events if event["ResourceStatus"] == "CREATE_FAILED"]
-        is_over = any(event["ResourceStatus"] == "ROLLBACK_COMPLETE" for event in events)
-        return failed[0]["ResourceStatusReason"] if failed and is_over else None
-
-    assert "already exists" in empty_world.wait("the refusal", reason, 30)
-    formation.delete_stack(StackName=stack)
-    if is_marked:
-        manager.restore_secret(SecretId=secret)
-    assert manager.get_secret_value(SecretId=secret)["VersionId"] == version
-
-
 def test_a_role_without_permission_is_denied(manager: Any, empty_world: World) -> None:
     iam = empty_world.client("iam")
     user = iam.create_user(UserName=f"nobody-{uuid4()}")["User"]["UserName"]

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,34 +18,19 @@ PLACE = Place("test-of-local")
 
 
 def local(command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.deployed.local_world", command, PLACE.name],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout
+    command_line = [sys.executable, "-m", "tests.deployed.local_world", command, PLACE.name]
+    return subprocess.run(command_line, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.fixture
-def nothing_is_left() -> Iterator[None]:
-    yield
-    local("stop")
-
-
-def endpoint() -> str:
-    found = re.search(r"AWS_ENDPOINT_URL=(\S+)", PLACE.environment.read_text())
-    assert found
-    return found[1]
-
-
-@pytest.mark.usefixtures("nothing_is_left")
 def test_a_second_start_waits_for_the_second_world() -> None:
-    for _ in range(2):
-        output = local("start")
-        assert "virtuous-token login" in output, "it said that it runs before anybody had logged in"
-        assert "Running" in output
-        with urllib.request.urlopen(f"{endpoint()}/_ministack/ready") as answer:
-            assert answer.status == 200
-        assert "Stopped." in local("stop")
+    try:
+        for _ in range(2):
+            output = local("start")
+            assert "virtuous-token login" in output, "it said that it runs before anybody had logged in"
+            assert "Running" in output
+            (endpoint,) = re.findall(r"AWS_ENDPOINT_URL=(\S+)", PLACE.environment.read_text())
+            with urllib.request.urlopen(f"{endpoint}/_ministack/ready") as answer:
+                assert answer.status == 200
+            assert "Stopped." in local("stop")
+    finally:
+        local("stop")

@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +30,6 @@ __all__ = ["Run", "StepFailed", "World", "open_world"]
 STACK = "virtuous-token-refresher"
 READER_STACK = "virtuous-example-reader"
 READER_TEMPLATE = REPOSITORY / "examples" / "reader" / "template.yaml"
-# What version 1.0 shipped: "git archive --format=zip COMMIT functions layers", and its template, of its last commit.
-GOLDEN = REPOSITORY / "tests" / "golden"
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # A token is due after 10 % of its life, moved by up to 5 %: 15 to 45 seconds after the login, so before the schedule,
 # which fires every minute, does so for the first time.
@@ -131,26 +128,6 @@ class World:
         for kind in ("tokens", "bearer"):
             with contextlib.suppress(manager.exceptions.ResourceExistsException):
                 manager.create_secret(Name=f"{prefix}/{connection}/{kind}")
-
-    def build_version_before(self) -> None:
-        """Builds version 1.0, template and code, as it was."""
-        source = self.directory / "version-1.0"
-        with zipfile.ZipFile(GOLDEN / "version-1.0.zip") as archive:
-            archive.extractall(source)
-        shutil.copy(GOLDEN / "template-1.0.yaml", source / "template.yaml")
-        self._build("before", source / "template.yaml")
-
-    def run_version_before(self, name: str, *arguments: str, piped: str = "") -> str:
-        """Runs version 1.0's own Python, built by ``build_version_before``, as the administrator."""
-        source = self.directory / "version-1.0"
-        sources = os.pathsep.join(str(source / path) for path in ("functions/token_refresher", "layers/virtuous_token"))
-        return self.run(
-            name, [sys.executable, *arguments], piped=piped, environment=self.environment | {"PYTHONPATH": sources}
-        )
-
-    def deploy_version_before(self, stack: str, **parameters: str) -> None:
-        """Deploys what ``build_version_before`` built."""
-        self._deploy("before", stack, PythonRuntime=RUNTIME, VirtuousBaseUrl=self.virtuous.base_url, **parameters)
 
     def _build(self, name: str, template: Path) -> None:
         self.say(f"sam build ({name})")
