@@ -94,12 +94,16 @@ class Deployment(ABC):
     stack: str = STACK
     clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
 
-    tags: ClassVar[Mapping[str, str]] = {}
     seconds_for_a_command: ClassVar[float] = 240.0
     # How long something that another system does is left alone before it is asked for again.
     pause: ClassVar[float] = 0.5
 
     # What differs between accounts
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What everything that costs is tagged with when it is made."""
+        return {}
 
     @property
     @abstractmethod
