@@ -44,7 +44,7 @@ class Story:
         self.world.client("lambda").invoke(FunctionName=self.world.function, InvocationType="Event", Payload=payload)
         self.world.log_in()
         self.world.say("The reader calls Virtuous")
-        self.first = self.world.call_as_reader()
+        self.first = self.world.read_as_reader()
         expect(self.first[0] == 200, "200 for the reader", self.first[0])
         return f"virtuous-token login made the connection, and Virtuous answered 200 to the reader ({self.first[1]})"
 
@@ -56,7 +56,7 @@ class Story:
         )
         world.say("The reader calls Virtuous again, until it has the new token")
         self.latest = world.wait(
-            "the reader to send a new token", lambda: None if (call := world.call_as_reader()) == self.first else call
+            "the reader to send a new token", lambda: None if (call := world.read_as_reader()) == self.first else call
         )
         expect(self.latest[0] == 200, "200 for the new token", self.latest[0])
         # A run that is under way writes one after the other.

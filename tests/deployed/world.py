@@ -249,7 +249,7 @@ class Deployment(ABC):
         answer = self.invoke(self.function, {"connections": [connection], "force": True})
         return str(answer["outcomes"][connection])
 
-    def call_as_reader(self) -> tuple[int, str]:
+    def read_as_reader(self) -> tuple[int, str]:
         """The reader calls Virtuous: the status that it got, and which token it sent."""
         return self.invoke(self.reader, {})["status"], self.token_sent()
 
