@@ -1,13 +1,13 @@
 """Removes what proofs made, also what killed ones left: what carries the tag, and what has a proof's name.
 
-Everything that costs carries the tag from the moment it is made. A name finds what AWS makes by itself (log groups) or
-tells only after a while: GetResources lags behind.
+Everything that costs carries the tag from the moment it is made. A name finds what AWS makes by itself (log groups) and
+what GetResources, which lags behind, does not tell yet.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
@@ -23,7 +23,10 @@ TAG = "virtuous-token:proof"
 # KMS deletes a key after seven days at the earliest; a key that waits for its deletion costs nothing (AWS KMS pricing).
 DAYS_TO_DELETE_A_KEY = 7
 SECONDS_FOR_A_LISTING = 60.0
-GONE = {"ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "QueueDoesNotExist"}
+GONE = {"ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "NonExistentQueue"}
+# In the order of removal: roles first, since a stack's policy can be attached to one; then stacks, which own most of
+# the rest.
+SERVICES = ("iam", "cloudformation", "lambda", "secretsmanager", "sqs", "logs", "s3", "kms")
 
 
 def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[str]:
@@ -34,139 +37,100 @@ def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[s
     if not prefix.startswith(FAMILY):
         raise ValueError(f"only names that begin with {FAMILY} are a proof's")
     left: list[str] = []
-    for service, (named, remove) in KINDS.items():
-        for arn in dict.fromkeys([*_named(account, named, prefix), *_tagged(account, service, prefix)]):
-            say(f"Remove {_without_account(arn)}")
+    for service in SERVICES:
+        for arn in dict.fromkeys([*_named(account, service, prefix), *_tagged(account, service, prefix)]):
+            say(f"Remove {_shown(arn)}")
             try:
-                remove(account.client(service), arn)
+                _remove(account.client(service), service, arn)
             except (ClientError, BotoCoreError, WaiterError) as error:
                 code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
                 if code.rpartition(".")[2] not in GONE:
-                    left.append(f"{_without_account(arn)} ({code})")
-    return left or _still_there(account, prefix)
-
-
-def _still_there(account: Account, prefix: str) -> list[str]:
-    """What is listed when all was removed; listings may lag, so they are asked for a while."""
-    deadline = time.monotonic() + SECONDS_FOR_A_LISTING
-    while True:
-        found = [_without_account(arn) for named, _ in KINDS.values() for arn in _named(account, named, prefix)]
-        if not found or time.monotonic() > deadline:
-            return found
+                    left.append(f"{_shown(arn)} ({code})")
+    deadline = time.monotonic() + SECONDS_FOR_A_LISTING  # listings may lag, so they are asked for a while
+    while not left and (found := [arn for service in SERVICES for arn in _named(account, service, prefix)]):
+        left = [_shown(arn) for arn in found if time.monotonic() > deadline]
         time.sleep(2)  # AWS removes in its own time: it can only be asked
+    return left
 
 
-def _without_account(arn: str) -> str:
+def _shown(arn: str) -> str:
+    """Without the account's number."""
     _, _, service, _, _, name = arn.split(":", 5)
     return f"{service} {name}"
 
 
-def _tagged(account: Account, service: str, prefix: str) -> list[str]:
-    tagged = account.pages(
-        "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=[{"Key": TAG}]
-    )
-    arns = [
-        entry["ResourceARN"]
-        for entry in tagged
-        if any(tag["Key"] == TAG and tag["Value"].startswith(prefix) for tag in entry["Tags"])
-    ]
-    of_service = [arn for arn in arns if arn.split(":")[2] == service]
-    if service != "kms":
-        return of_service
-    keys = account.client("kms")
-    return [arn for arn in of_service if keys.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] != "PendingDeletion"]
+def _tagged(account: Account, service: str, prefix: str) -> Iterator[str]:
+    """A key that waits for its deletion is gone."""
+    filters = [{"Key": TAG}]
+    for found in account.pages(
+        "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=filters
+    ):
+        arn, (value, *_) = found["ResourceARN"], [tag["Value"] for tag in found["Tags"] if tag["Key"] == TAG]
+        if arn.split(":")[2] == service and value.startswith(prefix):
+            kms = account.client("kms")
+            if service != "kms" or kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] != "PendingDeletion":
+                yield arn
 
 
-def _named(account: Account, listed: Callable[[Account], Iterator[str]], prefix: str) -> list[str]:
-    return [arn for arn in listed(account) if prefix in arn]
+def _named(account: Account, service: str, prefix: str) -> list[str]:
+    return [arn for arn in _listed(account, service) if prefix in arn]
 
 
-def _listing(service: str, operation: str, key: str, arn: str, **arguments: Any) -> Callable[[Account], Iterator[str]]:
-    return lambda account: (entry[arn] for entry in account.pages(service, operation, key, **arguments))
+def _listed(account: Account, service: str) -> Iterator[str]:
+    """The ARNs of what may be a proof's. Of roles only those that it makes itself: a stack's are the stack's."""
+    match service:
+        case "iam":
+            roles = account.pages("iam", "list_roles", "Roles")
+            yield from (role["Arn"] for role in roles if "-as-reader-" in role["RoleName"])
+        case "cloudformation":
+            stacks = account.pages("cloudformation", "describe_stacks", "Stacks")
+            arns = [stack["StackId"] for stack in stacks if stack["StackStatus"] != "DELETE_COMPLETE"]
+            # A reader's first, since it attaches a policy of the product's; the stand-in's last, since it has the key.
+            yield from sorted(arns, key=lambda arn: ("-stand-in" in arn, "-example-reader" not in arn))
+        case "lambda":
+            yield from (found["FunctionArn"] for found in account.pages("lambda", "list_functions", "Functions"))
+            layers = [found["LayerName"] for found in account.pages("lambda", "list_layers", "Layers")]
+            for layer in (name for name in layers if FAMILY in name):
+                versions = account.pages("lambda", "list_layer_versions", "LayerVersions", LayerName=layer)
+                yield from (version["LayerVersionArn"] for version in versions)
+        case "secretsmanager":
+            ours = {"IncludePlannedDeletion": True, "Filters": [{"Key": "name", "Values": [FAMILY]}]}
+            yield from (found["ARN"] for found in account.pages("secretsmanager", "list_secrets", "SecretList", **ours))
+        case "logs":
+            ours = {"logGroupNamePrefix": f"/aws/lambda/{FAMILY}"}
+            yield from (found["arn"] for found in account.pages("logs", "describe_log_groups", "logGroups", **ours))
+        case "s3":
+            yield from (f"arn:aws:s3:::{found['Name']}" for found in account.client("s3").list_buckets()["Buckets"])
 
 
-def _stacks(account: Account) -> Iterator[str]:
-    """A reader's stack first, since it attaches a policy of the product's; the stand-in's last: it has the key."""
-    stacks = account.pages("cloudformation", "describe_stacks", "Stacks")
-    there = [stack["StackId"] for stack in stacks if stack["StackStatus"] != "DELETE_COMPLETE"]
-    yield from sorted(there, key=lambda arn: ("-stand-in" in arn, "-example-reader" not in arn))
-
-
-def _functions_and_layers(account: Account) -> Iterator[str]:
-    yield from _listing("lambda", "list_functions", "Functions", "FunctionArn")(account)
-    for layer in account.pages("lambda", "list_layers", "Layers"):
-        if FAMILY in layer["LayerName"]:
-            asked = {"LayerName": layer["LayerName"]}
-            yield from _listing("lambda", "list_layer_versions", "LayerVersions", "LayerVersionArn", **asked)(account)
-
-
-def _queues(account: Account) -> Iterator[str]:
-    for url in account.client("sqs").list_queues(QueueNamePrefix=FAMILY).get("QueueUrls", []):
-        yield f"arn:aws:sqs:{account.region}:{account.number}:{url.rpartition('/')[2]}"
-
-
-def _buckets(account: Account) -> Iterator[str]:
-    for bucket in account.client("s3").list_buckets()["Buckets"]:
-        yield f"arn:aws:s3:::{bucket['Name']}"
-
-
-def _delete_role(iam: Any, arn: str) -> None:
-    name = arn.rpartition("/")[2]
-    for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-        iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
-    iam.delete_role(RoleName=name)
-
-
-def _delete_stack(formation: Any, arn: str) -> None:
-    formation.delete_stack(StackName=arn)
-    formation.get_waiter("stack_delete_complete").wait(StackName=arn, WaiterConfig={"Delay": 3, "MaxAttempts": 200})
-
-
-def _delete_function_or_layer(functions: Any, arn: str) -> None:
-    kind, *name = arn.split(":")[5:]
-    if kind == "function":
-        functions.delete_function(FunctionName=name[0])
-    else:
-        functions.delete_layer_version(LayerName=name[0], VersionNumber=int(name[1]))
-
-
-def _delete_secret(manager: Any, arn: str) -> None:
-    if "DeletedDate" in manager.describe_secret(SecretId=arn):
-        manager.restore_secret(SecretId=arn)  # one that is marked can be deleted at once only after it was restored
-    manager.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
-
-
-def _delete_queue(sqs: Any, arn: str) -> None:
-    sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=arn.rpartition(":")[2])["QueueUrl"])
-
-
-def _delete_bucket(s3: Any, arn: str) -> None:
-    bucket = arn.rpartition(":")[2]
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for stored in page.get("Contents", []):
-            s3.delete_object(Bucket=bucket, Key=stored["Key"])
-    s3.delete_bucket(Bucket=bucket)
-
-
-SECRETS = {"IncludePlannedDeletion": True, "Filters": [{"Key": "name", "Values": [FAMILY]}]}
-# In the order of removal. Roles first, since a stack's policy can be attached to one: of those that stacks made none
-# is here, their names go on after the prefix with the logical id. Then stacks, which own most of the rest.
-KINDS: Mapping[str, tuple[Callable[[Account], Iterator[str]], Callable[[Any, str], object]]] = {
-    "iam": (
-        lambda account: (arn for arn in _listing("iam", "list_roles", "Roles", "Arn")(account) if "-as-reader-" in arn),
-        _delete_role,
-    ),
-    "cloudformation": (_stacks, _delete_stack),
-    "lambda": (_functions_and_layers, _delete_function_or_layer),
-    "secretsmanager": (_listing("secretsmanager", "list_secrets", "SecretList", "ARN", **SECRETS), _delete_secret),
-    "sqs": (_queues, _delete_queue),
-    "logs": (
-        _listing("logs", "describe_log_groups", "logGroups", "arn", logGroupNamePrefix=f"/aws/lambda/{FAMILY}"),
-        lambda logs, arn: logs.delete_log_group(logGroupName=arn.split(":")[6]),
-    ),
-    "s3": (_buckets, _delete_bucket),
-    "kms": (
-        lambda account: iter(()),
-        lambda kms, arn: kms.schedule_key_deletion(KeyId=arn, PendingWindowInDays=DAYS_TO_DELETE_A_KEY),
-    ),
-}
+def _remove(client: Any, service: str, arn: str) -> None:  # noqa: C901 (a table, one kind a case)
+    name = arn.rpartition(":")[2]
+    match service:
+        case "iam":
+            role = name.rpartition("/")[2]
+            for policy in client.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+                client.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
+            client.delete_role(RoleName=role)
+        case "cloudformation":
+            client.delete_stack(StackName=arn)
+            wait = {"Delay": 3, "MaxAttempts": 200}
+            client.get_waiter("stack_delete_complete").wait(StackName=arn, WaiterConfig=wait)
+        case "lambda" if ":layer:" in arn:
+            client.delete_layer_version(LayerName=arn.split(":")[6], VersionNumber=int(name))
+        case "lambda":
+            client.delete_function(FunctionName=name)
+        case "secretsmanager":
+            if "DeletedDate" in client.describe_secret(SecretId=arn):
+                client.restore_secret(SecretId=arn)  # only then can one that is marked be deleted at once
+            client.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        case "sqs":
+            client.delete_queue(QueueUrl=client.get_queue_url(QueueName=name)["QueueUrl"])
+        case "logs":
+            client.delete_log_group(logGroupName=arn.split(":")[6])
+        case "s3":
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+                for stored in page.get("Contents", []):
+                    client.delete_object(Bucket=name, Key=stored["Key"])
+            client.delete_bucket(Bucket=name)
+        case "kms":
+            client.schedule_key_deletion(KeyId=arn, PendingWindowInDays=DAYS_TO_DELETE_A_KEY)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import secrets
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from proof.stand_in.function.stand_in import STATE, hash_of
 from tests.deployed.local_aws import REPOSITORY
+from tests.deployed.story import expect
 from tests.deployed.world import Deployment, StepFailed, for_commands
 
 from .account import Account
@@ -24,46 +23,35 @@ __all__ = ["InAccount"]
 TOKEN_LIFE_SECONDS = 600
 # Nobody's: the stack makes a topic of its own for it, and the subscription is never confirmed.
 NOBODY = "nobody@example.com"
-# How long the function that dies believes to have. Its claim can be taken over a minute later.
+# How long the run that dies believes to have. Its claim can be taken over a minute later.
 BELIEVED_SECONDS = 150
-
-# It dies where it would send the refresh token, so with a claim in the journal and nothing spent.
-DYING = """
-import os
-
+# The function's own code, which dies where it would send the refresh token: with a claim in the journal, nothing spent.
+DYING = f"""
+import os, types
 from token_refresher.handler import lambda_handler
 from token_refresher.virtuous.endpoint import TokenEndpoint
 
-TokenEndpoint.refresh = lambda *_: os._exit(1)
+TokenEndpoint.refresh = lambda *_: os._exit(9)
+context = types.SimpleNamespace(aws_request_id="dying", get_remaining_time_in_millis=lambda: {BELIEVED_SECONDS * 1000})
+lambda_handler({{"connections": ["killed"], "force": True}}, context)
 """
 
 
+@dataclass(slots=True)
 class StandIn:
-    """The stand-in of the account, once ``stands_at`` has said where it is."""
+    """The stand-in of the account: where it is, and the table that it keeps."""
 
-    base_url = ""
-    user = "proof@example.com"
-
-    def __init__(self) -> None:
-        self.password = f"password-{secrets.token_hex(12)}"
-        self._dynamodb: Any = None
-        self._table = ""
-
-    def stands_at(self, url: str, table: str, dynamodb: Any) -> None:
-        self.base_url, self._dynamodb, self._table = url, dynamodb, table
+    password: str = field(default_factory=lambda: f"password-{secrets.token_hex(12)}", repr=False)
+    user: str = "proof@example.com"
+    base_url: str = ""
+    table: Any = None
 
     def revoke_refresh_token(self, token: str) -> None:
-        self._dynamodb.update_item(
-            TableName=self._table,
-            Key={"key": {"S": hash_of(token)}},
-            UpdateExpression="SET spent = :yes",
-            ExpressionAttributeValues={":yes": {"BOOL": True}},
-        )
+        spent = {"UpdateExpression": "SET spent = :yes", "ExpressionAttributeValues": {":yes": True}}
+        self.table.update_item(Key={"key": hash_of(token)}, **spent)
 
-    def state(self) -> Mapping[str, Mapping[str, str]]:
-        key = {"key": {"S": STATE}}
-        found = self._dynamodb.get_item(TableName=self._table, Key=key, ConsistentRead=True).get("Item", {})
-        return dict(found)
+    def state(self) -> Mapping[str, Any]:
+        return dict(self.table.get_item(Key={"key": STATE}, ConsistentRead=True).get("Item", {}))
 
 
 @dataclass(slots=True)
@@ -74,9 +62,6 @@ class InAccount(Deployment):
     account: Account = field(kw_only=True)
     reach: Callable[[str, str], str] = field(kw_only=True)
     key: str = ""
-
-    seconds_for_a_command: ClassVar[float] = 900.0
-    pause: ClassVar[float] = 2.0
 
     @classmethod
     def under(
@@ -119,16 +104,17 @@ class InAccount(Deployment):
         self.deploy_built("stand-in", stack, TokenLifeSeconds=str(TOKEN_LIFE_SECONDS), **user)
         made = self.outputs(stack)
         self.key = made["KeyArn"]
-        virtuous.stands_at(self.reach(made["FunctionName"], made["Url"]), made["TableName"], self.client("dynamodb"))
+        virtuous.base_url = self.reach(made["FunctionName"], made["Url"])
+        virtuous.table = self.account.session.resource("dynamodb").Table(made["TableName"])
         self.deploy(ScheduleWindowMinutes="0", KmsKeyArn=self.key, AlarmEmail=NOBODY)
         self.deploy_reader()
         return "stand-in, product and reader were created"
 
     def token_sent(self) -> str:
-        return f"token {self.virtuous.state()['accepted']['S'][:8]}"
+        return f"token {self.virtuous.state()['accepted'][:8]}"
 
     def refusals(self) -> int:
-        return int(self.virtuous.state().get("refusals", {"N": "0"})["N"])
+        return int(self.virtuous.state().get("refusals", 0))
 
     def answering_late(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()  # it always does
@@ -137,48 +123,26 @@ class InAccount(Deployment):
         """Both secrets of the connection."""
         for kind in ("tokens", "bearer"):
             described = self.client("secretsmanager").describe_secret(SecretId=self.secret(kind))
-            if described.get("KmsKeyId") != self.key:
-                raise StepFailed(f"expected: {kind} under the stack's own key; seen: another")
+            expect(described.get("KmsKeyId") == self.key, f"{kind} under the stack's own key", "another")
         return "pair and bearer are encrypted with the key that the stack was given"
 
     def survives_a_death(self) -> str:
-        """A copy of the function dies with a claim in the journal; the schedule's runs recover by themselves."""
+        """A run dies with a claim in the journal; those of the schedule recover by themselves."""
         self.log_in("killed")
-        functions, name = self.client("lambda"), f"{self.prefix}-dying"
-        deployed = functions.get_function_configuration(FunctionName=self.function)
-        kept = {key: deployed[key] for key in ("Runtime", "Role", "MemorySize", "Architectures")}
-        functions.create_function(
-            **kept,
-            FunctionName=name,
-            Handler="dying.lambda_handler",
-            Code={"ZipFile": self._dying()},
-            Timeout=BELIEVED_SECONDS,
-            Layers=[layer["Arn"] for layer in deployed["Layers"]],
-            Environment={"Variables": deployed["Environment"]["Variables"]},
-            Tags=self.tags,
-        )
-        functions.get_waiter("function_active_v2").wait(FunctionName=name)
-        before, refused = self._refreshes("killed"), self.refusals()
-        with contextlib.suppress(StepFailed):
-            answer = self.invoke(name, {"connections": ["killed"], "force": True})
-            raise AssertionError(f"expected: a run that dies; seen: {answer}")
-        functions.delete_function(FunctionName=name)
+        deployed = self.client("lambda").get_function_configuration(FunctionName=self.function)
+
+        def refreshes() -> int:
+            return sum(run.outcomes.get("killed") == "refreshed" for run in self.runs())
+
+        before, refused = refreshes(), self.refusals()
+        try:
+            self.run_ours("dying", "-c", DYING, environment=deployed["Environment"]["Variables"])
+        except StepFailed as died:
+            expect("status 9" in str(died), "a run that dies", died)
         self.say("Wait for a run that recovers")
-        self.wait("a refresh", lambda: self._refreshes("killed") > before, BELIEVED_SECONDS + 240)
-        if self.refusals() != refused:
-            raise StepFailed("expected: no refresh token is sent that was spent; seen: one was")
+        self.wait("a refresh", lambda: refreshes() > before, BELIEVED_SECONDS + 240)
+        expect(self.refusals() == refused, "no refresh token is sent that was spent", "one was")
         return "a run died with its claim in the journal; a later one of the schedule refreshed"
-
-    def _refreshes(self, connection: str) -> int:
-        return sum(run.outcomes.get(connection) == "refreshed" for run in self.runs())
-
-    def _dying(self) -> bytes:
-        content, folder = io.BytesIO(), self.built("refresher") / "TokenRefresher"
-        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in folder.rglob("*"):
-                archive.write(path, path.relative_to(folder))
-            archive.writestr("dying.py", DYING)
-        return content.getvalue()
 
     def an_alarm_rings_and_ends(self) -> str:
         """The one on failed runs, whose queue holds the run that failed."""

@@ -21,6 +21,7 @@ __all__ = ["STEPS", "Story", "expect"]
 # Lambda repeats a failed asynchronous invocation after one and after two minutes.
 SECONDS_TO_HAND_OVER = 420.0
 SECONDS_FOR_A_NOTICE = 120.0
+SCHEDULE = "aws.scheduler"
 NO_EVENT = {"connections": "not a list"}
 
 
@@ -52,7 +53,8 @@ class Story:
         world = self.world
         world.say("Wait for the schedule to find the token due")
         world.wait(
-            "a refresh by the schedule", lambda: [run for run in world.runs() if run.is_scheduled and run.refreshed]
+            "a refresh by the schedule",
+            lambda: [run for run in world.runs() if run.source == SCHEDULE and "refreshed" in run.outcomes.values()],
         )
         world.say("The reader calls Virtuous again, until it has the new token")
         self.latest = world.wait(
@@ -93,7 +95,9 @@ class Story:
         world.log_in("refused")
         pair = world.client("secretsmanager").get_secret_value(SecretId=world.secret("tokens", "refused"))
         world.virtuous.revoke_refresh_token(json.loads(pair["SecretString"])["refresh_token"])
-        with self.subscribed(world.resource("AlarmTopic")) as message:
+        stack = {"StackName": world.stack, "LogicalResourceId": "AlarmTopic"}
+        topic = world.client("cloudformation").describe_stack_resource(**stack)["StackResourceDetail"]
+        with self.subscribed(topic["PhysicalResourceId"]) as message:
             outcomes = [world.refresh("refused") for _ in range(2)]  # the second adds nothing
             expect(outcomes == ["login_required"] * 2, "login_required", outcomes)
             world.say("Wait for the notice")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import boto3
@@ -28,14 +27,19 @@ from tests.deployed.world import World
 
 pytestmark = pytest.mark.deployed
 
+COMMAND = [sys.executable, "-m", "tests.deployed.proof_on_local_aws", "run", "--yes", "--profile", "other"]
 # The local AWS takes an access key of twelve digits for the administrator's of that account.
 DEFAULT, OTHER = "000000000000", "111122223333"
-PROFILE = f"""
-[profile other]
-region = {REGION}
-aws_access_key_id = {OTHER}
-aws_secret_access_key = none
-"""
+PROFILE = f"[profile other]\nregion = {REGION}\naws_access_key_id = {OTHER}\naws_secret_access_key = none\n"
+LISTED = [
+    ("cloudformation", "describe_stacks", "Stacks", "StackName"),
+    ("secretsmanager", "list_secrets", "SecretList", "Name"),
+    ("sns", "list_topics", "Topics", "TopicArn"),
+    ("lambda", "list_functions", "Functions", "FunctionName"),
+    ("lambda", "list_layers", "Layers", "LayerName"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+]
 
 
 @pytest.fixture
@@ -53,39 +57,19 @@ def account(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Acc
 
 
 def left(account: Account) -> list[str]:
-    """What has a proof's prefix, asked of each service directly."""
-    names = [
-        *(stack["StackName"] for stack in there(account, "cloudformation", "describe_stacks", "Stacks")),
-        *(secret["Name"] for secret in there(account, "secretsmanager", "list_secrets", "SecretList")),
-        *(topic["TopicArn"] for topic in there(account, "sns", "list_topics", "Topics")),
-        *(function["FunctionName"] for function in there(account, "lambda", "list_functions", "Functions")),
-        *(layer["LayerName"] for layer in there(account, "lambda", "list_layers", "Layers")),
-        *(role["RoleName"] for role in there(account, "iam", "list_roles", "Roles")),
-        *(group["logGroupName"] for group in there(account, "logs", "describe_log_groups", "logGroups")),
-        *(bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]),
-        *account.client("sqs").list_queues().get("QueueUrls", []),
-    ]
-    return [name for name in names if FAMILY in name] + [key for key in keys(account) if key]
+    """What has a proof's prefix, and the keys that carry the tag and do not wait for their deletion."""
+    found = [(entry, key) for service, ask, entries, key in LISTED for entry in account.pages(service, ask, entries)]
+    names = [entry[key] for entry, key in found if entry.get("StackStatus") != "DELETE_COMPLETE"]
+    names += [bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]]
+    names += account.client("sqs").list_queues().get("QueueUrls", [])
+    return [name for name in names if FAMILY in name] + keys(account, "Enabled")
 
 
-def there(account: Account, service: str, operation: str, key: str) -> list[Any]:
-    return [entry for entry in account.pages(service, operation, key) if entry.get("StackStatus") != "DELETE_COMPLETE"]
-
-
-def keys(account: Account) -> list[str]:
-    """Those that carry the tag; one that waits for its deletion is an empty text."""
-    client, found = account.client("kms"), []
-    for key in account.pages("kms", "list_keys", "Keys"):
-        tags = client.list_resource_tags(KeyId=key["KeyId"])["Tags"]
-        state = client.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"]
-        if any(tag["TagKey"] == TAG for tag in tags):
-            found.append("" if state == "PendingDeletion" else key["KeyId"])
-    return found
-
-
-def in_default(environment: Mapping[str, str]) -> Account:
-    session = boto3.Session(DEFAULT, "none", region_name=REGION)
-    return Account(session, dict(environment), REGION, DEFAULT)
+def keys(account: Account, state: str) -> list[str]:
+    """Those that carry the tag."""
+    kms, ids = account.client("kms"), [key["KeyId"] for key in account.pages("kms", "list_keys", "Keys")]
+    ours = [key for key in ids if any(tag["TagKey"] == TAG for tag in kms.list_resource_tags(KeyId=key)["Tags"])]
+    return [key for key in ours if kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == state]
 
 
 def test_a_profile_counts_for_the_proof_and_for_what_it_starts(account: Account) -> None:
@@ -134,26 +118,22 @@ def test_what_slows_others_down_is_asked_for_and_comes_last(
 
 def test_clean_finds_by_the_tag_what_has_no_name_of_a_proof(account: Account) -> None:
     """As a run leaves it that was killed right after it had made something."""
-    name, tag = uuid4().hex, {TAG: f"{FAMILY}killed"}
-    as_list = [{"Key": key, "Value": value} for key, value in tag.items()]
-    kms, manager, s3, sqs = (account.client(service) for service in ("kms", "secretsmanager", "s3", "sqs"))
-    of_others = kms.create_key()["KeyMetadata"]["KeyId"], manager.create_secret(Name=f"others-{name}")["ARN"]
-    key = kms.create_key(Tags=[{"TagKey": TAG, "TagValue": tag[TAG]}])["KeyMetadata"]["KeyId"]
-    sqs.create_queue(QueueName=name, tags=tag)
+    name, tag = uuid4().hex, f"{FAMILY}killed"
+    kms, s3, sqs = (account.client(service) for service in ("kms", "s3", "sqs"))
+    of_others, key = (
+        kms.create_key(Tags=[{"TagKey": tagged, "TagValue": tag}])["KeyMetadata"]["KeyId"] for tagged in ("other", TAG)
+    )
+    sqs.create_queue(QueueName=name, tags={TAG: tag})
     s3.create_bucket(Bucket=name)
-    s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": as_list})
+    s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": tag}]})
 
     assert clean(account, FAMILY, lambda _: None) == []
 
-    assert kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == "PendingDeletion"
-    listed = [secret["ARN"] for secret in account.pages("secretsmanager", "list_secrets", "SecretList")]
-    assert listed == [of_others[1]]
-    assert sqs.list_queues().get("QueueUrls", []) == []
-    assert s3.list_buckets()["Buckets"] == []
-    assert kms.describe_key(KeyId=of_others[0])["KeyMetadata"]["KeyState"] == "Enabled"
+    assert key in keys(account, "PendingDeletion")
+    assert sqs.list_queues().get("QueueUrls", []) == s3.list_buckets()["Buckets"] == []
+    assert kms.describe_key(KeyId=of_others)["KeyMetadata"]["KeyState"] == "Enabled"
     said: list[str] = []
     assert clean(account, FAMILY, said.append) == said == []
-    manager.delete_secret(SecretId=of_others[1], ForceDeleteWithoutRecovery=True)
 
 
 def test_clean_touches_only_what_is_a_proofs(account: Account) -> None:
@@ -161,15 +141,13 @@ def test_clean_touches_only_what_is_a_proofs(account: Account) -> None:
         clean(account, "virtuous", print)
 
 
-COMMAND = [sys.executable, "-m", "tests.deployed.proof_on_local_aws"]
-
-
 @pytest.mark.campaign
 def test_everything_is_shown_or_marked_with_the_reason_in_the_profiles_account_alone(
     account: Account, environment: dict[str, str], tmp_path: Path
 ) -> None:
     """The notice goes through the stack's own rule and topic: a step of the story."""
-    asked = [*COMMAND, "run", "--yes", "--profile", "other", "--rates", "--directory", str(tmp_path)]
+    default = dataclasses.replace(account, session=boto3.Session(DEFAULT, "none", region_name=REGION))
+    asked = [*COMMAND, "--rates", "--directory", str(tmp_path)]
     done = subprocess.run(asked, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
     page = (tmp_path / "report.md").read_text()
@@ -178,10 +156,9 @@ def test_everything_is_shown_or_marked_with_the_reason_in_the_profiles_account_a
     assert {subject for subject, verdict in verdicts.items() if verdict != "shown"} == NOT_TO_BE_HAD.keys()
     assert STEPS.keys() <= verdicts.keys()
     assert done.returncode == 3, done.stderr
-    assert DEFAULT not in page
-    assert OTHER not in page
-    assert (left(account), left(in_default(environment))) == ([], [])
-    assert (set(keys(account)), keys(in_default(environment))) == ({""}, [])
+    assert (DEFAULT in page, OTHER in page) == (False, False)
+    assert (left(account), left(default)) == ([], [])
+    assert (keys(account, "PendingDeletion") != [], keys(default, "PendingDeletion")) == (True, [])
 
 
 @pytest.mark.campaign
@@ -190,7 +167,7 @@ def test_a_run_that_is_ended_leaves_nothing(
     account: Account, environment: dict[str, str], tmp_path: Path, how: signal.Signals
 ) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "run", "--yes", "--profile", "other", "--directory", str(tmp_path)],
+        [*COMMAND, "--directory", str(tmp_path)],
         cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.PIPE,
@@ -206,10 +183,8 @@ def test_a_run_that_is_ended_leaves_nothing(
         schedule = account.client("scheduler").get_schedule(Name=f"{prefix}-token-refresher")
         assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
         assert len(left(account)) > 3
-        if how is signal.SIGKILL:
-            os.killpg(process.pid, how)
-        else:
-            process.send_signal(how)
+        send = os.killpg if how is signal.SIGKILL else os.kill
+        send(process.pid, how)
         process.stdout.read()
     if how is signal.SIGKILL:
         assert clean(account, FAMILY, print) == []

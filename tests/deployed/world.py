@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import boto3
@@ -31,6 +31,7 @@ __all__ = ["Deployment", "Run", "StepFailed", "World", "open_world"]
 
 STACK = "virtuous-token-refresher"
 READER_STACK = "virtuous-example-reader"
+SAM = str(Path(sys.executable).parent / "sam")
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # A token is due after 10 % of its life, moved by up to 5 %: 15 to 45 seconds after the login, so before the schedule,
 # which fires every minute, does so for the first time.
@@ -40,7 +41,9 @@ REFRESH_AT_PERCENT = 10
 SECONDS_TO_REFRESH = 200.0
 # A new role can be assumed, and its policy holds, within seconds ("IAM is eventually consistent", IAM User Guide).
 SECONDS_FOR_A_ROLE = 60.0
+SECONDS_FOR_A_COMMAND = 600.0
 
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE")
 SOURCES = ("cli", "functions/token_refresher", "layers/virtuous_token")
 
 Found = TypeVar("Found")
@@ -50,35 +53,11 @@ class StepFailed(Exception):
     """A step did not do what it should; the text says which and where to look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One invocation of the refresher as its log tells it. *source* is ``aws.scheduler``, or ``invoke`` by a caller."""
 
     source: str
-    outcomes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_scheduled(self) -> bool:
-        return self.source == "aws.scheduler"
-
-    @property
-    def refreshed(self) -> bool:
-        return "refreshed" in self.outcomes.values()
-
-
-class StandIn(Protocol):
-    """Whoever plays Virtuous, with one user."""
-
-    base_url: str
-
-    @property
-    def user(self) -> str: ...
-
-    @property
-    def password(self) -> str: ...
-
-    def revoke_refresh_token(self, token: str) -> None:
-        """Makes it worthless."""
+    outcomes: dict[str, str]
 
 
 @dataclass(slots=True)
@@ -87,16 +66,12 @@ class Deployment(ABC):
     *say* gets each step as it begins; logs go to *directory*."""
 
     directory: Path
-    virtuous: StandIn
+    virtuous: Any  # whoever plays Virtuous: base_url, user, password, revoke_refresh_token
     environment: dict[str, str] = field(repr=False)
     say: Callable[[str], object]
     prefix: str = "virtuous"
     stack: str = STACK
     clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
-
-    seconds_for_a_command: ClassVar[float] = 240.0
-    # How long something that another system does is left alone before it is asked for again.
-    pause: ClassVar[float] = 0.5
 
     # What differs between accounts
 
@@ -170,66 +145,54 @@ class Deployment(ABC):
 
     def operate(self, *arguments: str, piped: str = "") -> str:
         """Runs the operator's command as the administrator and returns its standard output."""
-        command = [sys.executable, "-m", "virtuous_token_cli", "--prefix", self.prefix, *arguments]
-        sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
         name = "-".join(("virtuous-token", *(argument.lstrip("-") for argument in arguments)))
-        return self.run(name, command, piped=piped, environment=self.environment | {"PYTHONPATH": sources})
+        return self.run_ours(name, "-m", "virtuous_token_cli", "--prefix", self.prefix, *arguments, piped=piped)
+
+    def run_ours(
+        self, name: str, *arguments: str, piped: str = "", environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Runs this repository's Python, *environment* added to its own."""
+        sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
+        more = {**self.environment, "PYTHONPATH": sources, **(environment or {})}
+        return self.run(name, [sys.executable, *arguments], piped=piped, environment=more)
 
     def build(self, name: str, folder: Path) -> None:
         """What ``deploy_built`` then deploys: *folder*'s template."""
         self.say(f"sam build ({name})")
         template = ["--template-file", str(folder / "template.yaml"), "--base-dir", str(folder)]
         runtime = ["--parameter-overrides", f"PythonRuntime={RUNTIME}"]
-        self._sam("build", name, *template, "--build-dir", str(self.built(name)), *runtime)
+        self.run(f"build-{name}", [SAM, "build", *template, "--build-dir", str(self.built(name)), *runtime])
 
     def deploy_built(self, name: str, stack: str, **parameters: str) -> None:
         self.say(f"sam deploy ({name})")
         template = ["--template-file", str(self.built(name) / "template.yaml"), "--stack-name", stack]
         # The quotes are for sam, which splits each of these once more.
         given = [f'{key}="{value}"' for key, value in {**parameters, "PythonRuntime": RUNTIME}.items()]
-        self._sam("deploy", name, *template, *self.sam_options, "--parameter-overrides", *given)
+        self.run(f"deploy-{name}", [SAM, "deploy", *template, *self.sam_options, "--parameter-overrides", *given])
 
     def built(self, name: str) -> Path:
         return self.directory / "build" / name
-
-    def _sam(self, command: str, name: str, *options: str) -> None:
-        self.run(f"{command}-{name}", [self.tool("sam"), command, *options])
 
     # Looking at it
 
     def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
         """A boto3 client of the administrator, or of whose *environment* is given; always the same one."""
-        environment = self.environment if environment is None else environment
+        environment = environment or self.environment
         known = service, environment.get("AWS_ACCESS_KEY_ID", "")
         if known not in self.clients:
-            session = boto3.Session(
-                environment.get("AWS_ACCESS_KEY_ID"),
-                environment.get("AWS_SECRET_ACCESS_KEY"),
-                environment.get("AWS_SESSION_TOKEN"),
-                region_name=environment["AWS_REGION"],
-                profile_name=environment.get("AWS_PROFILE"),
-            )
-            self.clients[known] = self.client_of(session, service)
+            key, secret, token, region, profile = map(environment.get, CREDENTIALS)
+            session = boto3.Session(key, secret, token, region, profile_name=profile)
+            endpoint, make = self.environment.get("AWS_ENDPOINT_URL"), session.client
+            # A function that is invoked again is another run.
+            config = Config(read_timeout=320, max_pool_connections=32, proxies={} if endpoint else None)
+            once = Config(retries={"total_max_attempts": 1}) if endpoint or service == "lambda" else Config()
+            self.clients[known] = make(service, endpoint_url=endpoint, config=config.merge(once))  # type: ignore[call-overload]
         return self.clients[known]
-
-    def client_of(self, session: boto3.Session, service: str) -> Any:
-        """One that the local AWS, and a function that is invoked, are not asked twice by."""
-        endpoint, make = self.environment.get("AWS_ENDPOINT_URL"), session.client
-        attempts: Any = {"total_max_attempts": 1} if endpoint or service == "lambda" else {}
-        config = Config(retries=attempts, read_timeout=320, max_pool_connections=32, proxies={} if endpoint else None)
-        return make(service, endpoint_url=endpoint, config=config)  # type: ignore[call-overload]
 
     def outputs(self, stack: str | None = None) -> dict[str, str]:
         """What the stack says of itself, by the outputs' names."""
         (described,) = self.client("cloudformation").describe_stacks(StackName=stack or self.stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
-
-    def resource(self, logical_id: str) -> str:
-        """The physical id of a resource of the stack."""
-        described = self.client("cloudformation").describe_stack_resource(
-            StackName=self.stack, LogicalResourceId=logical_id
-        )
-        return str(described["StackResourceDetail"]["PhysicalResourceId"])
 
     def version(self, kind: str, connection: str = "default") -> str:
         """The id of what is under AWSCURRENT."""
@@ -295,7 +258,7 @@ class Deployment(ABC):
                 if not isinstance(line, dict):
                     continue
                 if line.get("message") == "invoked" and not line["report"]:
-                    runs.append(Run(line["source"]))
+                    runs.append(Run(line["source"], {}))
                     latest[event["logStreamName"]] = runs[-1]
                 elif "outcome" in line:
                     latest[event["logStreamName"]].outcomes[line["connection"]] = line["outcome"]
@@ -307,21 +270,17 @@ class Deployment(ABC):
         while not (found := look()):
             if time.monotonic() > deadline:
                 raise StepFailed(f"waited {seconds:.0f} seconds for {what}")
-            time.sleep(self.pause)  # what is waited for is another process's work: it can only be asked
+            time.sleep(0.5)  # what is waited for is another process's work: it can only be asked
         return found
 
     # Running commands
-
-    def tool(self, name: str) -> str:
-        """The path of a command beside this interpreter."""
-        return str(Path(sys.executable).parent / name)
 
     def run(self, name: str, command: list[str], *, piped: str = "", environment: dict[str, str] | None = None) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
 
         Both of its outputs go to a log of that name. *piped* goes to its standard input alone.
         """
-        log, seconds = self.directory / f"{name}.log", self.seconds_for_a_command
+        log, seconds = self.directory / f"{name}.log", SECONDS_FOR_A_COMMAND
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with process_group(command, cwd=self.directory, env=environment or self.environment, **pipes) as process:
             try:
@@ -363,7 +322,7 @@ class World(Deployment):
     def delete(self, stack: str) -> None:
         """Deletes a stack as a person does. The secrets of its connections stay."""
         self.say(f"sam delete ({stack})")
-        self.run("delete", [self.tool("sam"), "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
+        self.run("delete", [SAM, "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
 
     def token_sent(self) -> str:
         seen = [event for event in list(self.virtuous.events) if event.call == "organization"][-1]
