@@ -15,15 +15,9 @@ from botocore.exceptions import NoRegionError
 __all__ = ["Account", "AnotherAccount"]
 
 # Where a profile is chosen, whatever else names credentials is kept from the commands: they would prefer it.
-OTHER_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SECURITY_TOKEN",
-    "AWS_DEFAULT_PROFILE",
-    "AWS_ROLE_ARN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-)
+OTHER_CREDENTIALS = {"AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"} | {
+    f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "SECURITY_TOKEN")
+}
 WHERE = """
 import boto3
 session = boto3.Session()

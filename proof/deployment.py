@@ -72,19 +72,15 @@ class InAccount(Deployment):
         say: Callable[[str], object],
         reach: Callable[[str, str], str],
     ) -> InAccount:
+        """Nothing is made yet."""
         directory.mkdir(parents=True, exist_ok=True)
-        environment, stack = account.environment | for_commands(directory), f"{prefix}-token-refresher"
-        return cls(directory, StandIn(), environment, say, prefix, stack, account=account, reach=reach)
-
-    @property
-    def tags(self) -> dict[str, str]:
-        return {TAG: self.prefix}
-
-    @property
-    def sam_options(self) -> list[str]:
-        where = ["--s3-bucket", self.bucket, "--region", self.account.region]
-        asked = ["--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar"]
-        return [*where, *asked, "--tags", f"{TAG}={self.prefix}"]
+        world = cls(
+            directory, StandIn(), account.environment | for_commands(directory), say, account=account, reach=reach
+        )
+        world.prefix, world.stack, world.tags = prefix, f"{prefix}-token-refresher", {TAG: prefix}
+        where = ("--s3-bucket", world.bucket, "--region", account.region, "--tags", f"{TAG}={prefix}")
+        world.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
+        return world
 
     @property
     def bucket(self) -> str:

@@ -115,7 +115,7 @@ class Story:
         service = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
         statement = service | {"Resource": arn, "Condition": {"ArnEquals": {"aws:SourceArn": topic}}}
         policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        queue = sqs.create_queue(QueueName=name, Attributes={"Policy": policy}, tags=self.world.tags)["QueueUrl"]
+        queue = sqs.create_queue(QueueName=name, Attributes={"Policy": policy}, tags=dict(self.world.tags))["QueueUrl"]
         subscription = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True)
 
         def message() -> str | None:

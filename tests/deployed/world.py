@@ -71,19 +71,10 @@ class Deployment(ABC):
     say: Callable[[str], object]
     prefix: str = "virtuous"
     stack: str = STACK
+    # What "sam deploy" is told to work here, and what everything that costs is tagged with when it is made.
+    sam_options: tuple[str, ...] = ("--config-file", str(REPOSITORY / "samconfig.toml"), "--config-env", "local")
+    tags: Mapping[str, str] = field(default_factory=dict)
     clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
-
-    # What differs between accounts
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """What everything that costs is tagged with when it is made."""
-        return {}
-
-    @property
-    @abstractmethod
-    def sam_options(self) -> list[str]:
-        """What ``sam deploy`` must be told to work here."""
 
     @abstractmethod
     def token_sent(self) -> str:
@@ -308,10 +299,6 @@ class World(Deployment):
     """One on this machine."""
 
     virtuous: Virtuous
-
-    @property
-    def sam_options(self) -> list[str]:
-        return ["--config-file", str(REPOSITORY / "samconfig.toml"), "--config-env", "local"]
 
     def deploy_another(self, prefix: str, **parameters: str) -> str:
         """Deploys what ``deploy`` built once more, under another prefix, and returns its stack's name."""

@@ -89,17 +89,14 @@ def _granted(table: Any) -> dict[str, Any]:
 def _organization(table: Any, token: str) -> dict[str, Any]:
     stored = table.get_item(Key={"key": hash_of(token)}, ConsistentRead=True).get("Item", {})
     if stored.get("expires_at", 0) <= time.time():
-        denied = {"message": "Authorization has been denied for this request."}
-        return _json(401, denied, {"WWW-Authenticate": "Bearer"})
+        answer = _json(401, {"message": "Authorization has been denied for this request."})
+        answer["headers"]["WWW-Authenticate"] = "Bearer"
+        return answer
     named = {":token": hash_of(token)}
     table.update_item(Key={"key": STATE}, UpdateExpression="SET accepted = :token", ExpressionAttributeValues=named)
-    organization = {"organizationUserId": 4711, "organizationName": "Example Relief", "isEnabled": True}
-    return _json(200, {**organization, "isAdministrator": True, "organizationTimeZone": "UTC"})
+    return _json(200, {"organizationUserId": 4711, "organizationName": "Example Relief", "isEnabled": True})
 
 
-def _json(status: int, content: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
-    return {
-        "statusCode": status,
-        "headers": {"Content-Type": "application/json;charset=UTF-8", **(headers or {})},
-        "body": json.dumps(content),
-    }
+def _json(status: int, content: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Content-Type": "application/json;charset=UTF-8"}
+    return {"statusCode": status, "headers": headers, "body": json.dumps(content)}
