@@ -84,10 +84,12 @@ class Story:
         world.log_in("twice")
         before = world.refusals()
         with world.answering_late(), ThreadPoolExecutor(2) as pool:
-            outcomes = sorted(pool.map(world.refresh, ["twice"] * 2))
-        expect(outcomes.count("refreshed") == 1, "one of two runs refreshes", outcomes)
-        expect(world.refusals() == before, "no refresh token is sent that was spent", "one was")
-        return f"of two runs at once one refreshed ({' and '.join(outcomes)}), and no spent token was sent"
+            for _ in range(3):  # until they meet: one that has to start first may come too late
+                outcomes = sorted(pool.map(world.refresh, ["twice"] * 2))
+                expect(world.refusals() == before, "no refresh token is sent that was spent", "one was")
+                if outcomes.count("refreshed") == 1:
+                    return f"of two runs at once one refreshed ({' and '.join(outcomes)}), and no spent token was sent"
+        raise StepFailed(f"expected: one of two runs refreshes; seen: {outcomes}")
 
     def tell_a_person(self) -> str:
         """From a refused refresh token over event bus, rule and topic to whoever subscribed."""
