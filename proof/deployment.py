@@ -132,9 +132,10 @@ class InAccount(Deployment):
 
         before, refused = refreshes(), self.refusals()
         try:
-            self.run_ours("dying", "-c", DYING, environment=deployed["Environment"]["Variables"])
+            seen = self.run_ours("dying", "-c", DYING, environment=deployed["Environment"]["Variables"])
         except StepFailed as died:
-            expect("status 9" in str(died), "a run that dies", died)
+            seen = str(died)
+        expect("status 9" in seen, "a run that dies", seen)
         self.say("Wait for a run that recovers")
         self.wait("a refresh", lambda: refreshes() > before, BELIEVED_SECONDS + 240)
         expect(self.refusals() == refused, "no refresh token is sent that was spent", "one was")
