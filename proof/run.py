@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.deployed.story import STEPS, Story
 from tests.deployed.world import StepFailed
-from tests.facts import FACTS, put, refusal
+from tests.facts import FACTS, Secret, refusal
 from token_refresher.refresh.model import Ending, NotGranted
 from token_refresher.virtuous.endpoint import TokenEndpoint
 from virtuous_token.secret_text import SecretText
@@ -144,14 +144,14 @@ class Proof:
         """Quotas: PutSecretValue and UpdateSecretVersionStage together 50 a second, for all who write in the Region."""
         name = f"{self.prefix}-facts/rates"
         self.make_secret(manager, name)
-        version = put(manager, name, "1")
+        version = Secret(manager, name).put("1")
         config = Config(retries={"total_max_attempts": 1}, max_pool_connections=64)
-        once: Any = self.account.session.client("secretsmanager", config=config)
+        once = Secret(self.account.session.client("secretsmanager", config=config), name)
 
         def is_throttled(at: float) -> bool:
             time.sleep(max(0.0, at - time.monotonic()))  # the pace is what is measured
             # The same again under the same id: a write for the quota, and no new version.
-            return refusal(lambda: put(once, name, "1", version=version)) == "ThrottlingException"
+            return refusal(lambda: once.put("1", version=version)) == "ThrottlingException"
 
         def throttled(rate: int) -> int:
             began = time.monotonic()

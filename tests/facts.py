@@ -18,22 +18,13 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-__all__ = ["FACTS", "Fact", "put", "refusal"]
+__all__ = ["FACTS", "Fact", "Secret", "refusal"]
 
 CURRENT, PREVIOUS, CUSTOM = "AWSCURRENT", "AWSPREVIOUS", "REFRESHING"
 WRITERS = 16
 # A read may be older than a write that was answered, for seconds; a listing for minutes (ListSecrets).
 SECONDS_FOR_A_READ = 30.0
 SECONDS_FOR_A_LISTING = 300.0
-
-
-def put(client: Any, secret: str, value: str, *labels: str, version: str | None = None) -> str:
-    """A new version's id. Without *labels* the put names none."""
-    asked: dict[str, Any] = {"VersionStages": labels} if labels else {}
-    answer = client.put_secret_value(
-        SecretId=secret, SecretString=value, ClientRequestToken=version or str(uuid4()), **asked
-    )
-    return str(answer["VersionId"])
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -46,13 +37,16 @@ def refusal(call: Callable[[], object]) -> str:
 
 
 class Secret(NamedTuple):
-    """A secret that exists and has no value, and a client to ask about it."""
+    """A secret, and a client to ask about it."""
 
     client: Any
     name: str
 
     def put(self, value: str, *labels: str, version: str | None = None) -> str:
-        return put(self.client, self.name, value, *labels, version=version)
+        """A new version's id. Without *labels* the put names none."""
+        stages = {"VersionStages": labels} if labels else {}
+        asked = {"SecretId": self.name, "SecretString": value, "ClientRequestToken": version or str(uuid4())}
+        return str(self.client.put_secret_value(**asked, **stages)["VersionId"])
 
     def value(self, **version: str) -> str:
         return str(self.client.get_secret_value(SecretId=self.name, **version)["SecretString"])

@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from tests import facts
-from tests.facts import FACTS, Fact, put
+from tests.facts import FACTS, Fact, Secret
 from tests.fakes.secrets_manager import StrictSecretsManager
 
 NAME = "virtuous/default/tokens"
@@ -58,7 +58,7 @@ def test_they_do_what_aws_does(who: str, fact: Fact, clients: dict[str, Any]) ->
 
 def test_the_answers_of_both_have_the_same_fields(clients: dict[str, Any]) -> None:
     def fields(client: Any) -> list[set[str]]:
-        put(client, NAME, "1")
+        Secret(client, NAME).put("1")
         described = client.describe_secret(SecretId=NAME)
         (listed,) = client.list_secrets()["SecretList"]
         answers = [client.create_secret(Name="a"), client.get_secret_value(SecretId=NAME), described, listed]

@@ -19,7 +19,7 @@ import pytest
 from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.people import person_with
 from tests.deployed.world import World
-from tests.facts import FACTS, Fact, put, refusal
+from tests.facts import FACTS, Fact, Secret, refusal
 
 pytestmark = pytest.mark.deployed
 
@@ -59,7 +59,7 @@ def test_a_role_without_permission_is_denied(secret: str, empty_world: World) ->
 def test_a_policy_knows_who_has_taken_a_role(
     manager: Any, secret: str, empty_world: World, named: str, code: str
 ) -> None:
-    put(manager, secret, "one")
+    Secret(manager, secret).put("one")
     person = person_with(empty_world, document={"Version": "2012-10-17", "Statement": [MAY_READ]})
     who = {"aws:PrincipalArn": named.format(role=person.arn.split("/")[1])}
     statement = {**MAY_READ, "Effect": "Deny", "Principal": "*", "Condition": {"ArnNotLike": who}}

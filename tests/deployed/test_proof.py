@@ -95,6 +95,15 @@ def test_nothing_is_made_if_a_command_would_work_elsewhere(account: Account, cha
     assert OTHER not in str(refused.value)
 
 
+def test_accounts_are_compared_before_anything_is_made(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("proof.account.WHERE", f"print('{DEFAULT}', '{REGION}')")
+    assert main(["run", "--yes", "--profile", "other"]) == 1
+    assert "so nothing was made" in capsys.readouterr().err
+    assert left(account) == []
+
+
 @pytest.mark.parametrize("asked", [[], ["--rates"]], ids=["rates are not asked for", "rates are asked for"])
 def test_what_slows_others_down_is_asked_for_and_comes_last(
     account: Account,
