@@ -95,9 +95,9 @@ class InAccount(Deployment):
         tags = {"TagSet": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
         s3.put_bucket_tagging(Bucket=self.bucket, Tagging=tags)
         stack, virtuous = f"{self.prefix}-stand-in", self.virtuous
-        self.build("stand-in", REPOSITORY / "proof" / "stand_in")
+        self._build("stand-in", REPOSITORY / "proof" / "stand_in")
         user = {"UserName": virtuous.user, "PasswordHash": hash_of(virtuous.password)}
-        self.deploy_built("stand-in", stack, TokenLifeSeconds=str(TOKEN_LIFE_SECONDS), **user)
+        self._deploy("stand-in", stack, TokenLifeSeconds=str(TOKEN_LIFE_SECONDS), **user)
         made = self.outputs(stack)
         self.key = made["KeyArn"]
         virtuous.base_url = self.reach(made["FunctionName"], made["Url"])

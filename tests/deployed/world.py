@@ -104,8 +104,8 @@ class Deployment(ABC):
 
     def deploy(self, **parameters: str) -> None:
         """Builds and deploys the refresher, unchanged but for its parameters."""
-        self.build("refresher", REPOSITORY)
-        self.deploy_built(
+        self._build("refresher", REPOSITORY)
+        self._deploy(
             "refresher",
             self.stack,
             Prefix=self.prefix,
@@ -117,8 +117,8 @@ class Deployment(ABC):
 
     def deploy_reader(self) -> None:
         """Builds and deploys the reader's stack; the refresher's must be there."""
-        self.build("reader", REPOSITORY / "examples" / "reader")
-        self.deploy_built(
+        self._build("reader", REPOSITORY / "examples" / "reader")
+        self._deploy(
             "reader",
             self.reader,
             FunctionName=self.reader,
@@ -147,14 +147,14 @@ class Deployment(ABC):
         more = {**self.environment, "PYTHONPATH": sources, **(environment or {})}
         return self.run(name, [sys.executable, *arguments], piped=piped, environment=more)
 
-    def build(self, name: str, folder: Path) -> None:
-        """What ``deploy_built`` then deploys: *folder*'s template."""
+    def _build(self, name: str, folder: Path) -> None:
+        """What ``_deploy`` then deploys: *folder*'s template."""
         self.say(f"sam build ({name})")
         template = ["--template-file", str(folder / "template.yaml"), "--base-dir", str(folder)]
         runtime = ["--parameter-overrides", f"PythonRuntime={RUNTIME}"]
         self.run(f"build-{name}", [SAM, "build", *template, "--build-dir", str(self.built(name)), *runtime])
 
-    def deploy_built(self, name: str, stack: str, **parameters: str) -> None:
+    def _deploy(self, name: str, stack: str, **parameters: str) -> None:
         self.say(f"sam deploy ({name})")
         template = ["--template-file", str(self.built(name) / "template.yaml"), "--stack-name", stack]
         # The quotes are for sam, which splits each of these once more.
@@ -303,7 +303,7 @@ class World(Deployment):
     def deploy_another(self, prefix: str, **parameters: str) -> str:
         """Deploys what ``deploy`` built once more, under another prefix, and returns its stack's name."""
         stack = f"another-{prefix}"
-        self.deploy_built("refresher", stack, Prefix=prefix, **parameters)
+        self._deploy("refresher", stack, Prefix=prefix, **parameters)
         return stack
 
     def delete(self, stack: str) -> None:
