@@ -29,7 +29,7 @@ from .account import Account
 from .cleanup import FAMILY, TAG, clean
 from .deployment import InAccount
 
-__all__ = ["AWS", "RATES", "Proof", "Surroundings", "new_prefix"]
+__all__ = ["AWS", "RATES", "Proof", "Surroundings", "new_prefix", "refused_by_virtuous"]
 
 SHOWN, NOT_SHOWN, NOT_HERE = "shown", "not shown", "not to be had here"
 RACE = "one of many simultaneous puts wins"

@@ -19,11 +19,12 @@ from proof.__main__ import main
 from proof.account import Account, AnotherAccount
 from proof.cleanup import FAMILY, TAG, clean
 from proof.deployment import InAccount
-from proof.run import RATES, Proof, Surroundings
+from proof.run import RATES, Proof, Surroundings, refused_by_virtuous
 from tests.deployed.local_aws import REGION, REPOSITORY
 from tests.deployed.proof_on_local_aws import NOT_TO_BE_HAD
 from tests.deployed.story import STEPS
-from tests.deployed.world import World
+from tests.deployed.world import StepFailed, World
+from tests.fakes.virtuous import bad_gateway
 
 pytestmark = pytest.mark.deployed
 
@@ -148,6 +149,14 @@ def test_clean_finds_by_the_tag_what_has_no_name_of_a_proof(account: Account) ->
 def test_clean_touches_only_what_is_a_proofs(account: Account) -> None:
     with pytest.raises(ValueError, match="are a proof's"):
         clean(account, "virtuous", print)
+
+
+def test_virtuous_is_asked_with_a_token_that_never_existed(empty_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proof.run.VIRTUOUS", empty_world.virtuous.base_url)
+    assert refused_by_virtuous() == "it was refused (invalid_grant)"
+    empty_world.virtuous.script(bad_gateway())
+    with pytest.raises(StepFailed, match="expected: refused"):
+        refused_by_virtuous()
 
 
 @pytest.mark.campaign
