@@ -6,36 +6,36 @@ Exit status: 0 all was shown and nothing is left; 1 not; 2 misused; 3 nothing fa
 from __future__ import annotations
 
 import argparse
-import getpass
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from .account import Account
+from tests.deployed.local_aws import REPOSITORY
+
+from .account import Account, AnotherAccount
 from .cleanup import FAMILY, clean
-from .observations import NotAsExpected, Observation, Verdict
-from .report import exit_status
-from .run import Aws, Proof, Surroundings, default_directory, new_prefix
-from .story import SUBJECTS
-from .virtuous_questions import COST, ask_virtuous
+from .run import AWS, Proof, Surroundings, new_prefix
 
 __all__ = ["main"]
 
 WHAT_IT_MAKES = """\
 This makes, in account {account} and Region {region}, with names that begin with {prefix}:
-  three CloudFormation stacks (a stand-in for Virtuous, the token refresher, a reader), a bucket, a KMS key, a topic, a
-  queue, a role, and some secrets for probes of Secrets Manager.
+  three CloudFormation stacks (a stand-in for Virtuous with a KMS key, the token refresher, a reader), a bucket, a
+  queue, a role, and some secrets for questions to Secrets Manager.
 It touches nothing else and removes all of it at the end; only the key waits seven days for its deletion, at no charge.
 It costs about 10 cents (mostly requests and a share of the month's price of the key and the secrets), and takes about
-a quarter of an hour, in which some 6,000 writes of Secrets Manager count towards the Region's 50 a second."""
+half an hour."""
+RATES_WARNING = """\
+--rates: for 24 seconds at the end it writes to Secrets Manager as fast as 120 times a second. All software in this
+account and Region shares the 50 writes a second that AWS allows: what writes secrets there is throttled meanwhile."""
+VIRTUOUS_WARNING = "--virtuous: it sends one made-up refresh token to Virtuous. It asks for no login."
 
 
-def main(argv: Sequence[str] | None = None, surroundings: Surroundings | None = None) -> int:
+def main(argv: Sequence[str] | None = None, surroundings: Surroundings = AWS) -> int:
     """Runs one command and returns its exit status."""
     try:
         chosen = _parser().parse_args(argv)
@@ -44,13 +44,13 @@ def main(argv: Sequence[str] | None = None, surroundings: Surroundings | None = 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
     try:
-        account = Account.of(boto3.Session(profile_name=chosen.profile, region_name=chosen.region))
-        if chosen.command == "clean":
-            return _clean(account)
-        return _run(account, chosen, surroundings or Aws())
+        account = Account.of(chosen.profile, chosen.region)
+        return _clean(account) if chosen.command == "clean" else _run(account, chosen, surroundings)
     except KeyboardInterrupt:
         print("Interrupted; what was made has been removed.", file=sys.stderr)
         return 130
+    except AnotherAccount as error:
+        print(error, file=sys.stderr)
     except ClientError as error:
         code = error.response["Error"]["Code"]
         print(f"{error.operation_name} was refused ({code}): check the AWS credentials", file=sys.stderr)
@@ -62,6 +62,10 @@ def main(argv: Sequence[str] | None = None, surroundings: Surroundings | None = 
 def _run(account: Account, chosen: argparse.Namespace, surroundings: Surroundings) -> int:
     prefix = new_prefix()
     print(WHAT_IT_MAKES.format(account=account.number, region=account.region, prefix=prefix))
+    if chosen.rates:
+        print(RATES_WARNING)
+    if chosen.virtuous:
+        print(VIRTUOUS_WARNING)
     if not chosen.yes and input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
         return 2
     began = time.monotonic()
@@ -69,24 +73,13 @@ def _run(account: Account, chosen: argparse.Namespace, surroundings: Surrounding
     def say(step: str) -> None:
         print(f"{time.monotonic() - began:5.0f} s  {step}", flush=True)
 
-    directory = chosen.directory or default_directory(prefix)
-    proof = Proof(account, surroundings, prefix, directory, say, only=chosen.only, until=chosen.until)
-    if chosen.virtuous:
-        proof.observations += _virtuous()
+    directory = chosen.directory or REPOSITORY / ".proof" / prefix
+    proof = Proof(account, surroundings, prefix, directory, say, rates=chosen.rates, virtuous=chosen.virtuous)
     try:
         proof.run()
     finally:
         print(f"Report: {proof.report()}")
-    return exit_status(proof.observations)
-
-
-def _virtuous() -> list[Observation]:
-    print(COST)
-    username, password = input("E-mail of a Virtuous user: "), getpass.getpass("Password: ")
-    try:
-        return list(ask_virtuous(username, password))
-    except NotAsExpected as error:
-        return [Observation("Virtuous: the login", Verdict.NOT_SHOWN, str(error))]
+    return proof.exit_status
 
 
 def _clean(account: Account) -> int:
@@ -105,12 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     account.add_argument("--profile", help="the AWS profile (default: as the AWS CLI chooses)")
     account.add_argument("--region", help="the AWS Region (default: as the AWS CLI chooses)")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", parents=[account], help="deploy, observe, report, remove")
+    run = commands.add_parser("run", parents=[account], help="deploy, observe, remove, report")
     run.add_argument("--yes", action="store_true", help="do not ask before anything is made")
     run.add_argument("--directory", type=Path, help="where logs and report go")
-    run.add_argument("--only", choices=["facts", "story"], help="the facts of Secrets Manager, or the product's story")
-    run.add_argument("--until", choices=list(SUBJECTS), metavar="SUBJECT", help="end the story with this observation")
-    run.add_argument("--virtuous", action="store_true", help="also ask the live Virtuous, with a login of yours")
+    run.add_argument("--rates", action="store_true", help="also how fast the Region writes; slows others down there")
+    run.add_argument("--virtuous", action="store_true", help="also how Virtuous refuses a token")
     commands.add_parser("clean", parents=[account], help="remove what killed runs left")
     return parser
 

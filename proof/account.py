@@ -1,112 +1,77 @@
-"""The AWS account that is asked: sessions, a role to try, and whether it is the local AWS."""
+"""The account and Region that a proof works in, itself and every command that it starts."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import time
-from collections.abc import Iterator, Mapping
+import subprocess
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import NoRegionError
 
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
+__all__ = ["Account", "AnotherAccount"]
 
-__all__ = ["Account", "assumed_role", "delete_role"]
+# Where a profile is chosen, whatever else names credentials is kept from the commands: they would prefer it.
+OTHER_CREDENTIALS = {"AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"} | {
+    f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "SECURITY_TOKEN")
+}
+WHERE = """
+import boto3
+session = boto3.Session()
+print(session.client("sts").get_caller_identity()["Account"], session.region_name)
+"""
 
-# A new role can be assumed within seconds, as a rule (IAM user guide, "Changes that I make are not always immediately
-# visible").
-SECONDS_FOR_A_ROLE = 60.0
+
+class AnotherAccount(Exception):
+    """A command would work elsewhere than the proof; the text holds no account's number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Where the proof runs. ``number`` stays out of its repr and of every report."""
+    """*environment* is what every command gets. ``number`` stays out of its repr and of every report."""
 
     session: boto3.Session = field(repr=False)
+    environment: dict[str, str] = field(repr=False)
     region: str
     number: str = field(repr=False)
 
     @classmethod
-    def of(cls, session: boto3.Session) -> Account:
-        """Asks STS who the caller is. Raises ClientError and BotoCoreError."""
-        identity = session.client("sts").get_caller_identity()
-        return cls(session, session.region_name, identity["Account"])
+    def of(cls, profile: str | None, region: str | None) -> Account:
+        """Whom AWS takes the caller for. Raises ClientError, BotoCoreError and AnotherAccount."""
+        session = boto3.Session(profile_name=profile, region_name=region)
+        if not session.region_name:
+            raise NoRegionError
+        kept = {name: value for name, value in os.environ.items() if not (profile and name in OTHER_CREDENTIALS)}
+        environment = kept | {"AWS_REGION": session.region_name, "AWS_DEFAULT_REGION": session.region_name}
+        if profile:
+            environment["AWS_PROFILE"] = profile
+        number = session.client("sts").get_caller_identity()["Account"]
+        account = cls(session, environment, session.region_name, number)
+        account.compare()
+        return account
+
+    def compare(self) -> None:
+        """Raises AnotherAccount unless a command that is started works in the same account and Region."""
+        asked = [sys.executable, "-c", WHERE]
+        done = subprocess.run(asked, env=self.environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 (our own words)
+        if done.stdout.split() != [self.number, self.region]:
+            raise AnotherAccount(
+                "A command that the proof starts would work in another account or Region, so nothing was made. Name "
+                'both: make prove ARGS="--profile NAME --region REGION"'
+            )
 
     @property
     def is_local(self) -> bool:
         """True where AWS_ENDPOINT_URL names this machine."""
-        return urlsplit(os.environ.get("AWS_ENDPOINT_URL", "")).hostname in ("127.0.0.1", "localhost", "::1")
+        return urlsplit(self.environment.get("AWS_ENDPOINT_URL", "")).hostname in ("127.0.0.1", "localhost", "::1")
 
-    def client(self, service: str, **options: Any) -> Any:
-        """A client with the SDK's own repetition, unless *options* has another botocore Config."""
-        return self.session.client(service, **options)  # type: ignore[call-overload]
+    def client(self, service: str) -> Any:
+        return self.session.client(service)  # type: ignore[call-overload]
 
-    def without_number(self, text: str) -> str:
-        """*text* as it may stand in a report."""
-        return text.replace(self.number, "ACCOUNT")
-
-
-@contextlib.contextmanager
-def assumed_role(
-    session: boto3.Session, name: str, *, statement: Mapping[str, Any] | None = None, policy_arn: str = ""
-) -> Iterator[SecretsManagerClient]:
-    """A Secrets Manager client with the permissions of *statement* or of a managed policy, and with no others.
-
-    The role is deleted at the end.
-    """
-    iam, sts = session.client("iam"), session.client("sts")
-    caller = sts.get_caller_identity()
-    trust = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Principal": {"AWS": f"arn:{caller['Arn'].split(':')[1]}:iam::{caller['Account']}:root"},
-                "Action": "sts:AssumeRole",
-            }
-        ],
-    }
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust))["Role"]
-    try:
-        if statement:
-            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-            iam.put_role_policy(RoleName=name, PolicyName="proof", PolicyDocument=policy)
-        if policy_arn:
-            iam.attach_role_policy(RoleName=name, PolicyArn=policy_arn)
-        credentials = _assume(sts, role["Arn"])
-        yield session.client(
-            "secretsmanager",
-            aws_access_key_id=credentials["AccessKeyId"],
-            aws_secret_access_key=credentials["SecretAccessKey"],
-            aws_session_token=credentials["SessionToken"],
-            config=Config(retries={"total_max_attempts": 1}),
-        )
-    finally:
-        delete_role(iam, name)
-
-
-def delete_role(iam: Any, name: str) -> None:
-    """Deletes a role together with what it holds. Raises ClientError."""
-    for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
-        iam.delete_role_policy(RoleName=name, PolicyName=policy)
-    for policy in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-        iam.detach_role_policy(RoleName=name, PolicyArn=policy["PolicyArn"])
-    iam.delete_role(RoleName=name)
-
-
-def _assume(sts: Any, role: str) -> Mapping[str, str]:
-    deadline = time.monotonic() + SECONDS_FOR_A_ROLE
-    while True:
-        try:
-            return dict(sts.assume_role(RoleArn=role, RoleSessionName="proof")["Credentials"])
-        except ClientError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(2)  # IAM is eventually consistent: it can only be asked again
+    def pages(self, service: str, operation: str, key: str, **arguments: Any) -> list[Any]:
+        """All entries of a listing."""
+        pages = self.client(service).get_paginator(operation).paginate(**arguments)
+        return [entry for page in pages for entry in page.get(key, [])]

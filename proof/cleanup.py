@@ -1,209 +1,136 @@
-"""Removes what a proof made, also what a killed run left. Everything that it touches has a name under the prefix."""
+"""Removes what proofs made, also what killed ones left: what carries the tag, and what has a proof's name.
+
+Everything that costs carries the tag from the moment it is made. A name finds what AWS makes by itself (log groups) and
+what GetResources, which lags behind, does not tell yet.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
-from .account import Account, delete_role
+from .account import Account
 
-__all__ = ["FAMILY", "clean"]
+__all__ = ["FAMILY", "TAG", "clean"]
 
 # Every run's prefix begins with this; nothing of a user's own installation does, because "clean" removes it.
 FAMILY = "virtuous-proof-"
+# Its value is the run's prefix.
+TAG = "virtuous-token:proof"
 # KMS deletes a key after seven days at the earliest; a key that waits for its deletion costs nothing (AWS KMS pricing).
 DAYS_TO_DELETE_A_KEY = 7
 SECONDS_FOR_A_LISTING = 60.0
-# The ends of the names of the roles that the proof makes itself.
-ROLE_ENDINGS = ("-stage", "-as-reader")
-
-
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    """One kind of thing: how those under the prefix are found, and how one is removed."""
-
-    name: str
-    find: Callable[[Account, str], list[str]]
-    remove: Callable[[Account, str], None]
+GONE = {"ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "NonExistentQueue"}
+# In the order of removal: roles first, since a stack's policy can be attached to one; then stacks, which own most of
+# the rest.
+SERVICES = ("iam", "cloudformation", "lambda", "secretsmanager", "sqs", "logs", "s3", "kms")
 
 
 def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[str]:
-    """Removes all under *prefix* and returns what is left, as ``kind name``: empty if all went well.
+    """Removes all of the run *prefix*, or of all runs, and returns what is left: empty if all went well.
 
     What cannot be removed does not keep the rest from being removed. Raises ValueError for a prefix that is no proof's.
     """
     if not prefix.startswith(FAMILY):
         raise ValueError(f"only names that begin with {FAMILY} are a proof's")
     left: list[str] = []
-    for kind in _KINDS:
-        for name in _found(account, kind, prefix):
-            say(f"Remove {kind.name} {name}")
+    for service in SERVICES:
+        for arn in dict.fromkeys([*_named(account, service, prefix), *_tagged(account, service, prefix)]):
+            say(f"Remove {_shown(arn)}")
             try:
-                kind.remove(account, name)
+                _remove(account.client(service), service, arn)
             except (ClientError, BotoCoreError, WaiterError) as error:
-                left.append(f"{kind.name} {name} ({_code(error)})")
-    return left + [f"{kind.name} {name}" for kind in _KINDS for name in _still_there(account, kind, prefix)]
-
-
-def _still_there(account: Account, kind: _Kind, prefix: str) -> list[str]:
-    """What is listed when all was removed; listings may lag, so they are asked for a while."""
-    deadline = time.monotonic() + SECONDS_FOR_A_LISTING
-    while (found := _found(account, kind, prefix)) and time.monotonic() < deadline:
+                code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+                if code.rpartition(".")[2] not in GONE:
+                    left.append(f"{_shown(arn)} ({code})")
+    deadline = time.monotonic() + SECONDS_FOR_A_LISTING  # listings may lag, so they are asked for a while
+    while not left and (found := [arn for service in SERVICES for arn in _named(account, service, prefix)]):
+        left = [_shown(arn) for arn in found if time.monotonic() > deadline]
         time.sleep(2)  # AWS removes in its own time: it can only be asked
-    return found
+    return left
 
 
-def _found(account: Account, kind: _Kind, prefix: str) -> list[str]:
-    return [name for name in kind.find(account, prefix) if prefix in name]
+def _shown(arn: str) -> str:
+    """Without the account's number."""
+    _, _, service, _, _, name = arn.split(":", 5)
+    return f"{service} {name}"
 
 
-def _code(error: Exception) -> str:
-    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else type(error).__name__
+def _tagged(account: Account, service: str, prefix: str) -> Iterator[str]:
+    """A key that waits for its deletion is gone."""
+    filters = [{"Key": TAG}]
+    for found in account.pages(
+        "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=filters
+    ):
+        arn, (value, *_) = found["ResourceARN"], [tag["Value"] for tag in found["Tags"] if tag["Key"] == TAG]
+        if arn.split(":")[2] == service and value.startswith(prefix):
+            kms = account.client("kms")
+            if service != "kms" or kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] != "PendingDeletion":
+                yield arn
 
 
-def _pages(account: Account, service: str, operation: str, key: str, **arguments: Any) -> Iterator[Any]:
-    for page in account.client(service).get_paginator(operation).paginate(**arguments):
-        yield from page.get(key, [])
+def _named(account: Account, service: str, prefix: str) -> list[str]:
+    return [arn for arn in _listed(account, service) if prefix in arn]
 
 
-# The order of removal: the proof's own roles, since a stack's policy can be attached to one; then the stacks, which own
-# most of the rest, the reader's before the product's, whose policy it attaches.
+def _listed(account: Account, service: str) -> Iterator[str]:
+    """The ARNs of what may be a proof's. Of roles only those that it makes itself: a stack's are the stack's."""
+    match service:
+        case "iam":
+            roles = account.pages("iam", "list_roles", "Roles")
+            yield from (role["Arn"] for role in roles if "-as-reader-" in role["RoleName"])
+        case "cloudformation":
+            stacks = account.pages("cloudformation", "describe_stacks", "Stacks")
+            arns = [stack["StackId"] for stack in stacks if stack["StackStatus"] != "DELETE_COMPLETE"]
+            # A reader's first, since it attaches a policy of the product's; the stand-in's last, since it has the key.
+            yield from sorted(arns, key=lambda arn: ("-stand-in" in arn, "-example-reader" not in arn))
+        case "lambda":
+            yield from (found["FunctionArn"] for found in account.pages("lambda", "list_functions", "Functions"))
+            layers = [found["LayerName"] for found in account.pages("lambda", "list_layers", "Layers")]
+            for layer in (name for name in layers if FAMILY in name):
+                versions = account.pages("lambda", "list_layer_versions", "LayerVersions", LayerName=layer)
+                yield from (version["LayerVersionArn"] for version in versions)
+        case "secretsmanager":
+            ours = {"IncludePlannedDeletion": True, "Filters": [{"Key": "name", "Values": [FAMILY]}]}
+            yield from (found["ARN"] for found in account.pages("secretsmanager", "list_secrets", "SecretList", **ours))
+        case "logs":
+            ours = {"logGroupNamePrefix": f"/aws/lambda/{FAMILY}"}
+            yield from (found["arn"] for found in account.pages("logs", "describe_log_groups", "logGroups", **ours))
+        case "s3":
+            yield from (f"arn:aws:s3:::{found['Name']}" for found in account.client("s3").list_buckets()["Buckets"])
 
 
-def _stacks(account: Account, prefix: str) -> list[str]:
-    found = _pages(account, "cloudformation", "describe_stacks", "Stacks")
-    names = [stack["StackName"] for stack in found if stack["StackName"].startswith(prefix)]
-    return sorted(names, key=lambda name: (not name.endswith("-reader"), name))
-
-
-def _delete_stack(account: Account, name: str) -> None:
-    client = account.client("cloudformation")
-    client.delete_stack(StackName=name)
-    client.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 3, "MaxAttempts": 200})
-
-
-def _functions(account: Account, prefix: str) -> list[str]:
-    found = _pages(account, "lambda", "list_functions", "Functions")
-    return [function["FunctionName"] for function in found if function["FunctionName"].startswith(prefix)]
-
-
-def _delete_function(account: Account, name: str) -> None:
-    account.client("lambda").delete_function(FunctionName=name)
-
-
-def _layer_versions(account: Account, prefix: str) -> list[str]:
-    client = account.client("lambda")
-    layers = [
-        layer["LayerName"]
-        for layer in _pages(account, "lambda", "list_layers", "Layers")
-        if layer["LayerName"].startswith(prefix)
-    ]
-    return [
-        f"{layer}:{version['Version']}"
-        for layer in layers
-        for version in client.list_layer_versions(LayerName=layer)["LayerVersions"]
-    ]
-
-
-def _delete_layer_version(account: Account, name: str) -> None:
-    layer, _, version = name.rpartition(":")
-    account.client("lambda").delete_layer_version(LayerName=layer, VersionNumber=int(version))
-
-
-def _secrets(account: Account, prefix: str) -> list[str]:
-    filters = [{"Key": "name", "Values": [prefix]}]
-    found = _pages(
-        account, "secretsmanager", "list_secrets", "SecretList", IncludePlannedDeletion=True, Filters=filters
-    )
-    return [secret["Name"] for secret in found]
-
-
-def _delete_secret(account: Account, name: str) -> None:
-    client = account.client("secretsmanager")
-    if "DeletedDate" in client.describe_secret(SecretId=name):
-        client.restore_secret(SecretId=name)  # one that is marked can be deleted at once only after it was restored
-    client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
-
-
-def _queues(account: Account, prefix: str) -> list[str]:
-    return list(account.client("sqs").list_queues(QueueNamePrefix=prefix).get("QueueUrls", []))
-
-
-def _delete_queue(account: Account, url: str) -> None:
-    account.client("sqs").delete_queue(QueueUrl=url)
-
-
-def _topics(account: Account, prefix: str) -> list[str]:
-    found = _pages(account, "sns", "list_topics", "Topics")
-    return [topic["TopicArn"] for topic in found if topic["TopicArn"].rpartition(":")[2].startswith(prefix)]
-
-
-def _delete_topic(account: Account, arn: str) -> None:
-    client = account.client("sns")
-    for subscription in client.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]:
-        client.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
-    client.delete_topic(TopicArn=arn)
-
-
-def _roles(account: Account, prefix: str) -> list[str]:
-    found = _pages(account, "iam", "list_roles", "Roles")
-    # A stack's roles are the stack's; its names go on after the prefix with the logical id.
-    names = [role["RoleName"] for role in found if role["RoleName"].startswith(prefix)]
-    return [name for name in names if name.endswith(ROLE_ENDINGS)]
-
-
-def _delete_role(account: Account, name: str) -> None:
-    delete_role(account.client("iam"), name)
-
-
-def _log_groups(account: Account, prefix: str) -> list[str]:
-    found = _pages(account, "logs", "describe_log_groups", "logGroups", logGroupNamePrefix=f"/aws/lambda/{prefix}")
-    return [group["logGroupName"] for group in found]
-
-
-def _delete_log_group(account: Account, name: str) -> None:
-    account.client("logs").delete_log_group(logGroupName=name)
-
-
-def _buckets(account: Account, prefix: str) -> list[str]:
-    found = account.client("s3").list_buckets()["Buckets"]
-    return [bucket["Name"] for bucket in found if bucket["Name"].startswith(prefix)]
-
-
-def _delete_bucket(account: Account, name: str) -> None:
-    client = account.client("s3")
-    for stored in _pages(account, "s3", "list_objects_v2", "Contents", Bucket=name):
-        client.delete_object(Bucket=name, Key=stored["Key"])
-    client.delete_bucket(Bucket=name)
-
-
-def _key_aliases(account: Account, prefix: str) -> list[str]:
-    found = _pages(account, "kms", "list_aliases", "Aliases")
-    return [alias["AliasName"] for alias in found if alias["AliasName"].startswith(f"alias/{prefix}")]
-
-
-def _delete_key(account: Account, alias: str) -> None:
-    client = account.client("kms")
-    key = client.describe_key(KeyId=alias)["KeyMetadata"]["KeyId"]
-    client.delete_alias(AliasName=alias)
-    with contextlib.suppress(client.exceptions.KMSInvalidStateException):  # it waits for its deletion already
-        client.schedule_key_deletion(KeyId=key, PendingWindowInDays=DAYS_TO_DELETE_A_KEY)
-
-
-_KINDS = (
-    _Kind("role", _roles, _delete_role),
-    _Kind("stack", _stacks, _delete_stack),
-    _Kind("function", _functions, _delete_function),
-    _Kind("layer version", _layer_versions, _delete_layer_version),
-    _Kind("secret", _secrets, _delete_secret),
-    _Kind("topic", _topics, _delete_topic),
-    _Kind("queue", _queues, _delete_queue),
-    _Kind("log group", _log_groups, _delete_log_group),
-    _Kind("bucket", _buckets, _delete_bucket),
-    _Kind("key", _key_aliases, _delete_key),
-)
+def _remove(client: Any, service: str, arn: str) -> None:  # noqa: C901 (a table, one kind a case)
+    name = arn.rpartition(":")[2]
+    match service:
+        case "iam":
+            role = name.rpartition("/")[2]
+            for policy in client.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
+                client.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
+            client.delete_role(RoleName=role)
+        case "cloudformation":
+            client.delete_stack(StackName=arn)
+            wait = {"Delay": 3, "MaxAttempts": 200}
+            client.get_waiter("stack_delete_complete").wait(StackName=arn, WaiterConfig=wait)
+        case "lambda" if ":layer:" in arn:
+            client.delete_layer_version(LayerName=arn.split(":")[6], VersionNumber=int(name))
+        case "lambda":
+            client.delete_function(FunctionName=name)
+        case "secretsmanager":
+            if "DeletedDate" in client.describe_secret(SecretId=arn):
+                client.restore_secret(SecretId=arn)  # only then can one that is marked be deleted at once
+            client.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+        case "sqs":
+            client.delete_queue(QueueUrl=client.get_queue_url(QueueName=name)["QueueUrl"])
+        case "logs":
+            client.delete_log_group(logGroupName=arn.split(":")[6])
+        case "s3":
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+                for stored in page.get("Contents", []):
+                    client.delete_object(Bucket=name, Key=stored["Key"])
+            client.delete_bucket(Bucket=name)
+        case "kms":
+            client.schedule_key_deletion(KeyId=arn, PendingWindowInDays=DAYS_TO_DELETE_A_KEY)

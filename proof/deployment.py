@@ -1,143 +1,163 @@
-"""The product as a user deploys it, in one account: its command, its function, its secrets, logs, queues and alarms."""
+"""The product in the account that is asked, beside a stand-in for Virtuous, as its own commands deploy it."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
+import contextlib
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from botocore.config import Config
+from proof.stand_in.function.stand_in import STATE, hash_of
+from tests.deployed.local_aws import REPOSITORY
+from tests.deployed.story import expect
+from tests.deployed.world import Deployment, StepFailed, for_commands
 
 from .account import Account
-from .observations import NotAsExpected
-from .stacks import Stacks
+from .cleanup import TAG
 
-__all__ = ["CONNECTION", "Deployment"]
+__all__ = ["InAccount"]
 
-CONNECTION = "default"
+# The access token is due after 10 % of this less up to 5 %, so half a minute to a minute after it was issued.
+TOKEN_LIFE_SECONDS = 600
+# Nobody's: the stack makes a topic of its own for it, and the subscription is never confirmed.
+NOBODY = "nobody@example.com"
+# How long the run that dies believes to have. Its claim can be taken over a minute later.
+BELIEVED_SECONDS = 150
+# The function's own code, which dies where it would send the refresh token: with a claim in the journal, nothing spent.
+DYING = f"""
+import os, types
+from token_refresher.handler import lambda_handler
+from token_refresher.virtuous.endpoint import TokenEndpoint
 
-Found = TypeVar("Found")
+TokenEndpoint.refresh = lambda *_: os._exit(9)
+context = types.SimpleNamespace(aws_request_id="dying", get_remaining_time_in_millis=lambda: {BELIEVED_SECONDS * 1000})
+lambda_handler({{"connections": ["killed"], "force": True}}, context)
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What the observations share. ``user`` and ``password`` are the stand-in's; ``say`` is told each step."""
+@dataclass(slots=True)
+class StandIn:
+    """The stand-in of the account: where it is, and the table that it keeps."""
 
-    account: Account
-    stacks: Stacks
-    stand_in: str
-    user: str
-    password: str = field(repr=False)
-    key_arn: str
-    notices_queue: str
-    say: Callable[[str], object]
+    password: str = field(default_factory=lambda: f"password-{secrets.token_hex(12)}", repr=False)
+    user: str = "proof@example.com"
+    base_url: str = ""
+    table: Any = None
+
+    def revoke_refresh_token(self, token: str) -> None:
+        spent = {"UpdateExpression": "SET spent = :yes", "ExpressionAttributeValues": {":yes": True}}
+        self.table.update_item(Key={"key": hash_of(token)}, **spent)
+
+    def state(self) -> Mapping[str, Any]:
+        return dict(self.table.get_item(Key={"key": STATE}, ConsistentRead=True).get("Item", {}))
+
+
+@dataclass(slots=True)
+class InAccount(Deployment):
+    """*reach* gives the address under which the function of that name, behind that URL, can be reached."""
+
+    virtuous: StandIn
+    account: Account = field(kw_only=True)
+    reach: Callable[[str, str], str] = field(kw_only=True)
+    key: str = ""
+
+    @classmethod
+    def under(
+        cls,
+        prefix: str,
+        account: Account,
+        directory: Path,
+        say: Callable[[str], object],
+        reach: Callable[[str, str], str],
+    ) -> InAccount:
+        """Nothing is made yet."""
+        directory.mkdir(parents=True, exist_ok=True)
+        world = cls(
+            directory, StandIn(), account.environment | for_commands(directory), say, account=account, reach=reach
+        )
+        world.prefix, world.stack, world.tags = prefix, f"{prefix}-token-refresher", {TAG: prefix}
+        where = ("--s3-bucket", world.bucket, "--region", account.region, "--tags", f"{TAG}={prefix}")
+        world.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
+        return world
 
     @property
-    def prefix(self) -> str:
-        return self.stacks.prefix
+    def bucket(self) -> str:
+        """Of its own, so that no artifact is left in another."""
+        return f"{self.prefix}-artifacts"
 
-    @property
-    def function(self) -> str:
-        return f"{self.prefix}-token-refresher"
+    def make(self) -> str:
+        """Deploys stand-in, product and reader. The schedule's window is off: when it fires is then known."""
+        s3, region = self.client("s3"), self.account.region
+        where = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        s3.create_bucket(Bucket=self.bucket, **where)
+        tags = {"TagSet": [{"Key": key, "Value": value} for key, value in self.tags.items()]}
+        s3.put_bucket_tagging(Bucket=self.bucket, Tagging=tags)
+        stack, virtuous = f"{self.prefix}-stand-in", self.virtuous
+        self._build("stand-in", REPOSITORY / "proof" / "stand_in")
+        user = {"UserName": virtuous.user, "PasswordHash": hash_of(virtuous.password)}
+        self._deploy("stand-in", stack, TokenLifeSeconds=str(TOKEN_LIFE_SECONDS), **user)
+        made = self.outputs(stack)
+        self.key = made["KeyArn"]
+        virtuous.base_url = self.reach(made["FunctionName"], made["Url"])
+        virtuous.table = self.account.session.resource("dynamodb").Table(made["TableName"])
+        self.deploy(ScheduleWindowMinutes="0", KmsKeyArn=self.key, AlarmEmail=NOBODY)
+        self.deploy_reader()
+        return "stand-in, product and reader were created"
 
-    @property
-    def forced(self) -> dict[str, Any]:
-        return {"connections": [CONNECTION], "force": True}
+    def token_sent(self) -> str:
+        return f"token {self.virtuous.state()['accepted'][:8]}"
 
-    def command(self, *arguments: str, lines: tuple[str, ...]) -> str:
-        """Runs the operator's command; what it is told goes to its standard input alone."""
-        done = subprocess.run(  # noqa: S603 (our own command, and arguments of ours)
-            [str(Path(sys.executable).parent / "virtuous-token"), "--prefix", self.prefix, *arguments],
-            input="".join(f"{line}\n" for line in lines),
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise NotAsExpected(f"virtuous-token {arguments[0]} ended with status {done.returncode}: {last}")
-        return done.stdout + done.stderr
+    def refusals(self) -> int:
+        return int(self.virtuous.state().get("refusals", 0))
 
-    def secret(self, kind: str) -> str:
-        return f"{self.prefix}/{CONNECTION}/{kind}"
+    def answering_late(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()  # it always does
 
-    def described(self, kind: str) -> dict[str, str]:
-        described = self.account.client("secretsmanager").describe_secret(SecretId=self.secret(kind))
-        stages = described.get("VersionIdsToStages", {})
-        return {label: version for version, labels in stages.items() for label in labels}
+    def is_under_the_key(self) -> str:
+        """Both secrets of the connection."""
+        for kind in ("tokens", "bearer"):
+            described = self.client("secretsmanager").describe_secret(SecretId=self.secret(kind))
+            expect(described.get("KmsKeyId") == self.key, f"{kind} under the stack's own key", "another")
+        return "pair and bearer are encrypted with the key that the stack was given"
 
-    def invoke(self, function: str, event: Mapping[str, Any]) -> dict[str, Any]:
-        answer, error = self.invocation(function, event)
-        if error:
-            raise NotAsExpected(f"{function} ended in an error: {error}")
-        return answer
+    def survives_a_death(self) -> str:
+        """A run dies with a claim in the journal; those of the schedule recover by themselves."""
+        self.log_in("killed")
+        deployed = self.client("lambda").get_function_configuration(FunctionName=self.function)
 
-    def invocation(self, function: str, event: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """The answer and the error's text, without the SDK's repetition: a second invocation is another run."""
-        client = self.account.client("lambda", config=Config(read_timeout=320, retries={"total_max_attempts": 1}))
-        invoked = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())
-        answer = json.loads(invoked["Payload"].read() or b"{}") or {}
-        return answer, str(answer.get("errorMessage", "an error")) if "FunctionError" in invoked else ""
+        def refreshes() -> int:
+            return sum(run.outcomes.get("killed") == "refreshed" for run in self.runs())
 
-    def counts(self, script: list[Mapping[str, int]] | None = None) -> Mapping[str, int]:
-        """What the stand-in counted so far, after giving it a new script."""
-        asked = {} if script is None else {"script": script}
-        counts = self.invoke(self.stand_in, {"control": asked})["counts"]
-        return {"refresh granted": 0, "refresh refused": 0, **counts}
+        before, refused = refreshes(), self.refusals()
+        try:
+            seen = self.run_ours("dying", "-c", DYING, environment=deployed["Environment"]["Variables"])
+        except StepFailed as died:
+            seen = str(died)
+        expect("status 9" in seen, "a run that dies", seen)
+        self.say("Wait for a run that recovers")
+        self.wait("a refresh", lambda: refreshes() > before, BELIEVED_SECONDS + 240)
+        expect(self.refusals() == refused, "no refresh token is sent that was spent", "one was")
+        return "a run died with its claim in the journal; a later one of the schedule refreshed"
 
-    def log(self, **fields: str) -> list[Mapping[str, Any]] | None:
-        """The function's log lines that have these values; None where there are none."""
-        messages = self.log_messages('{ $.level = "*" }') or ()
-        lines = (json.loads(message) for message in messages if message.startswith("{"))
-        return [line for line in lines if fields.items() <= line.items()] or None
+    def an_alarm_rings_and_ends(self) -> str:
+        """The one on failed runs, whose queue holds the run that failed."""
+        alarm, watch = f"{self.function}-failed-runs", self.client("cloudwatch")
 
-    def log_messages(self, pattern: str) -> list[str] | None:
-        """The log's messages that CloudWatch's filter *pattern* finds; None where there are none."""
-        pages = (
-            self.account.client("logs")
-            .get_paginator("filter_log_events")
-            .paginate(logGroupName=f"/aws/lambda/{self.function}", filterPattern=pattern)
-        )
-        return [event["message"] for page in pages for event in page["events"]] or None
+        def is_in(state: str) -> bool:
+            return bool(watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"] == state)
 
-    def message(self, queue: str) -> str | None:
-        received = self.account.client("sqs").receive_message(QueueUrl=queue, VisibilityTimeout=0, WaitTimeSeconds=1)
-        return next((message["Body"] for message in received.get("Messages", [])), None)
+        self.say("Wait for the alarm on failed runs")
+        self.wait("the alarm to ring", lambda: is_in("ALARM"), 900)
+        self.client("sqs").purge_queue(QueueUrl=self.outputs()["FailedRunsQueueUrl"])
+        self.wait("the alarm to end", lambda: is_in("OK"), 900)
+        return "the alarm on failed runs rang, and ended after its queue was emptied"
 
-    def notice(self, word: str) -> str | None:
-        """A message that arrived at the topic's queue with *word* in it. Others are taken off."""
-        client = self.account.client("sqs")
-        received = client.receive_message(QueueUrl=self.notices_queue, MaxNumberOfMessages=10, WaitTimeSeconds=1)
-        for message in received.get("Messages", []):
-            client.delete_message(QueueUrl=self.notices_queue, ReceiptHandle=message["ReceiptHandle"])
-            if word in message["Body"]:
-                return str(message["Body"])
-        return None
+    def metrics_arrive(self) -> str:
+        def names() -> list[str]:
+            dimension = {"Name": "service", "Value": self.function}
+            listed = self.client("cloudwatch").list_metrics(Namespace="VirtuousToken", Dimensions=[dimension])
+            return sorted({metric["MetricName"] for metric in listed["Metrics"]})
 
-    def resource(self, logical_id: str) -> str:
-        described = self.account.client("cloudformation").describe_stack_resource(
-            StackName=self.stacks.name("product"), LogicalResourceId=logical_id
-        )
-        return str(described["StackResourceDetail"]["PhysicalResourceId"])
-
-    def alarm_on(self, queue: str) -> str:
-        name = self.resource(queue).rpartition("/")[2]
-        for alarm in self.account.client("cloudwatch").describe_alarms(AlarmNamePrefix=self.prefix)["MetricAlarms"]:
-            if name in json.dumps(alarm, default=str):
-                return str(alarm["AlarmName"])
-        raise NotAsExpected("no alarm of the stack looks at the queue of failed runs")
-
-    def wait(self, what: str, seconds: float, look: Callable[[], Found | None], *, pause: float = 2.0) -> Found:
-        self.say(f"Wait for {what}")
-        deadline = time.monotonic() + seconds
-        while (found := look()) is None:
-            if time.monotonic() > deadline:
-                raise NotAsExpected(f"expected: {what} within {seconds:.0f} s; seen: none")
-            time.sleep(pause)  # another system's work is waited for: it can only be asked
-        return found
+        return f"CloudWatch extracted {', '.join(self.wait('metrics', names, 300))} from log lines"

@@ -1,216 +1,202 @@
-"""One proof from beginning to end: deploy, observe, report, remove."""
+"""One proof from beginning to end: deploy, observe, remove, report."""
 
 from __future__ import annotations
 
-import json
 import platform
 import secrets
-import threading
-from collections.abc import Callable, Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.deployed.story import STEPS, Story
+from tests.deployed.world import StepFailed
+from tests.facts import FACTS, Secret, refusal
+from token_refresher.refresh.model import Ending, NotGranted
+from token_refresher.virtuous.endpoint import TokenEndpoint
+from virtuous_token.secret_text import SecretText
 
 from .account import Account
-from .cleanup import FAMILY, clean
-from .deployment import Deployment
-from .observations import Observation, Verdict
-from .probes import Extent, probe_secrets_manager
-from .report import write_report
-from .stacks import REPOSITORY, DeploymentFailed, Stacks
-from .story import REFRESH_AT_PERCENT, SUBJECTS, TOKEN_LIFE_SECONDS, tell
+from .cleanup import FAMILY, TAG, clean
+from .deployment import InAccount
 
-__all__ = ["Aws", "Proof", "Surroundings", "default_directory", "new_prefix"]
+__all__ = ["AWS", "RATES", "Proof", "Surroundings", "new_prefix", "refused_by_virtuous"]
 
-USER = "proof@example.org"
+SHOWN, NOT_SHOWN, NOT_HERE = "shown", "not shown", "not to be had here"
+RACE = "one of many simultaneous puts wins"
+RATES = "where throttling of writes begins"
+# Writes a second that are tried, each for some seconds.
+TRIED_RATES, SECONDS_A_RATE = (20, 40, 50, 60, 80, 120), 4
+VIRTUOUS = "https://api.virtuoussoftware.com"
 
-
-class Surroundings(Protocol):
-    """Where a proof runs. A local AWS lacks some things, and says which and why."""
-
-    def missing(self) -> Mapping[str, str]:
-        """The reason, by an observation's subject, why it cannot be had here."""
-
-    def reach(self, function_name: str, url: str) -> str:
-        """The address under which the function behind *url* can be reached, without a slash at the end."""
-
-    def extent(self) -> Extent:
-        """How much the probes ask."""
+Look = Callable[[], str]
 
 
-class Aws:
-    """AWS itself: nothing is missing."""
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where a proof runs. A local AWS lacks some things, and says by the observation's subject why.
 
-    def missing(self) -> Mapping[str, str]:
-        return {}
+    *reach* is a Deployment's; *races* is how often writers race for one version.
+    """
 
-    def reach(self, function_name: str, url: str) -> str:
-        return url.rstrip("/")
+    reach: Callable[[str, str], str] = lambda _, url: url.rstrip("/")
+    missing: Mapping[str, str] = field(default_factory=dict)
+    races: int = 50
 
-    def extent(self) -> Extent:
-        return Extent()
+
+AWS = Surroundings()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What was looked at, what became of it, and the evidence: a sentence without a secret."""
+
+    subject: str
+    verdict: str
+    evidence: str
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class Proof:
-    """One run. *directory* gets logs and report; ``observations`` grows as they are made.
-
-    *only* leaves out the ``story`` or the ``facts``; *until* is the last subject of the story.
-    """
+    """One run under *prefix*. *directory* gets logs and report. *rates* and *virtuous* are asked only if wanted."""
 
     account: Account
     surroundings: Surroundings
     prefix: str
     directory: Path
     say: Callable[[str], object]
-    only: str | None = None
-    until: str | None = None
+    rates: bool = False
+    virtuous: bool = False
     observations: list[Observation] = field(default_factory=list)
 
     def run(self) -> None:
-        """Deploys and observes, then removes everything, whatever happened. A failed deployment is an observation."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        stop = threading.Event()
+        """Deploys and observes, then removes everything, whatever happened."""
+        world = InAccount.under(self.prefix, self.account, self.directory, self.say, self.surroundings.reach)
         try:
-            with ThreadPoolExecutor(1) as pool:
-                probing = pool.submit(self._probe, stop)
-                try:
-                    if self.only != "facts":
-                        self._tell()
-                except BaseException:
-                    stop.set()  # Ctrl-C ends the probes at the end of the present one
-                    raise
-                probing.result()
+            self.observe("the stacks deploy", world.make)
+            if self.observations[-1].verdict == SHOWN:
+                for subject, look in self.plan(world):
+                    self.observe(subject, look)
         finally:
-            self.remove()
+            left = clean(self.account, self.prefix, self.say)
+            self.add("everything was removed", NOT_SHOWN if left else SHOWN, ", ".join(left) or "nothing is left")
 
-    def remove(self) -> None:
-        """Removes what this run made; what is left is an observation."""
-        left = clean(self.account, self.prefix, self.say)
-        verdict = Verdict.NOT_SHOWN if left else Verdict.SHOWN
-        evidence = f"left: {', '.join(left)}" if left else "nothing is left under the prefix"
-        self.observations.append(Observation("everything was removed", verdict, evidence))
+    def plan(self, world: InAccount) -> Iterator[tuple[str, Look]]:
+        """What is looked at, in order. What may slow others down in the Region comes last."""
+        story = Story(world)
+        for subject, step in STEPS.items():
+            yield subject, partial(step, story)
+        yield "the secrets have the stack's own key", world.is_under_the_key
+        yield "a run that dies is recovered", world.survives_a_death
+        yield "metrics arrive", world.metrics_arrive
+        yield "an alarm rings and ends", world.an_alarm_rings_and_ends
+        manager = world.client("secretsmanager")
+        for number, fact in enumerate(FACTS):
+            times = self.surroundings.races if fact.name == RACE else 1
+            name = f"{self.prefix}-facts/{number}"
+            yield f"Secrets Manager: {fact.name}", partial(self.ask, manager, name, fact.check, times)
+        if self.virtuous:
+            yield "Virtuous refuses a dead refresh token in words that the function takes", refused_by_virtuous
+        if self.rates:
+            yield RATES, partial(self.throttling, manager)
+
+    def observe(self, subject: str, look: Look) -> None:
+        """What *look* raises becomes an observation that is not shown; Ctrl-C passes through."""
+        if subject in self.surroundings.missing:
+            return self.add(subject, NOT_HERE, self.surroundings.missing[subject])
+        self.say(f"Observe: {subject}")
+        began = time.monotonic()
+        try:
+            verdict, evidence = SHOWN, look()
+        except (StepFailed, AssertionError) as error:
+            verdict, evidence = NOT_SHOWN, str(error)
+        except ClientError as error:
+            verdict, evidence = NOT_SHOWN, f"{error.operation_name} was refused ({error.response['Error']['Code']})"
+        except BotoCoreError as error:
+            verdict, evidence = NOT_SHOWN, type(error).__name__
+        return self.add(subject, verdict, evidence, time.monotonic() - began)
+
+    def add(self, subject: str, verdict: str, evidence: str, seconds: float = 0.0) -> None:
+        self.observations.append(Observation(subject, verdict, evidence, seconds))
+        self.say(f"{subject}: {verdict}. {evidence}")
+
+    def make_secret(self, manager: Any, name: str) -> None:
+        tags = [{"Key": TAG, "Value": self.prefix}]
+        manager.create_secret(Name=name, Description="made by make prove; may be deleted", Tags=tags)
+
+    def ask(self, manager: Any, name: str, check: Callable[[Any, str], None], times: int) -> str:
+        self.make_secret(manager, name)
+        for _ in range(times):
+            check(manager, name)
+        return "as stated" if times == 1 else f"as stated, {times} times"
+
+    def throttling(self, manager: Any) -> str:
+        """Quotas: PutSecretValue and UpdateSecretVersionStage together 50 a second, for all who write in the Region."""
+        name = f"{self.prefix}-facts/rates"
+        self.make_secret(manager, name)
+        version = Secret(manager, name).put("1")
+        config = Config(retries={"total_max_attempts": 1}, max_pool_connections=64)
+        once = Secret(self.account.session.client("secretsmanager", config=config), name)
+
+        def is_throttled(at: float) -> bool:
+            time.sleep(max(0.0, at - time.monotonic()))  # the pace is what is measured
+            # The same again under the same id: a write for the quota, and no new version.
+            return refusal(lambda: once.put("1", version=version)) == "ThrottlingException"
+
+        def throttled(rate: int) -> int:
+            began = time.monotonic()
+            with ThreadPoolExecutor(64) as pool:
+                return sum(pool.map(is_throttled, [began + n / rate for n in range(rate * SECONDS_A_RATE)]))
+
+        seen = {rate: throttled(rate) for rate in TRIED_RATES}
+        return ", ".join(
+            f"{count} of {rate * SECONDS_A_RATE} throttled at {rate} a second" for rate, count in seen.items()
+        )
+
+    # What is told of it
+
+    @property
+    def exit_status(self) -> int:
+        """0 all shown; 1 something was not shown; 3 nothing failed, but some cannot be had in this account."""
+        verdicts = {observation.verdict for observation in self.observations}
+        return 1 if NOT_SHOWN in verdicts or not verdicts else 3 if NOT_HERE in verdicts else 0
 
     def report(self) -> Path:
-        """Writes the report and returns its page's path."""
-        circumstances = {
-            "when": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "Region": self.account.region,
-            "where": "a local AWS" if self.account.is_local else "AWS",
-            "Python": platform.python_version(),
-            "boto3": boto3.__version__,
-        }
-        return write_report(
-            self.directory, circumstances, self.observations, without_number=self.account.without_number
-        )
+        """Writes ``report.md``, without the account's number, and returns its path."""
+        counts = Counter(observation.verdict for observation in self.observations)
+        where = "a local AWS" if self.account.is_local else f"AWS, {self.account.region}"
+        when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        with_what = f"Python {platform.python_version()}, boto3 {boto3.__version__}"
+        summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        lines = ["# What this account has shown", "", f"{when}, {where}, {with_what}: {summary}.", ""]
+        lines += ["| observation | | evidence | seconds |", "|---|---|---|---|"]
+        for each in sorted(self.observations, key=lambda each: (NOT_SHOWN, SHOWN, NOT_HERE).index(each.verdict)):
+            evidence = " ".join(each.evidence.replace("|", "\\|").split())
+            lines.append(f"| {each.subject} | {each.verdict} | {evidence} | {each.seconds:.0f} |")
+        page = self.directory / "report.md"
+        page.write_text("\n".join(lines).replace(self.account.number, "ACCOUNT") + "\n")
+        return page
 
-    def _probe(self, stop: threading.Event) -> None:
-        if self.only == "story":
-            return
-        missing, extent = self.surroundings.missing(), self.surroundings.extent()
-        for observation in probe_secrets_manager(
-            self.account.session, f"{self.prefix}-probe", extent, missing_here=missing
-        ):
-            self._add(observation)
-            if stop.is_set():
-                return
 
-    def _tell(self) -> None:
-        try:
-            deployed = self._deploy()
-        except DeploymentFailed as error:
-            self._add(Observation("the stacks deploy", Verdict.NOT_SHOWN, str(error)))
-            for subject in SUBJECTS:
-                self._add(Observation(subject, Verdict.NOT_SHOWN, "the stacks did not deploy"))
-            return
-        self._add(Observation("the stacks deploy", Verdict.SHOWN, "stand-in, product and reader were created"))
-        for observation in tell(deployed, missing_here=self.surroundings.missing()):
-            self._add(observation)
-            if observation.subject == self.until:
-                return
-
-    def _add(self, observation: Observation) -> None:
-        self.observations.append(observation)
-        self.say(f"{observation.subject}: {observation.verdict}. {observation.evidence}")
-
-    def _deploy(self) -> Deployment:
-        stacks = Stacks(self.account, self.prefix, self.directory)
-        self.say("Make a bucket, a key, a topic and a queue")
-        stacks.make_bucket()
-        key = self._make_key()
-        topic, queue = self._make_topic_and_queue()
-        password = f"password-{secrets.token_hex(12)}"
-        self.say("Deploy the stand-in for Virtuous")
-        outputs = stacks.deploy(
-            "stand-in",
-            {"UserName": USER, "TokenLifeSeconds": str(TOKEN_LIFE_SECONDS)},
-        )
-        base_url = self.surroundings.reach(outputs["FunctionName"], outputs["Url"])
-        self.say("Deploy the product")
-        stacks.deploy(
-            "product",
-            {
-                "Prefix": self.prefix,
-                "Schedule": "rate(1 minute)",
-                "RefreshAtPercent": str(REFRESH_AT_PERCENT),
-                "VirtuousBaseUrl": base_url,
-                "KmsKeyArn": key,
-                "AlarmTopicArn": topic,
-            },
-        )
-        self.say("Deploy a reader")
-        stacks.deploy("reader", self._reader_parameters(base_url))
-        deployed = Deployment(self.account, stacks, outputs["FunctionName"], USER, password, key, queue, self.say)
-        deployed.invoke(deployed.stand_in, {"control": {"password": password}})
-        return deployed
-
-    def _reader_parameters(self, base_url: str) -> Mapping[str, str]:
-        return {
-            "FunctionName": f"{self.prefix}-reader",
-            "ReaderLayerArn": f"/{self.prefix}/reader-layer-arn",
-            "ReaderPolicyArn": f"/{self.prefix}/reader-policy-arn",
-            "BearerSecret": f"{self.prefix}/default/bearer",
-            "MaxAgeSeconds": "1",
-            "VirtuousBaseUrl": base_url,
-        }
-
-    def _make_key(self) -> str:
-        client = self.account.client("kms")
-        key: str = client.create_key(Description=f"{self.prefix}: made by make prove")["KeyMetadata"]["Arn"]
-        client.create_alias(AliasName=f"alias/{self.prefix}", TargetKeyId=key)
-        return key
-
-    def _make_topic_and_queue(self) -> tuple[str, str]:
-        sns, sqs = self.account.client("sns"), self.account.client("sqs")
-        topic: str = sns.create_topic(Name=f"{self.prefix}-notices")["TopicArn"]
-        queue: str = sqs.create_queue(QueueName=f"{self.prefix}-notices")["QueueUrl"]
-        queue_arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        services = {"Service": ["events.amazonaws.com", "cloudwatch.amazonaws.com"]}
-        sns.set_topic_attributes(
-            TopicArn=topic,
-            AttributeName="Policy",
-            AttributeValue=_policy(services, "sns:Publish", topic),
-        )
-        may_send = _policy({"Service": "sns.amazonaws.com"}, "sqs:SendMessage", queue_arn)
-        sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": may_send})
-        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue_arn)
-        return topic, queue
+def refused_by_virtuous() -> str:
+    """One request to Virtuous with a token that never existed, judged as the function judges it."""
+    endpoint = TokenEndpoint(VIRTUOUS, clock=lambda: datetime.now(UTC))
+    answer = endpoint.refresh(SecretText("a-refresh-token-that-never-existed"))
+    if not isinstance(answer, NotGranted) or answer.ending is not Ending.REFUSED:
+        raise StepFailed(f"expected: refused; seen: {getattr(answer, 'ending', 'tokens')}")
+    return f"it was {answer.ending} ({answer.reason})"
 
 
 def new_prefix() -> str:
     """A prefix that no other run has."""
     return f"{FAMILY}{secrets.token_hex(4)}"
-
-
-def default_directory(prefix: str) -> Path:
-    """Where a run's report goes unless told otherwise."""
-    return REPOSITORY / ".proof" / prefix
-
-
-def _policy(principal: Mapping[str, object], action: str, resource: str) -> str:
-    statement = {"Effect": "Allow", "Principal": principal, "Action": action, "Resource": resource}
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

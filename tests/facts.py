@@ -11,46 +11,20 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-if TYPE_CHECKING:
-    from mypy_boto3_secretsmanager import SecretsManagerClient
-
-__all__ = ["FACTS", "Fact", "labels_of", "put", "refusal"]
+__all__ = ["FACTS", "Fact", "Secret", "refusal"]
 
 CURRENT, PREVIOUS, CUSTOM = "AWSCURRENT", "AWSPREVIOUS", "REFRESHING"
 WRITERS = 16
 # A read may be older than a write that was answered, for seconds; a listing for minutes (ListSecrets).
 SECONDS_FOR_A_READ = 30.0
 SECONDS_FOR_A_LISTING = 300.0
-
-
-class Fact(NamedTuple):
-    """*check* is given the name of a secret that exists and has no value; AssertionError says what was seen instead."""
-
-    name: str
-    check: Callable[[SecretsManagerClient, str], None]
-
-
-def put(client: SecretsManagerClient, secret: str, value: str, *labels: str, version: str | None = None) -> str:
-    """A new version's id. Without *labels* the put names none."""
-    asked: dict[str, Any] = {"VersionStages": labels} if labels else {}
-    version = version or str(uuid4())
-    return client.put_secret_value(SecretId=secret, SecretString=value, ClientRequestToken=version, **asked)[
-        "VersionId"
-    ]
-
-
-def labels_of(client: SecretsManagerClient, secret: str) -> dict[str, str]:
-    """The version of each label. One label on two versions is an AssertionError."""
-    described = client.describe_secret(SecretId=secret).get("VersionIdsToStages", {})
-    pairs = [(label, version) for version, labels in described.items() for label in labels]
-    assert len(pairs) == len(dict(pairs)), f"a label is on two versions: {described}"
-    return dict(pairs)
 
 
 def refusal(call: Callable[[], object]) -> str:
@@ -62,211 +36,204 @@ def refusal(call: Callable[[], object]) -> str:
     return "success"
 
 
-def _no_version_without_a_value(client: SecretsManagerClient, secret: str) -> None:
-    """CreateSecret: without SecretString or SecretBinary there is no version."""
-    assert labels_of(client, secret) == {}
-    _is_refused("ResourceNotFoundException", lambda: client.get_secret_value(SecretId=secret))
+class Secret(NamedTuple):
+    """A secret, and a client to ask about it."""
+
+    client: Any
+    name: str
+
+    def put(self, value: str, *labels: str, version: str | None = None) -> str:
+        """A new version's id. Without *labels* the put names none."""
+        stages = {"VersionStages": labels} if labels else {}
+        asked = {"SecretId": self.name, "SecretString": value, "ClientRequestToken": version or str(uuid4())}
+        return str(self.client.put_secret_value(**asked, **stages)["VersionId"])
+
+    def value(self, **version: str) -> str:
+        return str(self.client.get_secret_value(SecretId=self.name, **version)["SecretString"])
+
+    def move(self, label: str, to: str, away: str | None = None) -> object:
+        asked = {"VersionStage": label, "MoveToVersionId": to} | ({"RemoveFromVersionId": away} if away else {})
+        return self.client.update_secret_version_stage(SecretId=self.name, **asked)
+
+    def labels(self) -> dict[str, str]:
+        """The version of each label. One label on two versions is an AssertionError."""
+        described = self.client.describe_secret(SecretId=self.name).get("VersionIdsToStages", {})
+        pairs = [(label, version) for version, labels in described.items() for label in labels]
+        assert len(pairs) == len(dict(pairs)), f"a label is on two versions: {described}"
+        return dict(pairs)
+
+    def labels_become(self, expected: dict[str, str]) -> None:
+        becomes(self.labels, expected)
 
 
-def _first_version_is_current(client: SecretsManagerClient, secret: str) -> None:
-    """PutSecretValue: AWSCURRENT is attached to the first version of a secret."""
-    first = put(client, secret, "1", CUSTOM)
-    _labels_become(client, secret, {CURRENT: first, CUSTOM: first})
-
-
-def _version_is_written_once(client: SecretsManagerClient, secret: str) -> None:
-    """PutSecretValue, ClientRequestToken."""
-    first = put(client, secret, "1")
-    _is_refused("ResourceExistsException", lambda: put(client, secret, "2", version=first))
-    assert _value(client, secret, first) == "1"
-
-
-def _same_put_again_moves_no_label(client: SecretsManagerClient, secret: str) -> None:
-    """PutSecretValue, ClientRequestToken: the operation succeeds but does nothing."""
-    first = put(client, secret, "1")
-    second, third = put(client, secret, "2", CUSTOM), put(client, secret, "3", CUSTOM)
-    assert put(client, secret, "2", CUSTOM, CURRENT, version=second) == second
-    _labels_become(client, secret, {CURRENT: first, CUSTOM: third})
-
-
-def _put_takes_its_labels(client: SecretsManagerClient, secret: str) -> None:
-    """PutSecretValue, VersionStages. AWSCURRENT stays where it is not named; where it moves, AWSPREVIOUS follows."""
-    first, second = put(client, secret, "1"), put(client, secret, "2", CUSTOM)
-    _labels_become(client, secret, {CURRENT: first, CUSTOM: second})
-    third = put(client, secret, "3", CURRENT, CUSTOM)
-    _labels_become(client, secret, {CURRENT: third, CUSTOM: third, PREVIOUS: first})
-    fourth = put(client, secret, "4")
-    _labels_become(client, secret, {CURRENT: fourth, CUSTOM: third, PREVIOUS: third})
-
-
-def _version_without_a_label_is_read(client: SecretsManagerClient, secret: str) -> None:
-    """ListSecretVersionIds, IncludeDeprecated; GetSecretValue, VersionId."""
-    first, *others = [put(client, secret, value) for value in "123"]
-    assert _value(client, secret, first) == "1"
-
-    def listed() -> set[str]:
-        answer = client.list_secret_version_ids(SecretId=secret, IncludeDeprecated=True)
-        return {entry["VersionId"] for entry in answer["Versions"] if entry["CreatedDate"]}
-
-    _becomes(listed, {first, *others})
-
-
-def _label_moves_from_its_holder_alone(client: SecretsManagerClient, secret: str) -> None:
-    """UpdateSecretVersionStage: a compare and swap without idempotency, whatever the label."""
-    first, second, third = put(client, secret, "1"), put(client, secret, "2", CUSTOM), put(client, secret, "3", "OTHER")
-
-    def move(label: str, to: str, away: str | None = None) -> object:
-        holder = {"RemoveFromVersionId": away} if away else {}
-        return client.update_secret_version_stage(SecretId=secret, VersionStage=label, MoveToVersionId=to, **holder)
-
-    for label, away in ((CURRENT, third), (CURRENT, None), (CUSTOM, third), (CUSTOM, None)):
-        _is_refused("InvalidParameterException", lambda label=label, away=away: move(label, third, away))  # type: ignore[misc]
-    _labels_become(client, secret, {CURRENT: first, CUSTOM: second, "OTHER": third})
-    move(CURRENT, second, first)
-    _is_refused("InvalidParameterException", lambda: move(CURRENT, second, first))
-    _labels_become(client, secret, {CURRENT: second, PREVIOUS: first, CUSTOM: second, "OTHER": third})
-    _becomes(lambda: _value(client, secret), "2")
-
-
-def _read_tells_all_labels(client: SecretsManagerClient, secret: str) -> None:
-    """GetSecretValue and BatchGetSecretValue, VersionStages. A batch gives AWSCURRENT alone."""
-    put(client, secret, "1")
-    version = put(client, secret, "2", CURRENT, CUSTOM)
-    put(client, secret, "3", "OTHER")
-
-    def told() -> list[tuple[str, list[str]]]:
-        answers = [
-            client.get_secret_value(SecretId=secret, VersionStage=CURRENT),
-            *client.batch_get_secret_value(SecretIdList=[secret])["SecretValues"],
-        ]
-        return [(answer["VersionId"], sorted(answer["VersionStages"])) for answer in answers]
-
-    _becomes(told, [(version, [CURRENT, CUSTOM])] * 2)
-
-
-def _what_is_not_there_is_not_found(client: SecretsManagerClient, secret: str) -> None:
-    """GetSecretValue and DescribeSecret, ResourceNotFoundException; BatchGetSecretValue, Errors."""
-    put(client, secret, "1")
-    unknown, code = str(uuid4()), "ResourceNotFoundException"
-    _is_refused(code, lambda: client.get_secret_value(SecretId=secret, VersionId=unknown))
-    _is_refused(code, lambda: client.get_secret_value(SecretId=secret, VersionStage=CUSTOM))
-    _is_refused(code, lambda: client.describe_secret(SecretId=f"{secret}-{unknown}"))
-    answer = client.batch_get_secret_value(SecretIdList=[secret, f"{secret}-{unknown}"])
-    assert [entry["Name"] for entry in answer["SecretValues"]] == [secret]
-    assert [entry["ErrorCode"] for entry in answer["Errors"]] == [code]
-
-
-def _name_and_arn_are_one_secret(client: SecretsManagerClient, secret: str) -> None:
-    """GetSecretValue, SecretId; CreateSecret, ResourceExistsException."""
-    version = put(client, secret, "1")
-    arn = client.describe_secret(SecretId=secret)["ARN"]
-    assert client.get_secret_value(SecretId=arn)["VersionId"] == version
-    _is_refused("ResourceExistsException", lambda: client.create_secret(Name=secret))
-
-
-def _deletion_can_be_undone(client: SecretsManagerClient, secret: str) -> None:
-    """InvalidRequestException of each operation; DescribeSecret, DeletedDate; RestoreSecret."""
-    first, second = put(client, secret, "1"), put(client, secret, "2")
-    client.delete_secret(SecretId=secret, RecoveryWindowInDays=7)
-    _becomes(lambda: "DeletedDate" in client.describe_secret(SecretId=secret), True)
-    calls: tuple[Callable[[], object], ...] = (
-        lambda: client.get_secret_value(SecretId=secret),
-        lambda: put(client, secret, "3"),
-        lambda: client.update_secret_version_stage(
-            SecretId=secret, VersionStage=CURRENT, MoveToVersionId=first, RemoveFromVersionId=second
-        ),
-    )
+def refused(code: str, *calls: Callable[[], object]) -> None:
     for call in calls:
-        _is_refused("InvalidRequestException", call)
-    client.restore_secret(SecretId=secret)
-    _becomes(lambda: "DeletedDate" in client.describe_secret(SecretId=secret), False)
-    _labels_become(client, secret, {CURRENT: second, PREVIOUS: first})
-    assert _value(client, secret) == "2"
+        seen = refusal(call)
+        assert seen == code, f"expected {code}, seen {seen}"
 
 
-def _listing_tells_deletions_when_asked(client: SecretsManagerClient, secret: str) -> None:
-    """ListSecrets, Filters, IncludePlannedDeletion and SecretVersionsToStages."""
-    version = put(client, secret, "1")
-
-    def listed(*, planned: bool) -> dict[str, dict[str, list[str]]]:
-        pages = client.get_paginator("list_secrets").paginate(
-            IncludePlannedDeletion=planned, Filters=[{"Key": "name", "Values": [secret]}]
-        )
-        entries = [entry for page in pages for entry in page["SecretList"]]
-        return {entry["Name"]: dict(entry.get("SecretVersionsToStages", {})) for entry in entries}
-
-    whole = {secret: {version: [CURRENT]}}
-    _becomes(lambda: listed(planned=False), whole, SECONDS_FOR_A_LISTING)
-    client.delete_secret(SecretId=secret, RecoveryWindowInDays=7)
-    _becomes(lambda: (listed(planned=False), listed(planned=True).keys()), ({}, {secret}), SECONDS_FOR_A_LISTING)
-
-
-def _public_policy_is_blocked(client: SecretsManagerClient, secret: str) -> None:
-    """PutResourcePolicy, BlockPublicPolicy."""
-    anybody = {"Effect": "Allow", "Principal": "*", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
-    _is_refused(
-        "PublicPolicyException",
-        lambda: client.put_resource_policy(SecretId=secret, ResourcePolicy=policy, BlockPublicPolicy=True),
-    )
-    assert "ResourcePolicy" not in client.get_resource_policy(SecretId=secret)
-
-
-def _one_of_many_puts_wins(client: SecretsManagerClient, secret: str) -> None:
-    """Not documented: simultaneous puts with one ClientRequestToken and different data. May be asked repeatedly."""
-    version, together = str(uuid4()), Barrier(WRITERS)
-
-    def race(value: str) -> str:
-        together.wait()
-        while (code := refusal(lambda: put(client, secret, value, CUSTOM, version=version))) in (
-            "ThrottlingException",
-            "InternalServiceError",
-        ):
-            time.sleep(0.2)  # asked to come back later: the put is not judged yet
-        return code
-
-    with ThreadPoolExecutor(WRITERS) as pool:
-        codes = list(pool.map(race, map(str, range(WRITERS))))
-    winners = [str(writer) for writer, code in enumerate(codes) if code == "success"]
-    assert len(winners) == 1, f"{len(winners)} of {WRITERS} puts won"
-    _becomes(lambda: _value(client, secret, version), winners[0])
-
-
-FACTS: tuple[Fact, ...] = (
-    Fact("a secret made without a value has no version", _no_version_without_a_value),
-    Fact("the first version is current whatever its label", _first_version_is_current),
-    Fact("a version is written once", _version_is_written_once),
-    Fact("the same put again moves no label", _same_put_again_moves_no_label),
-    Fact("a put takes its labels from the versions that held them", _put_takes_its_labels),
-    Fact("a version without a label is listed when asked and read", _version_without_a_label_is_read),
-    Fact("a label moves only from where it is", _label_moves_from_its_holder_alone),
-    Fact("a read tells all labels of its version", _read_tells_all_labels),
-    Fact("what is not there is not found", _what_is_not_there_is_not_found),
-    Fact("a name and an ARN mean one secret", _name_and_arn_are_one_secret),
-    Fact("a deletion can be undone", _deletion_can_be_undone),
-    Fact("a listing tells deletions when asked", _listing_tells_deletions_when_asked),
-    Fact("a policy that lets anybody in is blocked", _public_policy_is_blocked),
-    Fact("one of many simultaneous puts wins", _one_of_many_puts_wins),
-)
-
-
-def _value(client: SecretsManagerClient, secret: str, version: str | None = None) -> str:
-    return client.get_secret_value(SecretId=secret, **({"VersionId": version} if version else {}))["SecretString"]
-
-
-def _is_refused(code: str, call: Callable[[], object]) -> None:
-    seen = refusal(call)
-    assert seen == code, f"expected {code}, seen {seen}"
-
-
-def _labels_become(client: SecretsManagerClient, secret: str, expected: dict[str, str]) -> None:
-    _becomes(lambda: labels_of(client, secret), expected)
-
-
-def _becomes(look: Callable[[], object], expected: object, seconds: float = SECONDS_FOR_A_READ) -> None:
+def becomes(look: Callable[[], object], expected: object, seconds: float | None = None) -> None:
     """A read that is older than the write before it is repeated, at longer and longer intervals."""
-    deadline, pause = time.monotonic() + seconds, 0.01
+    deadline, pause = time.monotonic() + (SECONDS_FOR_A_READ if seconds is None else seconds), 0.01
     while (seen := look()) != expected:
         assert time.monotonic() < deadline, f"expected {expected}, seen {seen}"
         time.sleep(pause)  # another system's work is waited for: it can only be asked
         pause = min(pause * 2, 2.0)
+
+
+class Stated(Secret):
+    """Each method states a fact by its name. AssertionError says what was seen instead."""
+
+    def a_secret_made_without_a_value_has_no_version(self) -> None:
+        """CreateSecret: without SecretString or SecretBinary there is no version."""
+        assert self.labels() == {}
+        refused("ResourceNotFoundException", self.value)
+
+    def the_first_version_is_current_whatever_its_label(self) -> None:
+        """PutSecretValue: AWSCURRENT is attached to the first version of a secret."""
+        first = self.put("1", CUSTOM)
+        self.labels_become({CURRENT: first, CUSTOM: first})
+
+    def a_version_is_written_once(self) -> None:
+        """PutSecretValue, ClientRequestToken."""
+        first = self.put("1")
+        refused("ResourceExistsException", lambda: self.put("2", version=first))
+        assert self.value(VersionId=first) == "1"
+
+    def the_same_put_again_moves_no_label(self) -> None:
+        """PutSecretValue, ClientRequestToken: the operation succeeds but does nothing."""
+        first, second, third = self.put("1"), self.put("2", CUSTOM), self.put("3", CUSTOM)
+        assert self.put("2", CUSTOM, CURRENT, version=second) == second
+        self.labels_become({CURRENT: first, CUSTOM: third})
+
+    def a_put_takes_its_labels_from_the_versions_that_held_them(self) -> None:
+        """PutSecretValue, VersionStages. AWSCURRENT stays where it is not named; AWSPREVIOUS follows it."""
+        first, second = self.put("1"), self.put("2", CUSTOM)
+        self.labels_become({CURRENT: first, CUSTOM: second})
+        third = self.put("3", CURRENT, CUSTOM)
+        self.labels_become({CURRENT: third, CUSTOM: third, PREVIOUS: first})
+        fourth = self.put("4")
+        self.labels_become({CURRENT: fourth, CUSTOM: third, PREVIOUS: third})
+
+    def a_version_without_a_label_is_listed_when_asked_and_read(self) -> None:
+        """ListSecretVersionIds, IncludeDeprecated; GetSecretValue, VersionId."""
+        first, *others = [self.put(value) for value in "123"]
+        assert self.value(VersionId=first) == "1"
+
+        def listed() -> set[str]:
+            answer = self.client.list_secret_version_ids(SecretId=self.name, IncludeDeprecated=True)
+            return {entry["VersionId"] for entry in answer["Versions"] if entry["CreatedDate"]}
+
+        becomes(listed, {first, *others})
+
+    def a_label_moves_only_from_where_it_is(self) -> None:
+        """UpdateSecretVersionStage: a compare and swap without idempotency, whatever the label."""
+        first, second, third = self.put("1"), self.put("2", CUSTOM), self.put("3", "OTHER")
+        moves = [(label, third, away) for label in (CURRENT, CUSTOM) for away in (third, None)]
+        refused("InvalidParameterException", *(partial(self.move, *move) for move in moves))
+        self.labels_become({CURRENT: first, CUSTOM: second, "OTHER": third})
+        self.move(CURRENT, second, first)
+        refused("InvalidParameterException", lambda: self.move(CURRENT, second, first))
+        self.labels_become({CURRENT: second, PREVIOUS: first, CUSTOM: second, "OTHER": third})
+        becomes(self.value, "2")
+
+    def a_read_tells_all_labels_of_its_version(self) -> None:
+        """GetSecretValue and BatchGetSecretValue, VersionStages. A batch gives AWSCURRENT alone."""
+        self.put("1")
+        version = self.put("2", CURRENT, CUSTOM)
+        self.put("3", "OTHER")
+
+        def told() -> list[tuple[str, list[str]]]:
+            one = self.client.get_secret_value(SecretId=self.name, VersionStage=CURRENT)
+            answers = [one, *self.client.batch_get_secret_value(SecretIdList=[self.name])["SecretValues"]]
+            return [(answer["VersionId"], sorted(answer["VersionStages"])) for answer in answers]
+
+        becomes(told, [(version, [CURRENT, CUSTOM])] * 2)
+
+    def what_is_not_there_is_not_found(self) -> None:
+        """GetSecretValue and DescribeSecret, ResourceNotFoundException; BatchGetSecretValue, Errors."""
+        self.put("1")
+        unknown, code, client = str(uuid4()), "ResourceNotFoundException", self.client
+        refused(code, lambda: self.value(VersionId=unknown), lambda: self.value(VersionStage=CUSTOM))
+        refused(code, lambda: client.describe_secret(SecretId=f"{self.name}-{unknown}"))
+        answer = client.batch_get_secret_value(SecretIdList=[self.name, f"{self.name}-{unknown}"])
+        assert [entry["Name"] for entry in answer["SecretValues"]] == [self.name]
+        assert [entry["ErrorCode"] for entry in answer["Errors"]] == [code]
+
+    def a_name_and_an_arn_mean_one_secret(self) -> None:
+        """GetSecretValue, SecretId; CreateSecret, ResourceExistsException."""
+        version = self.put("1")
+        arn = self.client.describe_secret(SecretId=self.name)["ARN"]
+        assert self.client.get_secret_value(SecretId=arn)["VersionId"] == version
+        refused("ResourceExistsException", lambda: self.client.create_secret(Name=self.name))
+
+    def a_deletion_can_be_undone(self) -> None:
+        """InvalidRequestException of each operation; DescribeSecret, DeletedDate; RestoreSecret."""
+        first, second = self.put("1"), self.put("2")
+
+        def is_marked() -> bool:
+            return "DeletedDate" in self.client.describe_secret(SecretId=self.name)
+
+        self.client.delete_secret(SecretId=self.name, RecoveryWindowInDays=7)
+        becomes(is_marked, True)
+        move = partial(self.move, CURRENT, first, second)
+        refused("InvalidRequestException", self.value, lambda: self.put("3"), move)
+        self.client.restore_secret(SecretId=self.name)
+        becomes(is_marked, False)
+        self.labels_become({CURRENT: second, PREVIOUS: first})
+        assert self.value() == "2"
+
+    def a_listing_tells_deletions_when_asked(self) -> None:
+        """ListSecrets, Filters, IncludePlannedDeletion and SecretVersionsToStages."""
+        version = self.put("1")
+
+        def listed(*, planned: bool) -> dict[str, dict[str, list[str]]]:
+            pages = self.client.get_paginator("list_secrets").paginate(
+                IncludePlannedDeletion=planned, Filters=[{"Key": "name", "Values": [self.name]}]
+            )
+            entries = [entry for page in pages for entry in page["SecretList"]]
+            return {entry["Name"]: dict(entry.get("SecretVersionsToStages", {})) for entry in entries}
+
+        becomes(lambda: listed(planned=False), {self.name: {version: [CURRENT]}}, SECONDS_FOR_A_LISTING)
+        self.client.delete_secret(SecretId=self.name, RecoveryWindowInDays=7)
+        both: object = ({}, {self.name})
+        becomes(lambda: (listed(planned=False), listed(planned=True).keys()), both, SECONDS_FOR_A_LISTING)
+
+    def a_policy_that_lets_anybody_in_is_blocked(self) -> None:
+        """PutResourcePolicy, BlockPublicPolicy."""
+        anybody = {"Effect": "Allow", "Principal": "*", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
+        asked = {"SecretId": self.name, "ResourcePolicy": policy, "BlockPublicPolicy": True}
+        refused("PublicPolicyException", lambda: self.client.put_resource_policy(**asked))
+        assert "ResourcePolicy" not in self.client.get_resource_policy(SecretId=self.name)
+
+    def one_of_many_simultaneous_puts_wins(self) -> None:
+        """Not documented: simultaneous puts with one ClientRequestToken and different data. May be asked repeatedly."""
+        version, together = str(uuid4()), Barrier(WRITERS)
+
+        def race(value: str) -> str:
+            together.wait()
+            later = ("ThrottlingException", "InternalServiceError")
+            while (code := refusal(lambda: self.put(value, CUSTOM, version=version))) in later:
+                time.sleep(0.2)  # asked to come back later: the put is not judged yet
+            return code
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            codes = list(pool.map(race, map(str, range(WRITERS))))
+        winners = [str(writer) for writer, code in enumerate(codes) if code == "success"]
+        assert len(winners) == 1, f"{len(winners)} of {WRITERS} puts won"
+        becomes(lambda: self.value(VersionId=version), winners[0])
+
+
+class Fact(NamedTuple):
+    """*check* is given the name of a secret that exists and has no value."""
+
+    name: str
+    check: Callable[[Any, str], None]
+
+
+def _fact(method: str) -> Fact:
+    return Fact(method.replace("_", " "), lambda client, secret: getattr(Stated(client, secret), method)())
+
+
+FACTS = [_fact(method) for method in vars(Stated) if not method.startswith("_")]

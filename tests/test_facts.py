@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 from tests import facts
-from tests.facts import FACTS, Fact, put
+from tests.facts import FACTS, Fact, Secret
 from tests.fakes.secrets_manager import StrictSecretsManager
 
 NAME = "virtuous/default/tokens"
@@ -23,23 +23,11 @@ NOT_IN_MOTO = {
 }
 
 
-def each(*, not_as_aws: set[str]) -> list[Any]:
-    differs = pytest.mark.xfail(raises=AssertionError)
-    return [pytest.param(fact, id=fact.name, marks=[differs] * (fact.name in not_as_aws)) for fact in FACTS]
-
-
 @pytest.fixture(autouse=True)
 def nothing_comes_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of them is ever stale unless asked to be."""
     monkeypatch.setattr(facts, "SECONDS_FOR_A_READ", 0)
     monkeypatch.setattr(facts, "SECONDS_FOR_A_LISTING", 0)
-
-
-@pytest.fixture
-def strict() -> Any:
-    client = StrictSecretsManager().client()
-    client.create_secret(Name=NAME)
-    return client
 
 
 @pytest.fixture(scope="module")
@@ -49,29 +37,31 @@ def session() -> boto3.session.Session:
 
 
 @pytest.fixture
-def moto(session: boto3.session.Session) -> Iterator[Any]:
+def clients(session: boto3.session.Session) -> Iterator[dict[str, Any]]:
+    """Each has the secret, without a value."""
     with mock_aws():
-        client = session.client("secretsmanager")
-        client.create_secret(Name=NAME)
-        yield client
+        both = {"strict": StrictSecretsManager().client(), "moto": session.client("secretsmanager")}
+        for client in both.values():
+            client.create_secret(Name=NAME)
+        yield both
 
 
-@pytest.mark.parametrize("fact", each(not_as_aws=set()))
-def test_the_strict_fake_does_what_aws_does(fact: Fact, strict: Any) -> None:
-    fact.check(strict, NAME)
+@pytest.mark.parametrize("fact", FACTS, ids=[fact.name for fact in FACTS])
+@pytest.mark.parametrize("who", ["strict", "moto"])
+def test_they_do_what_aws_does(who: str, fact: Fact, clients: dict[str, Any]) -> None:
+    if who == "moto" and fact.name in NOT_IN_MOTO:
+        with pytest.raises(AssertionError):
+            fact.check(clients[who], NAME)
+    else:
+        fact.check(clients[who], NAME)
 
 
-@pytest.mark.parametrize("fact", each(not_as_aws=NOT_IN_MOTO))
-def test_moto_does_what_aws_does_where_it_follows_it(fact: Fact, moto: Any) -> None:
-    fact.check(moto, NAME)
-
-
-def test_the_answers_of_both_have_the_same_fields(strict: Any, moto: Any) -> None:
+def test_the_answers_of_both_have_the_same_fields(clients: dict[str, Any]) -> None:
     def fields(client: Any) -> list[set[str]]:
-        put(client, NAME, "1")
+        Secret(client, NAME).put("1")
         described = client.describe_secret(SecretId=NAME)
         (listed,) = client.list_secrets()["SecretList"]
         answers = [client.create_secret(Name="a"), client.get_secret_value(SecretId=NAME), described, listed]
         return [answer.keys() - {"ResponseMetadata", "LastAccessedDate"} for answer in answers]
 
-    assert fields(strict) == fields(moto)
+    assert fields(clients["strict"]) == fields(clients["moto"])

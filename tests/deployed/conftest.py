@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deployed.local_aws import REPOSITORY
-from tests.deployed.world import Run, World, open_world
+from tests.deployed.world import World, open_world
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +24,3 @@ def deployed_world(empty_world: World) -> World:
     empty_world.deploy_reader()
     empty_world.log_in()
     return empty_world
-
-
-@pytest.fixture(scope="session")
-def scheduled_refresh(deployed_world: World) -> Run:
-    """The run in which the schedule refreshed."""
-    return deployed_world.wait_for_the_schedule()

@@ -1,96 +1,193 @@
-"""``make prove`` on the local AWS: each observation is made or marked, a fault is seen, and nothing is left."""
+"""``make prove`` on the local AWS: it works in one account, shows or marks each observation, and leaves nothing."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import urlencode
-from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import boto3
 import pytest
 
-from proof.cleanup import FAMILY
-from proof.stand_in.function.stand_in import StandIn
-from proof.story import SUBJECTS
-from tests.deployed.local_aws import REPOSITORY
+from proof.__main__ import main
+from proof.account import Account, AnotherAccount
+from proof.cleanup import FAMILY, TAG, clean
+from proof.deployment import InAccount
+from proof.run import RATES, Proof, Surroundings, refused_by_virtuous
+from tests.deployed.local_aws import REGION, REPOSITORY
 from tests.deployed.proof_on_local_aws import NOT_TO_BE_HAD
-from tests.deployed.world import World
-from tests.fakes.virtuous import Virtuous
+from tests.deployed.story import STEPS
+from tests.deployed.world import StepFailed, World
+from tests.fakes.virtuous import bad_gateway
 
-pytestmark = [pytest.mark.deployed, pytest.mark.campaign]
+pytestmark = pytest.mark.deployed
 
-COMMAND = [sys.executable, "-m", "tests.deployed.proof_on_local_aws"]
+COMMAND = [sys.executable, "-m", "tests.deployed.proof_on_local_aws", "run", "--yes", "--profile", "other"]
+# The local AWS takes an access key of twelve digits for the administrator's of that account.
+DEFAULT, OTHER = "000000000000", "111122223333"
+PROFILE = f"[profile other]\nregion = {REGION}\naws_access_key_id = {OTHER}\naws_secret_access_key = none\n"
+LISTED = [
+    ("cloudformation", "describe_stacks", "Stacks", "StackName"),
+    ("secretsmanager", "list_secrets", "SecretList", "Name"),
+    ("sns", "list_topics", "Topics", "TopicArn"),
+    ("lambda", "list_functions", "Functions", "FunctionName"),
+    ("lambda", "list_layers", "Layers", "LayerName"),
+    ("iam", "list_roles", "Roles", "RoleName"),
+    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+]
 
 
-def proof(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=REPOSITORY, env=world.environment, capture_output=True, text=True, check=False
+@pytest.fixture
+def environment(empty_world: World, tmp_path: Path) -> dict[str, str]:
+    """Static keys of the default account, and beside them a profile of another."""
+    (tmp_path / "config").write_text(PROFILE)
+    return empty_world.environment | {"AWS_CONFIG_FILE": str(tmp_path / "config")}
+
+
+@pytest.fixture
+def account(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Account:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Account.of("other", None)
+
+
+def left(account: Account) -> list[str]:
+    """What has a proof's prefix, and the keys that carry the tag and do not wait for their deletion."""
+    found = [(entry, key) for service, ask, entries, key in LISTED for entry in account.pages(service, ask, entries)]
+    names = [entry[key] for entry, key in found if entry.get("StackStatus") != "DELETE_COMPLETE"]
+    names += [bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]]
+    names += account.client("sqs").list_queues().get("QueueUrls", [])
+    return [name for name in names if FAMILY in name] + keys(account, "Enabled")
+
+
+def keys(account: Account, state: str) -> list[str]:
+    """Those that carry the tag."""
+    kms, ids = account.client("kms"), [key["KeyId"] for key in account.pages("kms", "list_keys", "Keys")]
+    ours = [key for key in ids if any(tag["TagKey"] == TAG for tag in kms.list_resource_tags(KeyId=key)["Tags"])]
+    return [key for key in ours if kms.describe_key(KeyId=key)["KeyMetadata"]["KeyState"] == state]
+
+
+def test_a_profile_counts_for_the_proof_and_for_what_it_starts(account: Account) -> None:
+    assert account.number == OTHER
+    assert account.environment["AWS_PROFILE"] == "other"
+    assert account.environment["AWS_REGION"] == account.environment["AWS_DEFAULT_REGION"] == REGION
+    assert "AWS_ACCESS_KEY_ID" not in account.environment
+    assert OTHER not in repr(account)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"AWS_ACCESS_KEY_ID": DEFAULT, "AWS_SECRET_ACCESS_KEY": "none"}, id="another account"),
+        pytest.param({"AWS_DEFAULT_REGION": "eu-west-1"}, id="another Region"),
+        pytest.param({"AWS_PROFILE": "nobody"}, id="no account at all"),
+    ],
+)
+def test_nothing_is_made_if_a_command_would_work_elsewhere(account: Account, changed: dict[str, str]) -> None:
+    account.environment.update(changed)
+    with pytest.raises(AnotherAccount) as refused:
+        account.compare()
+    assert OTHER not in str(refused.value)
+
+
+def test_accounts_are_compared_before_anything_is_made(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("proof.account.WHERE", f"print('{DEFAULT}', '{REGION}')")
+    assert main(["run", "--yes", "--profile", "other"]) == 1
+    assert "so nothing was made" in capsys.readouterr().err
+    assert left(account) == []
+
+
+@pytest.mark.parametrize("asked", [[], ["--rates"]], ids=["rates are not asked for", "rates are asked for"])
+def test_what_slows_others_down_is_asked_for_and_comes_last(
+    account: Account,
+    asked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    subjects: list[str] = []
+
+    def planned(proof: Proof) -> None:
+        world = InAccount.under(proof.prefix, account, tmp_path, proof.say, proof.surroundings.reach)
+        subjects.extend(subject for subject, _ in proof.plan(world))
+
+    monkeypatch.setattr(Proof, "run", planned)
+    main(["run", "--yes", "--profile", "other", "--directory", str(tmp_path), *asked], Surroundings())
+
+    assert (subjects[-1] == RATES, RATES in subjects) == (bool(asked), bool(asked))
+    assert ("All software in this\naccount and Region shares" in capsys.readouterr().out) == bool(asked)
+
+
+def test_clean_finds_by_the_tag_what_has_no_name_of_a_proof(account: Account) -> None:
+    """As a run leaves it that was killed right after it had made something."""
+    name, tag = uuid4().hex, f"{FAMILY}killed"
+    kms, s3, sqs = (account.client(service) for service in ("kms", "s3", "sqs"))
+    of_others, key = (
+        kms.create_key(Tags=[{"TagKey": tagged, "TagValue": tag}])["KeyMetadata"]["KeyId"] for tagged in ("other", TAG)
     )
+    sqs.create_queue(QueueName=name, tags={TAG: tag})
+    s3.create_bucket(Bucket=name)
+    s3.put_bucket_tagging(Bucket=name, Tagging={"TagSet": [{"Key": TAG, "Value": tag}]})
+
+    assert clean(account, FAMILY, lambda _: None) == []
+
+    assert key in keys(account, "PendingDeletion")
+    assert sqs.list_queues().get("QueueUrls", []) == s3.list_buckets()["Buckets"] == []
+    assert kms.describe_key(KeyId=of_others)["KeyMetadata"]["KeyState"] == "Enabled"
+    said: list[str] = []
+    assert clean(account, FAMILY, said.append) == said == []
 
 
-def verdicts(directory: Path) -> Mapping[str, str]:
-    stored = json.loads((directory / "report.json").read_text())
-    return {observation["subject"]: observation["verdict"] for observation in stored["observations"]}
+def test_clean_touches_only_what_is_a_proofs(account: Account) -> None:
+    with pytest.raises(ValueError, match="are a proof's"):
+        clean(account, "virtuous", print)
 
 
-def left(world: World) -> Sequence[str]:
-    """What has a proof's prefix, asked of each service directly."""
-    found: list[str] = [
-        stack["StackName"]
-        for stack in world.client("cloudformation").describe_stacks()["Stacks"]
-        if stack["StackStatus"] != "DELETE_COMPLETE"
-    ]
-    secrets = world.client("secretsmanager").list_secrets(IncludePlannedDeletion=True, MaxResults=100)
-    found += [secret["Name"] for secret in secrets["SecretList"]]
-    found += [bucket["Name"] for bucket in world.client("s3").list_buckets()["Buckets"]]
-    found += world.client("sqs").list_queues().get("QueueUrls", [])
-    found += [topic["TopicArn"] for topic in world.client("sns").list_topics()["Topics"]]
-    found += [function["FunctionName"] for function in world.client("lambda").list_functions()["Functions"]]
-    found += [layer["LayerName"] for layer in world.client("lambda").list_layers()["Layers"]]
-    found += [role["RoleName"] for role in world.client("iam").list_roles()["Roles"]]
-    found += [alias["AliasName"] for alias in world.client("kms").list_aliases()["Aliases"]]
-    found += [group["logGroupName"] for group in world.client("logs").describe_log_groups()["logGroups"]]
-    return [name for name in found if FAMILY in name]
+def test_virtuous_is_asked_with_a_token_that_never_existed(empty_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proof.run.VIRTUOUS", empty_world.virtuous.base_url)
+    assert refused_by_virtuous() == "it was refused (invalid_grant)"
+    empty_world.virtuous.script(bad_gateway())
+    with pytest.raises(StepFailed, match="expected: refused"):
+        refused_by_virtuous()
 
 
-def test_everything_is_shown_or_marked_with_the_reason(empty_world: World, tmp_path: Path) -> None:
-    done = proof(empty_world, "run", "--yes", "--directory", str(tmp_path))
-    seen = verdicts(tmp_path)
-    assert [subject for subject, verdict in seen.items() if verdict == "not shown"] == [], done.stdout
-    marked = {subject.removeprefix("Secrets Manager: ") for subject, verdict in seen.items() if verdict != "shown"}
-    assert marked == NOT_TO_BE_HAD.keys()
-    assert set(SUBJECTS) <= seen.keys()
-    assert done.returncode == 3, done.stderr
+@pytest.mark.campaign
+def test_everything_is_shown_or_marked_with_the_reason_in_the_profiles_account_alone(
+    account: Account, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The notice goes through the stack's own rule and topic: a step of the story."""
+    default = dataclasses.replace(account, session=boto3.Session(DEFAULT, "none", region_name=REGION))
+    asked = [*COMMAND, "--rates", "--directory", str(tmp_path)]
+    done = subprocess.run(asked, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+
     page = (tmp_path / "report.md").read_text()
-    assert "000000000000" not in page
-    assert left(empty_world) == []
+    verdicts = dict(re.findall(r"^\| (.*?) \| (shown|not shown|not to be had here) \|", page, re.MULTILINE))
+    assert [subject for subject, verdict in verdicts.items() if verdict == "not shown"] == [], done.stdout
+    assert {subject for subject, verdict in verdicts.items() if verdict != "shown"} == NOT_TO_BE_HAD.keys()
+    assert STEPS.keys() <= verdicts.keys()
+    assert done.returncode == 3, done.stderr
+    assert (DEFAULT in page, OTHER in page) == (False, False)
+    assert (left(account), left(default)) == ([], [])
+    assert (keys(account, "PendingDeletion") != [], keys(default, "PendingDeletion")) == (True, [])
 
 
-def test_a_reader_policy_that_is_too_wide_is_seen(empty_world: World, tmp_path: Path) -> None:
-    subject = "a reader gets 200 and is refused the pair"
-    options = ("run", "--yes", "--directory", str(tmp_path), "--only", "story", "--until", subject)
-    done = proof(empty_world, "--plant", "pair-readable", *options)
-    assert verdicts(tmp_path)[subject] == "not shown"
-    assert done.returncode == 1
-
-
-@contextlib.contextmanager
-def running(world: World, directory: Path) -> Iterator[subprocess.Popen[str]]:
-    """A proof that has just begun to deploy."""
+@pytest.mark.campaign
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "a kill, and clean"])
+def test_a_run_that_is_ended_leaves_nothing(
+    account: Account, environment: dict[str, str], tmp_path: Path, how: signal.Signals
+) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "run", "--yes", "--directory", str(directory), "--only", "story"],
+        [*COMMAND, "--directory", str(tmp_path)],
         cwd=REPOSITORY,
-        env=world.environment,
+        env=environment,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -99,93 +196,16 @@ def running(world: World, directory: Path) -> Iterator[subprocess.Popen[str]]:
     )
     assert process.stdout is not None
     with process:
-        for line in process.stdout:
-            if "Deploy the product" in line:
-                break
-        yield process
+        prefix = next(found[1] for line in process.stdout if (found := re.search(f"({FAMILY}[0-9a-f]+)", line)))
+        assert any("sam build (reader)" in line for line in process.stdout)
+        schedule = account.client("scheduler").get_schedule(Name=f"{prefix}-token-refresher")
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert len(left(account)) > 3
+        send = os.killpg if how is signal.SIGKILL else os.kill
+        send(process.pid, how)
         process.stdout.read()
-
-
-def test_ctrl_c_leaves_nothing(empty_world: World, tmp_path: Path) -> None:
-    with running(empty_world, tmp_path) as process:
-        assert left(empty_world) != []
-        process.send_signal(signal.SIGINT)
-    assert process.returncode == 130
-    assert left(empty_world) == []
-    assert verdicts(tmp_path)["everything was removed"] == "shown"
-
-
-def test_what_a_killed_run_left_is_removed_by_clean(empty_world: World, tmp_path: Path) -> None:
-    with running(empty_world, tmp_path) as process:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert left(empty_world) != []
-    done = proof(empty_world, "clean")
-    assert done.returncode == 0, done.stderr
-    assert left(empty_world) == []
-
-
-@pytest.fixture
-def stand_in(empty_world: World) -> Iterator[StandIn]:
-    """The rules of the deployed stand-in over a table of the local AWS."""
-    key = "key"
-    table = boto3.resource(
-        "dynamodb",
-        endpoint_url=empty_world.environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=empty_world.environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=empty_world.environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=empty_world.environment["AWS_REGION"],
-    ).create_table(
-        TableName="stand-in",
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
-    )
-    stand_in = StandIn(table, "me@example.org", 600)
-    stand_in.control({"password": "right"})
-    yield stand_in
-    table.delete()
-
-
-def test_the_stand_in_of_the_proof_answers_as_the_one_on_loopback(stand_in: StandIn) -> None:
-    def ours(method: str, path: str, headers: dict[str, str], body: str) -> tuple[int, Any]:
-        named = {name.lower(): value for name, value in headers.items()}
-        answer = stand_in.answer(method, path, named, body.encode())
-        return answer["statusCode"], json.loads(answer["body"])
-
-    with Virtuous(users={"me@example.org": "right"}, token_life_seconds=600) as virtuous:
-
-        def theirs(method: str, path: str, headers: dict[str, str], body: str) -> tuple[int, Any]:
-            request = Request(virtuous.base_url + path, body.encode() or None, headers, method=method)
-            try:
-                with urlopen(request) as answer:
-                    return answer.status, json.load(answer)
-            except HTTPError as refused:
-                with refused:
-                    return refused.code, json.load(refused)
-
-        assert _shape(ours) == _shape(theirs)
-
-
-def _shape(call: Any) -> list[tuple[int, list[str]]]:
-    """Statuses and keys of one story: log in, refresh, refresh again with what was spent, call, and what is wrong."""
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    seen: list[tuple[int, list[str]]] = []
-
-    def ask(method: str, path: str, headers: dict[str, str], body: str = "") -> Any:
-        status, content = call(method, path, headers, body)
-        seen.append((status, sorted(content.keys() - {"error_description"})))
-        return content
-
-    def token(**fields: str) -> Any:
-        return ask("POST", "/Token", form, urlencode(fields))
-
-    token(grant_type="password", username="me@example.org", password="wrong")
-    first = token(grant_type="password", username="me@example.org", password="right")
-    token(grant_type="refresh_token", refresh_token=first["refresh_token"])
-    token(grant_type="refresh_token", refresh_token=first["refresh_token"])
-    token(grant_type="nonsense")
-    ask("POST", "/Token", {"Content-Type": "text/plain"}, "x")
-    ask("GET", "/api/Organization/Current", {"Authorization": f"Bearer {first['access_token']}"})
-    ask("GET", "/api/Organization/Current", {"Authorization": "Bearer unknown"})
-    ask("GET", "/elsewhere", {})
-    return seen
+    if how is signal.SIGKILL:
+        assert clean(account, FAMILY, print) == []
+    else:
+        assert process.returncode == 130
+    assert left(account) == []

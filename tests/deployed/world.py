@@ -1,6 +1,7 @@
-"""The whole product on this machine: local AWS, a stand-in for Virtuous, the stack and a reader's stack.
+"""The product deployed by its own commands, and what can be seen of it.
 
-The demo, the tests and ``make local`` share it. Everything is on loopback, and everything that it starts is stopped.
+A ``Deployment`` is in some account; a ``World`` is one on this machine, with Virtuous played on loopback, which the
+demo, the tests and ``make local`` share.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import shutil
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import boto3
@@ -25,11 +27,11 @@ from botocore.exceptions import ClientError
 from tests.deployed.local_aws import REPOSITORY, aws_environment, local_aws, process_group
 from tests.fakes.virtuous import Virtuous
 
-__all__ = ["Run", "StepFailed", "World", "open_world"]
+__all__ = ["Deployment", "Run", "StepFailed", "World", "open_world"]
 
 STACK = "virtuous-token-refresher"
 READER_STACK = "virtuous-example-reader"
-READER_TEMPLATE = REPOSITORY / "examples" / "reader" / "template.yaml"
+SAM = str(Path(sys.executable).parent / "sam")
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # A token is due after 10 % of its life, moved by up to 5 %: 15 to 45 seconds after the login, so before the schedule,
 # which fires every minute, does so for the first time.
@@ -37,8 +39,11 @@ TOKEN_LIFE_SECONDS = 300
 REFRESH_AT_PERCENT = 10
 # Three firings: the first may come too early on a machine that is slow.
 SECONDS_TO_REFRESH = 200.0
-SECONDS_FOR_A_COMMAND = 240.0
+# A new role can be assumed, and its policy holds, within seconds ("IAM is eventually consistent", IAM User Guide).
+SECONDS_FOR_A_ROLE = 60.0
+SECONDS_FOR_A_COMMAND = 600.0
 
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE")
 SOURCES = ("cli", "functions/token_refresher", "layers/virtuous_token")
 
 Found = TypeVar("Found")
@@ -48,65 +53,79 @@ class StepFailed(Exception):
     """A step did not do what it should; the text says which and where to look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One invocation of the refresher as its log tells it. *source* is ``aws.scheduler``, or ``invoke`` by a caller."""
 
     source: str
-    outcomes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_scheduled(self) -> bool:
-        return self.source == "aws.scheduler"
-
-    @property
-    def has_refreshed(self) -> bool:
-        return "refreshed" in self.outcomes.values()
+    outcomes: dict[str, str]
 
 
 @dataclass(slots=True)
-class World:
-    """A running world. *environment* is what a command needs to find it; *say* gets each step as it begins."""
+class Deployment(ABC):
+    """The stack *stack* under *prefix*. *environment* is what a command needs to work in the same account and Region;
+    *say* gets each step as it begins; logs go to *directory*."""
 
     directory: Path
-    virtuous: Virtuous
+    virtuous: Any  # whoever plays Virtuous: base_url, user, password, revoke_refresh_token
     environment: dict[str, str] = field(repr=False)
     say: Callable[[str], object]
+    prefix: str = "virtuous"
+    stack: str = STACK
+    # What "sam deploy" is told to work here, and what everything that costs is tagged with when it is made.
+    sam_options: tuple[str, ...] = ("--config-file", str(REPOSITORY / "samconfig.toml"), "--config-env", "local")
+    tags: Mapping[str, str] = field(default_factory=dict)
     clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+
+    @abstractmethod
+    def token_sent(self) -> str:
+        """Which access token the stand-in saw last, by a name that is no secret."""
+
+    @abstractmethod
+    def refusals(self) -> int:
+        """How many refresh tokens the stand-in has refused."""
+
+    @abstractmethod
+    def answering_late(self) -> contextlib.AbstractContextManager[None]:
+        """As long as the block lasts the stand-in answers so late that two runs meet."""
 
     # Making it
 
-    def deploy(self) -> None:
+    @property
+    def function(self) -> str:
+        return f"{self.prefix}-token-refresher"
+
+    @property
+    def reader(self) -> str:
+        """The reader's function and stack."""
+        return f"{self.prefix}-example-reader"
+
+    def secret(self, kind: str, connection: str = "default") -> str:
+        return f"{self.prefix}/{connection}/{kind}"
+
+    def deploy(self, **parameters: str) -> None:
         """Builds and deploys the refresher, unchanged but for its parameters."""
-        self._build("refresher", REPOSITORY / "template.yaml")
+        self._build("refresher", REPOSITORY)
         self._deploy(
             "refresher",
-            STACK,
+            self.stack,
+            Prefix=self.prefix,
             Schedule="rate(1 minute)",
             RefreshAtPercent=str(REFRESH_AT_PERCENT),
             VirtuousBaseUrl=self.virtuous.base_url,
-            PythonRuntime=RUNTIME,
+            **parameters,
         )
-
-    def deploy_another(self, prefix: str, **parameters: str) -> str:
-        """Deploys what ``deploy`` built once more, under another prefix, and returns its stack's name."""
-        stack = f"another-{prefix}"
-        self._deploy("refresher", stack, Prefix=prefix, PythonRuntime=RUNTIME, **parameters)
-        return stack
-
-    def delete(self, stack: str) -> None:
-        """Deletes a stack as a person does. The secrets of its connections stay."""
-        self.say(f"sam delete ({stack})")
-        self.run("delete", [self.tool("sam"), "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
 
     def deploy_reader(self) -> None:
         """Builds and deploys the reader's stack; the refresher's must be there."""
-        self._build("reader", READER_TEMPLATE)
+        self._build("reader", REPOSITORY / "examples" / "reader")
         self._deploy(
             "reader",
-            READER_STACK,
+            self.reader,
+            FunctionName=self.reader,
+            ReaderLayerArn=f"/{self.prefix}/reader-layer-arn",
+            ReaderPolicyArn=f"/{self.prefix}/reader-policy-arn",
+            BearerSecret=self.secret("bearer"),
             VirtuousBaseUrl=self.virtuous.base_url,
-            PythonRuntime=RUNTIME,
             MaxAgeSeconds="1",  # so that a refresh is seen at once
         )
 
@@ -117,73 +136,59 @@ class World:
 
     def operate(self, *arguments: str, piped: str = "") -> str:
         """Runs the operator's command as the administrator and returns its standard output."""
-        command = [sys.executable, "-m", "virtuous_token_cli", "--prefix", "virtuous", *arguments]
-        sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
         name = "-".join(("virtuous-token", *(argument.lstrip("-") for argument in arguments)))
-        return self.run(name, command, piped=piped, environment=self.environment | {"PYTHONPATH": sources})
+        return self.run_ours(name, "-m", "virtuous_token_cli", "--prefix", self.prefix, *arguments, piped=piped)
 
-    def make_secrets(self, prefix: str, connection: str) -> None:
-        """Makes the connection's two secrets, without a value, where they are missing."""
-        manager = self.client("secretsmanager")
-        for kind in ("tokens", "bearer"):
-            with contextlib.suppress(manager.exceptions.ResourceExistsException):
-                manager.create_secret(Name=f"{prefix}/{connection}/{kind}")
+    def run_ours(
+        self, name: str, *arguments: str, piped: str = "", environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Runs this repository's Python, *environment* added to its own."""
+        sources = os.pathsep.join(str(REPOSITORY / path) for path in SOURCES)
+        more = {**self.environment, "PYTHONPATH": sources, **(environment or {})}
+        return self.run(name, [sys.executable, *arguments], piped=piped, environment=more)
 
-    def _build(self, name: str, template: Path) -> None:
+    def _build(self, name: str, folder: Path) -> None:
+        """What ``_deploy`` then deploys: *folder*'s template."""
         self.say(f"sam build ({name})")
-        self._sam(
-            "build",
-            name,
-            template_file=template,
-            build_dir=self._built(name).parent,
-            base_dir=template.parent,
-            parameter_overrides=[f"PythonRuntime={RUNTIME}"],
-        )
+        template = ["--template-file", str(folder / "template.yaml"), "--base-dir", str(folder)]
+        runtime = ["--parameter-overrides", f"PythonRuntime={RUNTIME}"]
+        self.run(f"build-{name}", [SAM, "build", *template, "--build-dir", str(self.built(name)), *runtime])
 
     def _deploy(self, name: str, stack: str, **parameters: str) -> None:
         self.say(f"sam deploy ({name})")
-        self._sam(
-            "deploy",
-            name,
-            config_file=REPOSITORY / "samconfig.toml",
-            config_env="local",
-            template_file=self._built(name),
-            stack_name=stack,
-            # The quotes are for sam, which splits each of these once more.
-            parameter_overrides=[f'{parameter}="{value}"' for parameter, value in parameters.items()],
-        )
+        template = ["--template-file", str(self.built(name) / "template.yaml"), "--stack-name", stack]
+        # The quotes are for sam, which splits each of these once more.
+        given = [f'{key}="{value}"' for key, value in {**parameters, "PythonRuntime": RUNTIME}.items()]
+        self.run(f"deploy-{name}", [SAM, "deploy", *template, *self.sam_options, "--parameter-overrides", *given])
 
-    def _sam(self, command: str, name: str, **options: Path | str | list[str]) -> str:
-        arguments = [self.tool("sam"), command]
-        for option, value in options.items():
-            arguments += [f"--{option.replace('_', '-')}", *(value if isinstance(value, list) else [str(value)])]
-        return self.run(f"{command}-{name}", arguments)
-
-    def _built(self, name: str) -> Path:
-        return self.directory / "build" / name / "template.yaml"
+    def built(self, name: str) -> Path:
+        return self.directory / "build" / name
 
     # Looking at it
 
     def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
-        """A boto3 client of the local AWS's administrator, or of whose *environment* is given; always the same one."""
+        """A boto3 client of the administrator, or of whose *environment* is given; always the same one."""
         environment = environment or self.environment
-        known = service, environment["AWS_ACCESS_KEY_ID"]
-        if known in self.clients:
-            return self.clients[known]
-        session = boto3.Session(
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=environment["AWS_REGION"],
-        )
-        config = Config(retries={"total_max_attempts": 1}, proxies={})
-        make: Any = session.client
-        self.clients[known] = make(service, endpoint_url=self.environment["AWS_ENDPOINT_URL"], config=config)
+        known = service, environment.get("AWS_ACCESS_KEY_ID", "")
+        if known not in self.clients:
+            key, secret, token, region, profile = map(environment.get, CREDENTIALS)
+            session = boto3.Session(key, secret, token, region, profile_name=profile)
+            endpoint, make = self.environment.get("AWS_ENDPOINT_URL"), session.client
+            # A function that is invoked again is another run.
+            config = Config(read_timeout=320, max_pool_connections=32, proxies={} if endpoint else None)
+            once = Config(retries={"total_max_attempts": 1}) if endpoint or service == "lambda" else Config()
+            self.clients[known] = make(service, endpoint_url=endpoint, config=config.merge(once))  # type: ignore[call-overload]
         return self.clients[known]
 
-    def outputs(self, stack: str = STACK) -> dict[str, str]:
+    def outputs(self, stack: str | None = None) -> dict[str, str]:
         """What the stack says of itself, by the outputs' names."""
-        (described,) = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        (described,) = self.client("cloudformation").describe_stacks(StackName=stack or self.stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+
+    def version(self, kind: str, connection: str = "default") -> str:
+        """The id of what is under AWSCURRENT."""
+        manager, name = self.client("secretsmanager"), self.secret(kind, connection)
+        return str(manager.get_secret_value(SecretId=name, VersionStage="AWSCURRENT")["VersionId"])
 
     def invoke(self, function: str, event: dict[str, Any]) -> Any:
         """The function's answer. StepFailed with the type of its error where it ends in one."""
@@ -193,94 +198,135 @@ class World:
             raise StepFailed(f"{function} ended in {payload.get('errorType', 'an error')}: {payload}")
         return payload
 
-    def read_as_reader(self) -> tuple[int, int]:
-        """The reader calls Virtuous: the status that it got, and the generation of the token that it sent."""
-        answer = self.invoke(READER_STACK, {})
-        seen = [event for event in self.virtuous.events if event.call == "organization"][-1]
-        return answer["status"], seen.generation_sent or 0
+    def refresh(self, connection: str) -> str:
+        """The outcome of a run that somebody asked for."""
+        answer = self.invoke(self.function, {"connections": [connection], "force": True})
+        return str(answer["outcomes"][connection])
+
+    def read_as_reader(self) -> tuple[int, str]:
+        """The reader calls Virtuous: the status that it got, and which token it sent."""
+        return self.invoke(self.reader, {})["status"], self.token_sent()
 
     @contextlib.contextmanager
     def reader_user(self) -> Iterator[dict[str, str]]:
-        """The environment of a user who has the policy of readers and no other, as long as the block lasts."""
-        iam, name = self.client("iam"), f"reader-{uuid4()}"
-        policy = self.client("ssm").get_parameter(Name="/virtuous/reader-policy-arn")["Parameter"]["Value"]
-        iam.create_user(UserName=name)
-        iam.attach_user_policy(UserName=name, PolicyArn=policy)
-        key = iam.create_access_key(UserName=name)["AccessKey"]
-        of_aws = {variable: value for variable, value in self.environment.items() if variable.startswith("AWS_")}
-        yield of_aws | {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
-        iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
-        iam.detach_user_policy(UserName=name, PolicyArn=policy)
-        iam.delete_user(UserName=name)
+        """The environment of somebody who has the policy of readers and no other, as long as the block lasts."""
+        iam, sts, name = self.client("iam"), self.client("sts"), f"{self.prefix}-as-reader-{uuid4().hex[:8]}"
+        policy = self.client("ssm").get_parameter(Name=f"/{self.prefix}/reader-policy-arn")["Parameter"]["Value"]
+        root = {"AWS": sts.get_caller_identity()["Account"]}
+        trust = {"Effect": "Allow", "Principal": root, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
 
-    def reader_reads(self, secret: str) -> str:
-        """What a reader gets for that secret: ``read``, or the code of the refusal."""
-        with self.reader_user() as environment:
-            try:
-                self.client("secretsmanager", environment).get_secret_value(SecretId=secret)
-            except ClientError as refused:
-                return refused.response["Error"]["Code"]
-        return "read"
+        def assume() -> Any:
+            with contextlib.suppress(ClientError):
+                return sts.assume_role(RoleArn=role, RoleSessionName="reader")["Credentials"]
 
-    def refreshes_accepted(self) -> int:
-        """How many refresh grants the stand-in has made."""
-        return sum(event.call == "refresh_token" and event.outcome == "granted" for event in list(self.virtuous.events))
+        try:
+            iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+            credentials = self.wait("a new role", assume, SECONDS_FOR_A_ROLE)
+            kept = {key: value for key, value in self.environment.items() if key.startswith("AWS_")}
+            kept.pop("AWS_PROFILE", None)
+            yield kept | {
+                "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+                "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+                "AWS_SESSION_TOKEN": credentials["SessionToken"],
+            }
+        finally:
+            for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
+                iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
+            iam.delete_role(RoleName=name)
 
     def runs(self) -> list[Run]:
         """Every invocation of the refresher so far, from its log."""
-        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}")
+        pages = self.client("logs").get_paginator("filter_log_events")
         runs: list[Run] = []
-        for message in (event["message"] for page in pages for event in page["events"]):
-            line: Any = None
-            with contextlib.suppress(ValueError):
-                line = json.loads(message)
-            if not isinstance(line, dict):
-                continue
-            if line.get("message") == "invoked" and not line["report"]:
-                runs.append(Run(line["source"]))
-            elif "outcome" in line:
-                runs[-1].outcomes[line["connection"]] = line["outcome"]
+        latest: dict[str, Run] = {}  # each instance of the function writes a stream of its own, one run after the other
+        for page in pages.paginate(logGroupName=f"/aws/lambda/{self.function}"):
+            for event in page["events"]:
+                line: Any = None
+                with contextlib.suppress(ValueError):
+                    line = json.loads(event["message"])
+                if not isinstance(line, dict):
+                    continue
+                if line.get("message") == "invoked" and not line["report"]:
+                    runs.append(Run(line["source"], {}))
+                    latest[event["logStreamName"]] = runs[-1]
+                elif "outcome" in line:
+                    latest[event["logStreamName"]].outcomes[line["connection"]] = line["outcome"]
         return runs
 
-    def wait_for_the_schedule(self) -> Run:
-        """The first run of the schedule that refreshed, from its log. StepFailed if there is none in three firings."""
-        self.say("Wait for the schedule to find the token due")
-        return self.wait(
-            "a refresh", lambda: next((run for run in self.runs() if run.is_scheduled and run.has_refreshed), None)
-        )
-
     def wait(self, what: str, look: Callable[[], Found | None], seconds: float = SECONDS_TO_REFRESH) -> Found:
-        """What *look* finds, asked for twice a second. StepFailed once *seconds* are over."""
+        """What *look* finds, asked for until it is true. StepFailed once *seconds* are over."""
         deadline = time.monotonic() + seconds
-        while (found := look()) is None:
+        while not (found := look()):
             if time.monotonic() > deadline:
-                raise StepFailed(f"waited {seconds:.0f} seconds for {what}; runs so far: {self.runs()}")
-            time.sleep(0.5)  # what is waited for is another process's work: ask it twice a second, up to the deadline
+                raise StepFailed(f"waited {seconds:.0f} seconds for {what}")
+            time.sleep(0.5)  # what is waited for is another process's work: it can only be asked
         return found
 
     # Running commands
-
-    def tool(self, name: str) -> str:
-        """The path of a command beside this interpreter."""
-        return str(Path(sys.executable).parent / name)
 
     def run(self, name: str, command: list[str], *, piped: str = "", environment: dict[str, str] | None = None) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
 
         Both of its outputs go to a log of that name. *piped* goes to its standard input alone.
         """
-        log = self.directory / f"{name}.log"
+        log, seconds = self.directory / f"{name}.log", SECONDS_FOR_A_COMMAND
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         with process_group(command, cwd=self.directory, env=environment or self.environment, **pipes) as process:
             try:
-                output, errors = process.communicate(piped.encode(), SECONDS_FOR_A_COMMAND)
+                output, errors = process.communicate(piped.encode(), seconds)
             except subprocess.TimeoutExpired:
-                raise StepFailed(f"{name} took more than {SECONDS_FOR_A_COMMAND:.0f} seconds") from None
+                raise StepFailed(f"{name} took more than {seconds:.0f} seconds") from None
         log.write_bytes(output + errors)
         if process.returncode != 0:
             last = "\n".join(log.read_text(errors="replace").splitlines()[-10:])
             raise StepFailed(f"{name} ended with status {process.returncode}; see {log}\n{last}")
         return output.decode()
+
+
+def for_commands(directory: Path) -> dict[str, str]:
+    """What an environment needs for ``sam``: the Python of the functions, and a place of its own."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "SAM_CLI_TELEMETRY": "0",
+        "__SAM_CLI_APP_DIR": str(directory / "sam"),
+    }
+
+
+@dataclass(slots=True)
+class World(Deployment):
+    """One on this machine."""
+
+    virtuous: Virtuous
+
+    def deploy_another(self, prefix: str, **parameters: str) -> str:
+        """Deploys what ``deploy`` built once more, under another prefix, and returns its stack's name."""
+        stack = f"another-{prefix}"
+        self._deploy("refresher", stack, Prefix=prefix, **parameters)
+        return stack
+
+    def delete(self, stack: str) -> None:
+        """Deletes a stack as a person does. The secrets of its connections stay."""
+        self.say(f"sam delete ({stack})")
+        self.run("delete", [SAM, "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
+
+    def token_sent(self) -> str:
+        seen = [event for event in list(self.virtuous.events) if event.call == "organization"][-1]
+        return f"generation {seen.generation_sent}"
+
+    def refusals(self) -> int:
+        return self.grants("refresh_token", "refused")
+
+    def grants(self, kind: str, outcome: str = "granted") -> int:
+        """How many grants of that kind the stand-in has made, or refused."""
+        return sum((event.call, event.outcome) == (kind, outcome) for event in list(self.virtuous.events))
+
+    @contextlib.contextmanager
+    def answering_late(self) -> Iterator[None]:
+        self.virtuous.answer_seconds = 3
+        yield
+        self.virtuous.answer_seconds = 0
 
 
 @contextlib.contextmanager
@@ -290,10 +336,5 @@ def open_world(directory: Path, say: Callable[[str], object] = lambda _: None) -
     directory.mkdir(parents=True)
     say("Start the local AWS, permissions enforced")
     with local_aws(directory) as endpoint, Virtuous(token_life_seconds=TOKEN_LIFE_SECONDS) as virtuous:
-        environment = aws_environment(endpoint, os.environ, directory) | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # sam looks for python3.X there
-            "SAM_CLI_TELEMETRY": "0",
-            "__SAM_CLI_APP_DIR": str(directory / "sam"),
-            "VIRTUOUS_BEARER_SECRET": "virtuous/default/bearer",
-        }
-        yield World(directory, virtuous, environment, say)
+        environment = aws_environment(endpoint, os.environ, directory) | for_commands(directory)
+        yield World(directory, virtuous, environment | {"VIRTUOUS_BEARER_SECRET": "virtuous/default/bearer"}, say)
