@@ -93,22 +93,6 @@ def test_where_others_use_the_rate_too_the_pace_falls_to_what_passes_and_comes_b
     assert alone >= 40 * 50 - 400  # it needs some seconds to come back
 
 
-def test_what_is_begun_waits_while_many_calls_wait_and_no_longer() -> None:
-    kept, seconds = _pace(50)
-    waiting = Pace(50, clock=seconds, sleep=lambda _: None)
-    for _ in range(100):
-        waiting.wait()  # reserves its turn, and the clock stands still
-
-    began = seconds.now
-    waiting._sleep = seconds.sleep
-    waiting.wait_for_room()
-    busy, idle = seconds.now - began, seconds.now
-    kept.wait_for_room()
-
-    assert 1.7 <= busy <= 2
-    assert seconds.now - idle <= 0.021
-
-
 def test_an_operator_who_logs_in_meanwhile_gets_through() -> None:
     """A write now and then, between two of the sweep's: what is refused then is the sweep's, which repeats it."""
     kept, seconds = _pace(WRITES_PER_SECOND)

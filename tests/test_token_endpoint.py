@@ -351,7 +351,7 @@ class TestHowItEnds:
     def test_the_largest_body_of_anything_takes_seconds_and_little_memory(self, pattern: bytes) -> None:
         body, started = pattern * (LARGEST_BODY // len(pattern)), time.monotonic()
         tracemalloc.start()
-        readable_body(body, {})
+        readable_body(body)
         assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
         tracemalloc.stop()
         assert time.monotonic() - started < 20

@@ -39,23 +39,13 @@ class Address(NamedTuple):
             raise ValueError("a base URL begins with https://; http:// is for loopback only")
         return cls(host, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
 
-    @property
-    def origin_host(self) -> str:
-        """What the Host header names: without a port that the scheme implies."""
-        return self.authority.removesuffix(":443" if self.is_https else ":80")
-
-    @property
-    def authority(self) -> str:
-        """``host:port``, as CONNECT and NO_PROXY name it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
 
 class Proxy(NamedTuple):
-    """A proxy for CONNECT, spoken to without TLS. ``authorization`` is the header that lets us in."""
+    """A proxy for CONNECT, spoken to without TLS. ``credentials`` are ``user:password``."""
 
     host: str
     port: int
-    authorization: SecretText | None = None
+    credentials: SecretText | None = None
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
@@ -69,17 +59,18 @@ class Proxy(NamedTuple):
             name = ""
         if not name or not all(0 < len(label) < 64 for label in name.split(".")):
             raise ValueError("HTTPS_PROXY must be an http:// address: http://user:password@host:port")
-        authorization = None
-        if user:
-            name_of_user, _, password = user.partition(":")
-            credentials = f"{unquote(name_of_user)}:{unquote(password)}".encode()
-            authorization = SecretText(f"Basic {b64encode(credentials).decode()}")
-        return cls(name, port or 80, authorization)
+        return cls(name, port or 80, SecretText(unquote(user if ":" in user else f"{user}:")) if user else None)
+
+    def headers(self) -> dict[str, str]:
+        """What CONNECT carries."""
+        if self.credentials is None:
+            return {}
+        return {"Proxy-Authorization": f"Basic {b64encode(self.credentials.reveal().encode()).decode()}"}
 
     @classmethod
     def on_the_way_to(cls, address: Address) -> Proxy | None:
         """What the environment names for *address*; loopback is never proxied. Raises ValueError."""
         url = getproxies().get("https")
-        if not url or not address.is_https or address.host in _LOOPBACK or proxy_bypass(address.authority):
+        if not url or not address.is_https or address.host in _LOOPBACK:
             return None
-        return cls.parse(url)
+        return None if proxy_bypass(f"{address.host}:{address.port}") else cls.parse(url)

@@ -56,13 +56,12 @@ class Response(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One row: ``statuses`` and, unless None, ``codes`` must fit."""
+    """One row: ``statuses`` and, unless None, ``codes`` must fit. docs/decisions/answers.md says why it is so."""
 
     name: str
     statuses: Collection[int]
     codes: Collection[str] | None
     ending: Ending
-    why: str
 
 
 OWN_CODE = "a code of its own"  # in the form of RFC 6749, and not of the table
@@ -71,40 +70,23 @@ _REFUSING = ("invalid_grant", "invalid_request")
 _MISCONFIGURED = ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
 _JUDGED = (200, *range(400, 500))  # a 200 gets here only without a usable token
 
-# fmt: off
 RULES = (
-    Rule("one-time code sent", [202], None, Ending.CODE_NEEDED,
-         "Virtuous sent a code to the user's phone; a 2xx that grants nothing"),
-    Rule("rate limit", [429], None, Ending.THROTTLED,
-         "RFC 6585 section 4: not served, whatever the body says"),
-    Rule("not served yet", [408, 425, 503], None, Ending.UNREACHABLE,
-         "RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470: the server says that it did not take the request"),
-    Rule("trouble behind the server", range(500, 600), None, Ending.UNKNOWN,
-         "a gateway's word: the origin may have rotated the refresh token before it failed"),
-    Rule("redirect", range(300, 400), None, Ending.MISCONFIGURED,
-         "never followed: the body would go to another address; the base URL is wrong"),
-    Rule("another success", range(201, 300), None, Ending.UNKNOWN,
-         "RFC 6749 section 5.1 grants with 200 alone; what this server did is anybody's guess"),
-    Rule("refusing code", _JUDGED, _REFUSING, Ending.REFUSED,
-         "RFC 6749 section 5.2; servers of this family answer a dead refresh token with invalid_request as well"),
-    Rule("configuration code", _JUDGED, _MISCONFIGURED, Ending.MISCONFIGURED,
-         "RFC 6749 section 5.2: the request is wrong, the credential was not judged"),
-    Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], Ending.CODE_NEEDED,
-         "Virtuous's word for a one-time code, should it come with another status"),
-    Rule("busy code", _JUDGED, ["temporarily_unavailable"], Ending.UNREACHABLE,
-         "RFC 6749 section 4.1.2.1: overloaded or in maintenance"),
-    Rule("200 without a usable token", [200], None, Ending.UNKNOWN,
-         "unparsable, truncated or empty-handed: the refresh token may be spent"),
-    Rule("code of its own", [400, 401], [OWN_CODE], Ending.REFUSED,
-         "the application judged the request and the same again will not help: a person must look"),
-    Rule("denied", [401], [DENIED], Ending.REFUSED,
-         "some servers of this family refuse a dead refresh token so"),
-    Rule("any other 4xx", range(400, 500), None, Ending.MISCONFIGURED,
-         "wrong address or method, or something in between that forbids it (HTML, a gateway's JSON)"),
-    Rule("no status of HTTP", range(1000), None, Ending.UNKNOWN,
-         "not defined: it was sent, and nothing is known"),
+    Rule("one-time code sent", [202], None, Ending.CODE_NEEDED),
+    Rule("rate limit", [429], None, Ending.THROTTLED),
+    Rule("not served yet", [408, 425, 503], None, Ending.UNREACHABLE),
+    Rule("trouble behind the server", range(500, 600), None, Ending.UNKNOWN),
+    Rule("redirect", range(300, 400), None, Ending.MISCONFIGURED),
+    Rule("another success", range(201, 300), None, Ending.UNKNOWN),
+    Rule("refusing code", _JUDGED, _REFUSING, Ending.REFUSED),
+    Rule("configuration code", _JUDGED, _MISCONFIGURED, Ending.MISCONFIGURED),
+    Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], Ending.CODE_NEEDED),
+    Rule("busy code", _JUDGED, ["temporarily_unavailable"], Ending.UNREACHABLE),
+    Rule("200 without a usable token", [200], None, Ending.UNKNOWN),
+    Rule("code of its own", [400, 401], [OWN_CODE], Ending.REFUSED),
+    Rule("denied", [401], [DENIED], Ending.REFUSED),
+    Rule("any other 4xx", range(400, 500), None, Ending.MISCONFIGURED),
+    Rule("no status of HTTP", range(1000), None, Ending.UNKNOWN),
 )
-# fmt: on
 
 _KNOWN_CODES = {code for rule in RULES for code in rule.codes or ()} - {OWN_CODE, DENIED}
 
@@ -169,7 +151,7 @@ def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
     What is left of a broken answer counts if the object is whole: a token that arrived must not be lost.
     """
     oddities = [] if response.complete else ["the answer's end is missing"]
-    answer, odd = read_object(response.body, response.headers) or (None, [])
+    answer, odd = read_object(response.body) or (None, [])
     return answer, oddities + odd
 
 
