@@ -44,8 +44,9 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 def test_a_connection_that_is_due_is_refreshed_and_published(deployment: Deployment) -> None:
     deployment.log_in(age=DUE)
 
-    assert deployment.invoke({}) == {"checked": 1, "outcomes": {"default": "refreshed"}}
+    answer = deployment.invoke({})
 
+    assert json.loads(json.dumps(answer)) == {"checked": 1, "outcomes": {"default": "refreshed"}}
     account = deployment.account
     assert account.pair().access_token.reveal() in deployment.virtuous.live_access_tokens
     assert account.bearer().access_token == account.pair().access_token
@@ -53,13 +54,6 @@ def test_a_connection_that_is_due_is_refreshed_and_published(deployment: Deploym
         account.strict.labels("virtuous/default/bearer")["AWSCURRENT"]
         == account.strict.labels(PAIR_SECRET)["AWSCURRENT"]
     )
-
-
-def test_a_connection_that_is_fresh_is_left_alone(deployment: Deployment) -> None:
-    deployment.log_in()
-
-    assert deployment.invoke({}) == {"checked": 1, "outcomes": {"default": "fresh"}}
-    assert deployment.virtuous.requests == []
 
 
 def test_every_connection_under_the_prefix_is_looked_at(harness: LeakHarness) -> None:
@@ -79,14 +73,6 @@ def test_an_account_without_connections_is_no_error(deployment: Deployment, monk
     monkeypatch.setenv("SECRET_PREFIX", "elsewhere")
 
     assert deployment.invoke({}) == {"checked": 0, "outcomes": {}}
-
-
-def test_the_answer_is_json(deployment: Deployment) -> None:
-    deployment.log_in(age=DUE)
-
-    answer = deployment.invoke({})
-
-    assert json.loads(json.dumps(answer)) == answer
 
 
 def test_a_report_refreshes_nothing(deployment: Deployment) -> None:
@@ -133,8 +119,6 @@ def test_a_login_that_is_required_is_no_error(deployment: Deployment) -> None:
     ("misbehaviour", "outcome"),
     [
         pytest.param(step.bad_gateway(), "try_again", id="a bad gateway"),
-        pytest.param(step.throttled(60), "try_again", id="throttled"),
-        pytest.param(step.answer_lost(), "try_again", id="the answer was lost"),
         pytest.param(step.refused("invalid_client", 401), "misconfigured", id="the request is wrong"),
     ],
 )
@@ -164,16 +148,6 @@ def test_a_connection_that_lost_a_secret_is_named(harness: LeakHarness, kind: st
             deployment.invoke({})
 
         assert str(failed.value) == "acme: misconfigured"
-
-
-def test_a_pair_that_virtuous_does_not_accept_ends_in_an_error(deployment: Deployment) -> None:
-    deployment.log_in(age=DUE)
-    deployment.virtuous.script_organization(step.denied())
-
-    with pytest.raises(SomeConnectionsFailed) as failed:
-        deployment.invoke({})
-
-    assert str(failed.value) == "default: unproven"
 
 
 def test_of_several_connections_the_others_are_done_and_only_the_failed_are_named(harness: LeakHarness) -> None:
@@ -209,11 +183,6 @@ def test_a_named_connection_needs_no_list(deployment: Deployment) -> None:
     deployment.account.strict.fail("ListSecrets", "AccessDeniedException")
 
     assert deployment.invoke({"connections": ["default"]})["outcomes"] == {"default": "fresh"}
-
-
-def test_a_connection_that_does_not_exist_is_misconfigured(deployment: Deployment) -> None:
-    with pytest.raises(SomeConnectionsFailed, match=r"^nobody: misconfigured$"):
-        deployment.invoke({"connections": ["nobody"]})
 
 
 def test_wrong_settings_end_every_invocation(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,15 +243,6 @@ def test_a_warm_process_uses_the_pair_that_is_stored_now(deployment: Deployment)
     assert deployment.virtuous.token_requests[-1].form()["refresh_token"] == stored.refresh_token.reveal()
 
 
-def test_a_warm_process_makes_its_client_once(deployment: Deployment) -> None:
-    deployment.log_in()
-    deployment.invoke({})
-    before = handler.application()
-    deployment.invoke({})
-
-    assert handler.application() is before
-
-
 def test_the_same_event_twice_sends_one_refresh_token(deployment: Deployment) -> None:
     """EventBridge Scheduler delivers at least once."""
     deployment.log_in(age=DUE)
@@ -330,10 +290,7 @@ def test_a_failed_run_writes_its_metrics_all_the_same(
     with pytest.raises(SomeConnectionsFailed):
         deployment.invoke(SCHEDULED)
 
-    *_, failed, _, metrics = _lines(capsys)
-    assert (failed["level"], failed["outcome"]) == ("ERROR", "try_again")
-    assert failed["reason"]
-    assert metrics["FailedConnections"] == [1.0]
+    assert _lines(capsys)[-1]["FailedConnections"] == [1.0]
 
 
 @pytest.mark.parametrize("event", [{}, {"report": True}, {"connections": ["default"], "force": True}])
@@ -349,16 +306,14 @@ def test_what_an_operator_asks_for_writes_no_metrics(
     assert [line for line in _lines(capsys) if "_aws" in line] == []
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_an_invalid_event_writes_no_word_of_it(
-    deployment: Deployment, capsys: pytest.CaptureFixture[str], nested: bool
-) -> None:
+def test_an_invalid_event_writes_no_word_of_it(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:
     """A person who pastes tokens into an event must not find them in the log or in the error."""
     pasted = deployment.virtuous.issue_pair()
     capsys.readouterr()
 
-    with pytest.raises(InvalidEvent):
-        deployment.invoke({"connections": pasted} if nested else pasted)
+    for event in (pasted, {"connections": pasted}):
+        with pytest.raises(InvalidEvent):
+            deployment.invoke(event)
 
     assert capsys.readouterr() == ("", "")
 
@@ -370,12 +325,9 @@ def test_an_invalid_event_writes_no_word_of_it(
         pytest.param(step.answer(refresh_token="", token_type="mac", expires_in="soon"), False, id="an odd answer"),
         pytest.param(step.refused(), False, id="refused"),
         pytest.param(step.refused(), True, id="refused, then the stored password"),
-        pytest.param(step.refused("invalid_client", 401), False, id="misconfigured"),
         pytest.param(step.truncated(200), False, id="cut short in the middle of a token"),
         pytest.param(step.answer_lost(), False, id="the answer lost"),
-        pytest.param(step.rewrite(lambda body: body[:-1]), False, id="a body that is no JSON"),
         pytest.param(step.answer(access_token="with a space"), False, id="a token that no header may carry"),
-        pytest.param(step.code_needed(), False, id="a one-time code needed"),
     ],
 )
 @pytest.mark.usefixtures("capsys")
@@ -402,7 +354,7 @@ def test_no_secret_is_visible_at_debug_however_the_refresh_ends(
 
 
 @pytest.mark.parametrize("operation", ["DescribeSecret", "GetSecretValue", "PutSecretValue"])
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "InvalidRequestException"])
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException"])
 def test_no_secret_is_visible_at_debug_however_secrets_manager_refuses(
     deployment: Deployment, harness: LeakHarness, operation: str, code: str
 ) -> None:

@@ -33,7 +33,7 @@ SHIPPED = {
     ("where", "said"),
     [
         ("the function's package", token_refresher.__version__),
-        ("the user agent", endpoint._COMMON_HEADERS["User-Agent"].rpartition("/")[2]),
+        ("the user agent", endpoint.USER_AGENT.rpartition("/")[2]),
         ("the stack's output", TEMPLATE["Outputs"]["Version"]["Value"]),
         ("the changes", re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]),
     ],

@@ -12,7 +12,7 @@ import tracemalloc
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -102,12 +102,8 @@ class TestWhatIsSent:
     @pytest.mark.parametrize(
         ("username", "password"),
         [
-            pytest.param("a+b@x.org", "plus+sign", id="plus signs"),
             pytest.param("me@x.org", "a&b=c;d%e", id="the form's own signs"),
-            pytest.param("me@x.org", "quo\"te 'tick' <tag>", id="quotes and angle brackets"),
-            pytest.param("me@x.org", "  blanks at the ends  ", id="blanks at the ends"),
             pytest.param("me@x.org", "already %2B encoded", id="what looks encoded is encoded again"),
-            pytest.param("zoë@x.org", "pässwörd-€", id="accents"),
             pytest.param("me@x.org", "smile-\U0001f600-smile", id="an emoji"),
             pytest.param("me@x.org", "line\nend\tand\x00nul", id="control characters"),
         ],
@@ -169,23 +165,15 @@ CODE = "one-time code needed"
 BROKEN = "the connection broke before the answer"
 WAYS_TO_END: dict[str, tuple[Step, Ending, str]] = {
     "refused": (fake.refused(), Ending.REFUSED, "invalid_grant"),
-    "refused as invalid_request": (fake.refused("invalid_request"), Ending.REFUSED, "invalid_request"),
     "401 in Virtuous's words": (fake.denied(), Ending.REFUSED, "HTTP 401"),
-    "no such client": (fake.refused("invalid_client"), Ending.MISCONFIGURED, "invalid_client"),
-    "404": (fake.reply(404, "<html>"), Ending.MISCONFIGURED, "HTTP 404"),
     "a code is asked for": (fake.code_needed(), Ending.CODE_NEEDED, CODE),
     "a proxy's 502": (fake.bad_gateway(), Ending.UNKNOWN, "HTTP 502"),
-    "a proxy's 502 after the grant": (fake.bad_gateway(granted=True), Ending.UNKNOWN, "HTTP 502"),
     "lost by a reset": (fake.answer_lost("reset"), Ending.UNKNOWN, BROKEN),
     "lost by a close": (fake.answer_lost("closed"), Ending.UNKNOWN, BROKEN),
-    "unprocessed": (fake.unprocessed("reset"), Ending.UNKNOWN, BROKEN),
     "truncated": (fake.truncated(), Ending.UNKNOWN, "HTTP 200 cut short"),
     "truncated in a chunk": (fake.truncated(chunked=True), Ending.UNKNOWN, "HTTP 200 cut short"),
-    "truncated by a reset": (fake.truncated(how="reset"), Ending.UNKNOWN, "HTTP 200 cut short"),
-    "truncated after the head": (fake.truncated(0), Ending.UNKNOWN, "HTTP 200 cut short"),
     "nothing at all": (fake.raw(b""), Ending.UNKNOWN, BROKEN),
     "another protocol": (fake.raw(b"SSH-2.0-x\r\n"), Ending.UNKNOWN, BROKEN),
-    "no status of HTTP": (fake.raw(b"HTTP/1.1 99"), Ending.UNKNOWN, BROKEN),
     "a header without an end": (fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000), Ending.UNKNOWN, BROKEN),
     "no size of a chunk": (
         fake.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}"),
@@ -196,8 +184,8 @@ WAYS_TO_END: dict[str, tuple[Step, Ending, str]] = {
 }
 
 
-def chunks(body: bytes, end: bytes = b"\r\n") -> bytes:
-    return b"".join(b"%x%b%b%b" % (len(part), end, part, end) for part in (body[:9], body[9:], b""))
+def chunks(body: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:9], body[9:], b""))
 
 
 def ok(*lines: str) -> bytes:
@@ -212,37 +200,21 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "a length that is too large": lambda body: ok("Content-Length: 100000") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
-    "a blank behind chunked": lambda body: ok(f"{CHUNKED} ") + chunks(body),
-    "a blank before the colon": lambda body: ok("Transfer-Encoding : chunked") + chunks(body),
-    "chunked, folded": lambda body: ok("Transfer-Encoding:", "\tchunked") + chunks(body),
-    "chunked, said twice": lambda body: ok(CHUNKED, CHUNKED) + chunks(body),
     "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
-    "chunks that no header names": lambda body: ok() + chunks(body),
     "chunks without an end": lambda body: ok(CHUNKED) + chunks(body)[:-7],
-    "a line without a colon before chunks": lambda body: ok("what is this", CHUNKED) + chunks(body),
     "gzip": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body),
     "gzip in chunks": lambda body: ok("Content-Encoding: gzip", CHUNKED) + chunks(gzip.compress(body)),
-    "gzip as a transfer coding": lambda body: ok("Transfer-Encoding: gzip, chunked") + chunks(gzip.compress(body)),
     "gzip named deflate": lambda body: ok("Content-Encoding: deflate") + gzip.compress(body),
-    "gzip in a list": lambda body: ok("Content-Encoding: gzip, identity") + gzip.compress(body),
     "gzip that no header names": lambda body: ok() + gzip.compress(body),
     "gzip in two members": lambda body: ok() + gzip.compress(body[:5]) + gzip.compress(body[5:]),
-    "gzip without its trailer": lambda body: ok() + gzip.compress(body)[:-8],
-    "gzip with a wrong checksum": lambda body: ok() + gzip.compress(body)[:-8] + b"wrong sum",
     "zlib": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body),
     "zlib named gzip": lambda body: ok("Content-Encoding: gzip") + zlib.compress(body),
     "raw deflate": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body, wbits=-15),
     "no compression where one is named": lambda body: ok("Content-Encoding: gzip") + body,
-    "an odd first line": lambda body: b"HTTP/1.1  200\n\n" + body,
     "an interim answer": lambda body: b"HTTP/1.1 100 Continue\r\n\r\n" + ok() + body,
-    "UTF-16 that the header declares": lambda body: ok("Content-Type: x; charset=utf-16le") + utf_16(body)[2:],
-    "UTF-16 that it does not": lambda body: ok() + utf_16(body),
-    "another encoding": lambda body: ok('Content-Type: x; charset="cp037"') + body.decode().encode("cp037"),
+    "UTF-16": lambda body: ok() + body.decode().encode("utf-16"),
+    "UTF-16 without a mark": lambda body: ok() + body.decode().encode("utf-16-le"),
 }
-
-
-def utf_16(body: bytes) -> bytes:
-    return body.decode().encode("utf-16")
 
 
 def resolve_localhost_as(found: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,20 +236,12 @@ class TestHowItEnds:
         assert refresh(endpoint, virtuous) == NotGranted(ending, reason)
         assert len(virtuous.token_requests) == 1
 
-    def test_the_wait_that_a_throttling_server_asks_for_is_told(
-        self, endpoint: TokenEndpoint, virtuous: Virtuous
-    ) -> None:
-        virtuous.script(fake.throttled(847))
-        assert refresh(endpoint, virtuous) == NotGranted(Ending.THROTTLED, "HTTP 429", timedelta(seconds=847))
-
     @pytest.mark.parametrize(
         "step",
         [
             pytest.param(fake.answer_lost("hang"), id="no answer"),
-            pytest.param(fake.late(SHORT * 3), id="a late answer"),
             pytest.param(fake.drip(SHORT / 4, head=True), id="a dripping head"),
             pytest.param(fake.drip(SHORT / 4), id="a dripping body"),
-            pytest.param(fake.truncated(how="hang"), id="a body that stops"),
             pytest.param(fake.raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 50) | fake.late(SHORT / 2), id="only 100s"),
         ],
     )
@@ -288,18 +252,10 @@ class TestHowItEnds:
         assert ending_of(refresh(endpoint, virtuous)) is Ending.UNKNOWN
         assert time.monotonic() - started < SHORT + SLACK
 
-    def test_a_proof_is_bounded_as_well(self, virtuous: Virtuous) -> None:
-        endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
-        virtuous.script_organization(fake.drip(SHORT / 4, head=True))
-        started = time.monotonic()
-        assert endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))) == Unclear("no answer in time")
-        assert time.monotonic() - started < SHORT + SLACK
-
     @pytest.mark.parametrize(
         "step",
         [
             pytest.param(fake.headers({"Content-Length": "100000"}), id="closed early"),
-            pytest.param(fake.truncated(10**6, chunked=True), id="closed before the last chunk"),
             pytest.param(fake.truncated(10**6, chunked=True, how="reset"), id="reset before the last chunk"),
             pytest.param(fake.truncated(10**6, chunked=True, how="hang"), id="never closed"),
         ],
@@ -356,13 +312,6 @@ class TestHowItEnds:
         tracemalloc.stop()
         assert time.monotonic() - started < 20
 
-    def test_the_clock_is_asked_before_the_request(self, virtuous: Virtuous) -> None:
-        times = iter([NOW, NOW + timedelta(days=1)])
-        answer = refresh(TokenEndpoint(virtuous.base_url, clock=lambda: next(times)), virtuous)
-        assert isinstance(answer, Granted)
-        assert answer.issued_at == NOW
-        assert answer.clock_skew == timedelta()
-
     def test_no_thread_is_left(self) -> None:
         before = threading.active_count()
         with Virtuous() as virtuous:
@@ -385,14 +334,6 @@ class TestNothingIsSent:
         monkeypatch.setattr(socket, "getaddrinfo", fail)
         answer = endpoint_of(f"https://{HOST}").refresh(SecretText("refresh-1"))
         assert answer == NotGranted(Ending.UNREACHABLE, "the host's name was not found")
-
-    def test_a_host_that_does_not_answer(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def fail(*_: object, **__: object) -> None:
-            raise TimeoutError("timed out")
-
-        monkeypatch.setattr(socket.socket, "connect", fail)
-        answer = endpoint_of("https://127.0.0.1:1").refresh(SecretText("refresh-1"))
-        assert answer == NotGranted(Ending.UNREACHABLE, "connecting took too long")
 
     def test_a_connection_that_stands_too_late_is_not_used(
         self, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
@@ -483,12 +424,6 @@ class TestNothingIsSent:
         assert answer.reason.startswith("TLS: Hostname mismatch")
         assert virtuous.requests == []
 
-    def test_a_proof_says_so_as_well(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        proof = endpoint_of(f"http://127.0.0.1:{port}").prove(SecretText("access-1"))
-        assert proof == Unclear("the host refused the connection or cannot be reached")
-
 
 class TestOverTls:
     @pytest.fixture
@@ -500,12 +435,6 @@ class TestOverTls:
     def via(self, proxy: Relay, client: Any, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> TokenEndpoint:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:p%40ss-word@127.0.0.1:{proxy.port}")
         return endpoint_of(f"https://{HOST}", ssl_context=client, **settings)
-
-    def test_a_refresh_without_a_proxy(self, virtuous: Virtuous, tmp_path: Path) -> None:
-        server, client = certificate(tmp_path, "localhost")
-        with Relay(virtuous.port, tls=server) as relay:
-            endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client)
-            assert isinstance(refresh(endpoint, virtuous), Granted)
 
     def test_the_roots_are_those_of_ssl_cert_file(
         self, virtuous: Virtuous, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -545,9 +474,6 @@ class TestOverTls:
         ("said", "reason"),
         [
             pytest.param("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407", id="407"),
-            pytest.param("HTTP/1.0 403 Forbidden\r\nContent-Length: 9", "the proxy answered HTTP 403", id="403"),
-            pytest.param("HTTP/1.1 502 No", "the proxy answered HTTP 502", id="502"),
-            pytest.param("HTTP/1.1 302 Log in\r\nLocation: /", "the proxy answered HTTP 302", id="a portal's redirect"),
             pytest.param("SSH-2.0-server", "the proxy gave no answer of HTTP", id="another protocol"),
             pytest.param("", "the proxy gave no answer of HTTP", id="nothing"),
         ],
@@ -599,14 +525,6 @@ class TestOverTls:
             self.via(proxy, None, monkeypatch).refresh(SecretText("refresh-1"))
             assert len(proxy.heads) == 1
 
-    def test_a_proxy_without_a_scheme_is_understood(
-        self, virtuous: Virtuous, secure: tuple[Relay, Any], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        relay, client = secure
-        with Relay(relay.port) as proxy:
-            monkeypatch.setenv("https_proxy", f"127.0.0.1:{proxy.port}")
-            assert isinstance(refresh(endpoint_of(f"https://{HOST}", ssl_context=client), virtuous), Granted)
-
     def test_the_credentials_of_a_proxy_may_hold_any_character(
         self, monkeypatch: pytest.MonkeyPatch, harness: LeakHarness
     ) -> None:
@@ -641,7 +559,3 @@ class TestNothingLeaks:
         for _ in range(4):
             harness.watch(log_in(endpoint, virtuous))
         harness.watch(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))))
-
-    def test_a_result_shows_no_token(self, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
-        assert isinstance(harness.watch(log_in(endpoint, virtuous)), Granted)
-        assert isinstance(harness.watch(refresh(endpoint, virtuous)), Granted)

@@ -140,13 +140,8 @@ def serve_function(pipe: Connection, environment: Mapping[str, str]) -> None:
                 answer = handler.lambda_handler(event, context)
             except Exception as error:  # noqa: BLE001 (as Lambda's runtime does)
                 answer = {"error": str(error)}
-            return Invocation(
-                answer=answer,
-                seconds=time.monotonic() - started,
-                cpu_seconds=time.process_time() - cpu,
-                peak_mb=_peak_mb(),
-                log=log.getvalue(),
-            )
+            seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu
+            return Invocation(answer, seconds, cpu_seconds, _peak_mb(), log.getvalue())
 
         pipe.send("ready")
         _answer(pipe, {"invoke": invoke})
@@ -194,13 +189,10 @@ class Fleet:
         self.secrets_manager.ask("store", new)
         self.seeds += new
 
-    def invoke(
-        self, event: Mapping[str, Any], *, at_once: int = 1, seconds: int = 300, **environment: str
-    ) -> list[Invocation]:
-        """Each by a function of its own, whose *environment* may differ from the usual one."""
+    def invoke(self, event: Mapping[str, Any], *, at_once: int = 1, seconds: int = 300) -> list[Invocation]:
+        """Each by a function of its own."""
         with ExitStack() as stack:
-            variables = {**self.environment, **environment}
-            functions = [stack.enter_context(Process(serve_function, variables)) for _ in range(at_once)]
+            functions = [stack.enter_context(Process(serve_function, self.environment)) for _ in range(at_once)]
             for function in functions:
                 function.receive()
             self.secrets_manager.ask("calls")
@@ -222,12 +214,9 @@ class Fleet:
 
 
 @contextmanager
-def world(*, latency_seconds: float = 0.01, answer_seconds: float = 0.5) -> Iterator[Fleet]:
-    """*latency_seconds*: of each answer of Secrets Manager; *answer_seconds*: of each answer of Virtuous."""
-    with (
-        Process(serve_secrets_manager, latency_seconds) as secrets_manager,
-        Process(serve_virtuous, answer_seconds) as virtuous,
-    ):
+def world() -> Iterator[Fleet]:
+    """Secrets Manager answers after 10 ms, Virtuous after half a second."""
+    with Process(serve_secrets_manager, 0.01) as secrets_manager, Process(serve_virtuous, 0.5) as virtuous:
         address, event_bus = secrets_manager.receive()
         environment = {
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": address,

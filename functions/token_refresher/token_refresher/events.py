@@ -7,8 +7,6 @@ from typing import Any, NamedTuple
 
 from .refresh.formats import CONNECTION_NAME
 
-__all__ = ["InvalidEvent", "Request"]
-
 # What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
 _SCHEDULER = {"aws.scheduler", "aws.events"}
 
@@ -40,12 +38,8 @@ class Request(NamedTuple):
             return cls(scheduled=True)
         if unknown := sorted(str(key) for key in event.keys() - set(_KEYS)):
             raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has {', '.join(_KEYS)}")
-        return cls(
-            _names(event.get("connections")),
-            force=_flag(event, "force"),
-            report=_flag(event, "report"),
-            prove=_flag(event, "prove"),
-        )
+        force, report, prove = (_flag(event, key) for key in _KEYS[1:])
+        return cls(_names(event.get("connections")), force, report, prove)
 
 
 def _names(given: object) -> tuple[str, ...] | None:

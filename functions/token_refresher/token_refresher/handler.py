@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-__all__ = ["SomeConnectionsFailed", "lambda_handler"]
-
 # Kept of the invocation's time for the last notice, logs, metrics and the answer.
 CLOSING_SECONDS = NOTICE_SECONDS + 3
 # An error ends up in a queue whose messages hold 256 kB.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -12,17 +12,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..notices import SOURCE, Notice, NotSent
 
-__all__ = ["SECONDS", "EventBus"]
-
 # The longest that one put takes: two tries of at most 3 s, and a pause between them.
 SECONDS = 7
 _CONFIG = Config(
     connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2}, max_pool_connections=40
 )
-
-
-class _Client(Protocol):
-    def put_events(self, *, Entries: list[dict[str, str]]) -> Any: ...  # noqa: N803 (boto3's name)
 
 
 class EventBus:
@@ -32,9 +26,8 @@ class EventBus:
         self._making = Lock()
 
     @cached_property
-    def _client(self) -> _Client:
-        client: _Client = boto3.client("events", config=_CONFIG)
-        return client
+    def _client(self) -> Any:
+        return boto3.client("events", config=_CONFIG)
 
     def send(self, notice: Notice) -> None:
         """Raises NotSent."""

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-__all__ = ["WRITES_PER_SECOND", "Pace", "pace"]
-
 # These two are the function's own among what AWS counts together as writes.
 _WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
 WRITES_PER_SECOND = 49  # one is left to an operator who logs in

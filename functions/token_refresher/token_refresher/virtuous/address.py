@@ -10,8 +10,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from virtuous_token.secret_text import SecretText
 
-__all__ = ["Address", "Proxy"]
-
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Nothing else may be in it: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
 _ALLOWED = r"https?://[A-Za-z0-9.:\[\]-]+/?"

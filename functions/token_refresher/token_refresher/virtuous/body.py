@@ -11,8 +11,6 @@ import zlib
 from contextlib import suppress
 from typing import Any
 
-__all__ = ["LARGEST_BODY", "read_object", "readable_body"]
-
 LARGEST_BODY = 256 * 1024  # a good answer has about two kilobytes
 _GZIP_OR_ZLIB, _RAW_DEFLATE = 47, -15  # zlib's "wbits"
 

@@ -37,8 +37,6 @@ from .address import Address, Proxy
 from .body import LARGEST_BODY, readable_body
 from .judgement import Response, judge_proof, judge_token
 
-__all__ = ["REQUEST_SECONDS", "USER_AGENT", "TokenEndpoint"]
-
 # From the call to its result, if anything was sent: the bound within which a refresh token is at risk. Connections that
 # do not stand after CONNECT_SECONDS are not used, so at least 30 seconds are left for an answer.
 REQUEST_SECONDS = 45.0

@@ -23,8 +23,6 @@ from ..refresh.formats import printable
 from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
 from .body import read_object
 
-__all__ = ["RULES", "Response", "Rule", "deciding_rule", "judge_proof", "judge_token"]
-
 # Twice what Virtuous documents for an access token. Whatever an answer claims, at half of this life the next refresh is
 # due, and the token still works.
 LONGEST_LIFE = timedelta(days=30)
@@ -117,7 +115,7 @@ def judge_proof(response: Response) -> Proof:
     if answer is None:
         return Unclear("HTTP 200 without a JSON object")
     found = _Reader(answer, oddities)
-    organization_id = found.identifier("organizationUserId")
+    organization_id = found.name("organizationUserId", may_be_number=True)
     name = found.name("organizationName")
     if organization_id is None and name is None:
         return Unclear("HTTP 200 without an organisation")
@@ -182,61 +180,49 @@ class _Reader(NamedTuple):
     answer: Mapping[str, Any]
     oddities: list[str]
 
-    def _odd(self, key: str, what: str) -> None:
-        self.oddities.append(f"{key} {what}")
-
     def token(self, key: str, *, in_a_header: bool = False) -> SecretText | None:
         value = self.answer.get(key)
-        if value is None or value == "":
-            if key in self.answer:
-                self._odd(key, "is empty")
-        elif not isinstance(value, str):
-            self._odd(key, "is not a text")
-        elif in_a_header and not can_be_header(value):
-            self._odd(key, "holds a character that no header may carry")
-        elif not value.strip() or not _is_storable(value):
-            self._odd(key, "is blank or holds half a surrogate pair")
-        elif len(json.dumps(value)) > LONGEST_TOKEN:
-            self._odd(key, "is too long to be stored")
+        if isinstance(value, str) and value:
+            what = _why_unusable(value, in_a_header=in_a_header)
+        elif key not in self.answer:
+            return None
         else:
-            return SecretText(value)
-        return None
+            what = "is empty" if value in (None, "") else "is not a text"
+        if what:
+            self.oddities.append(f"{key} {what}")
+        return None if what else SecretText(str(value))
 
-    def name(self, key: str) -> str | None:
+    def name(self, key: str, *, may_be_number: bool = False) -> str | None:
         value = self.answer.get(key)
+        if may_be_number and isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
         if isinstance(value, str) and len(value) <= LONGEST_NAME and (name := printable(value)):
             return name
         if value is not None:
-            self._odd(key, "is unusable")
+            self.oddities.append(f"{key} is unusable")
         return None
-
-    def identifier(self, key: str) -> str | None:
-        value = self.answer.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        return self.name(key)
 
     def flag(self, key: str) -> bool | None:
         value = self.answer.get(key)
         is_readable = isinstance(value, str | bool)
         flag = {"true": True, "false": False}.get(str(value).strip().lower()) if is_readable else None
         if flag is None and value is not None:
-            self._odd(key, "is neither true nor false")
+            self.oddities.append(f"{key} is neither true nor false")
         return flag
 
     def end_of_life(self, started_at: datetime) -> datetime | None:
         """The earlier of what ``expires_in`` and ``.expires`` say; None if neither says anything usable."""
         ends = []
-        for key, read in (("expires_in", _after_seconds), (".expires", _at_date)):
-            if (value := self.answer.get(key)) is None:
+        told, expires = self.answer.get("expires_in"), self.answer.get(".expires")
+        for key, value, end in (("expires_in", told, _after(started_at, told)), (".expires", expires, _date(expires))):
+            if value is None:
                 continue
-            end = read(value, started_at)
             if end is None:
-                self._odd(key, "is unreadable")
+                self.oddities.append(f"{key} is unreadable")
             elif end <= started_at:
-                self._odd(key, "is over already")
+                self.oddities.append(f"{key} is over already")
             elif end > started_at + LONGEST_LIFE:
-                self._odd(key, "is too far ahead")
+                self.oddities.append(f"{key} is too far ahead")
                 ends.append(started_at + LONGEST_LIFE)
             else:
                 ends.append(end)
@@ -245,12 +231,16 @@ class _Reader(NamedTuple):
         return min(ends, default=None)
 
 
-def _is_storable(text: str) -> bool:
-    """False for a lone surrogate, which no encoding knows, and for what stands in the place of broken bytes."""
-    return "\ufffd" not in text and not re.search("[\ud800-\udfff]", text)
+def _why_unusable(token: str, *, in_a_header: bool) -> str:
+    """Empty where it can be used. A lone surrogate is in no encoding, and U+FFFD stands for broken bytes."""
+    if in_a_header and not can_be_header(token):
+        return "holds a character that no header may carry"
+    if not token.strip() or re.search("[\ud800-\udfff\ufffd]", token):
+        return "is blank or holds half a surrogate pair"
+    return "is too long to be stored" if len(json.dumps(token)) > LONGEST_TOKEN else ""
 
 
-def _after_seconds(value: object, started_at: datetime) -> datetime | None:
+def _after(started_at: datetime, value: object) -> datetime | None:
     """*value* seconds, rounded down, after *started_at*. A number or a text of one; a bool is none."""
     if isinstance(value, str) and re.fullmatch(_NUMBER, value):
         value = float(value)
@@ -260,13 +250,9 @@ def _after_seconds(value: object, started_at: datetime) -> datetime | None:
     return started_at + timedelta(seconds=math.floor(max(-1, min(value, most))))
 
 
-def _at_date(value: object, _started_at: datetime) -> datetime | None:
-    return _date(value) if isinstance(value, str) else None
-
-
-def _date(text: str) -> datetime | None:
+def _date(text: object) -> datetime | None:
     """An HTTP date or an RFC 3339 instant, else None. A wrong weekday does not matter, a missing zone is UTC."""
-    if not re.fullmatch(_DATE, text := text.strip()):
+    if not isinstance(text, str) or not re.fullmatch(_DATE, text := text.strip()):
         return None
     for parse in (parsedate_to_datetime, parse_instant):
         try:
