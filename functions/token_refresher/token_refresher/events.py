@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .refresh.formats import CONNECTION_NAME
+from .refresh.formats import CONNECTION_NAME, printable
 
 # What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
 _SCHEDULER = {"aws.scheduler", "aws.events"}
@@ -36,7 +36,7 @@ class Request(NamedTuple):
             raise InvalidEvent("an event is a JSON object")
         if str(event.get("source")) in _SCHEDULER:
             return cls(scheduled=True)
-        if unknown := sorted(str(key) for key in event.keys() - set(_KEYS)):
+        if unknown := sorted(printable(str(key)) or "" for key in event.keys() - set(_KEYS)):
             raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has {', '.join(_KEYS)}")
         force, report, prove = (_flag(event, key) for key in _KEYS[1:])
         return cls(_names(event.get("connections")), force, report, prove)
