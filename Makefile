@@ -16,8 +16,6 @@ DEVELOPMENT := .venv/.installed-$(VERSION)
 CAMPAIGN := .venv/.installed-campaign-$(VERSION)
 LOCAL_AWS := .venv-local-aws/.installed-$(VERSION)
 RELEASE := .venv-release/.installed-$(VERSION)
-# Of use to "make fuzz" alone, and not to be had for every system and Python: so it is no part of requirements/dev.txt.
-ATHERIS := atheris==3.0.0
 PIN := $(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --no-header --no-emit-index-url --no-annotate --quiet
 PIP_INSTALL := -m pip --disable-pip-version-check install -qq --no-compile
 
@@ -83,8 +81,6 @@ matrix: ## the reader's tests with the lowest and the newest versions of what it
 
 fuzz: $(DEVELOPMENT) ## a long campaign of odd answers from the token endpoint
 	$(BIN)/python -m tests.campaigns.fuzz_token_endpoint
-	-@$(BIN)/python $(PIP_INSTALL) --only-binary :all: $(ATHERIS)
-	$(BIN)/python -m tests.campaigns.fuzz_judgement
 
 explore: $(DEVELOPMENT) ## more orders of steps of several refreshers than the tests have time for
 	$(BIN)/python -m tests.campaigns.explore

@@ -18,9 +18,9 @@ class InvalidEvent(ValueError):
 
 
 class Request(NamedTuple):
-    """What an event asks for. ``connections`` is None for all that exist.
+    """What an event asks for: ``{"connections": ["acme"], "force": true}``, ``{"report": true, "prove": true}``.
 
-    ``prove`` is part of a report. ``scheduled``: a schedule sent the event.
+    ``connections`` is None for all that exist. A report changes nothing. ``scheduled``: a schedule sent the event.
     """
 
     connections: tuple[str, ...] | None = None

@@ -94,10 +94,8 @@ def application() -> Application:
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
+    """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``, or a report.
 
-    Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
-    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens.
     Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the list of
     connections can be read.
     """

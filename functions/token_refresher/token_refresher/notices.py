@@ -1,9 +1,8 @@
 """Core: what is announced by name about a connection, and how often.
 
-A notice is sent when something about a connection changed, or when a person is needed. What changed is announced by the
-run that changed it. What stands until a person acts is announced once a UTC day, or once a week where there is time;
-that it was announced is remembered in the pair secret, where a version is written once: of two runs at one moment, and
-of a forced run and the schedule's, one writes it, and only that one announces.
+What changed is announced by the run that changed it. What stands until a person acts is announced once a UTC day, or
+once a week where there is time. That is remembered in the pair secret, where a version is written once: of two runs at
+one moment one writes it, and only that one announces.
 """
 
 from __future__ import annotations
@@ -80,8 +79,7 @@ class Bus(Protocol):
 def announce(result: Result, prefix: str, store: Store, bus: Bus, now: datetime) -> list[str]:
     """Sends what *result* gives reason to announce; returns for each notice that could not be sent its kind and why.
 
-    What could not be sent is not sent by the next run either: better once too few than a message every run. A standing
-    notice comes again in its next period.
+    The next run does not send it either, until its next period: better once too few than a message every run.
     """
     failures = []
     for kind in _kinds(result, now):
@@ -111,11 +109,8 @@ def _is_first(notice: Notice, store: Store) -> bool:
 
 
 def _kinds(result: Result, now: datetime) -> list[Kind]:
-    kinds = []
-    if result.outcome is OutcomeWord.REFRESHED:
-        kinds.append(Kind.TOKEN_REFRESHED)
-    if result.outcome is OutcomeWord.RECOVERED:
-        kinds.append(Kind.RECOVERED)
+    changed = {OutcomeWord.REFRESHED: Kind.TOKEN_REFRESHED, OutcomeWord.RECOVERED: Kind.RECOVERED}
+    kinds = [changed[result.outcome]] if result.outcome in changed else []
     if result.api_key_refused:
         kinds.append(Kind.API_KEY_REFUSED)
     elif result.outcome is OutcomeWord.LOGIN_REQUIRED:

@@ -36,10 +36,10 @@ def describe_connection(
     *,
     prove: bool = False,
 ) -> dict[str, Any]:
-    """The state of one connection as JSON values; instants as RFC 3339. What cannot be read is under ``error``.
+    """The state of one connection as JSON values; what cannot be read is under ``error``.
 
-    With an *endpoint* and *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key
-    is proved without *prove* as well, since nothing stored says that it was revoked.
+    With *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key is always proved,
+    since nothing stored says that it was revoked.
     """
     try:
         stored = store.read()

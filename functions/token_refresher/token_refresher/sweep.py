@@ -17,13 +17,11 @@ from .refresh.refresh import fresh_result
 
 _T = TypeVar("_T")
 
-# A refresh asks Virtuous twice and waits for its turn to write four times: with answers of half a second it takes two
-# seconds and a half at the full pace of 12 refreshes a second, which is 30 at a time. Where Virtuous takes longer, or
-# one answer hangs for as long as it may, the others go on.
+# At the full pace of 12 refreshes a second one takes two seconds and a half where Virtuous answers in half a second.
 WORKERS = 32
 
-# Connections that are due are begun in groups of this many: those longest past due first, and within a group in any
-# order. Of two invocations at once each meets few connections that the other is at; a group is twenty seconds of work.
+# Those longest past due come first, in groups of this many whose order is chance: so two invocations at once seldom
+# meet at a connection. A group is twenty seconds of work.
 SHUFFLED_GROUP_SIZE = 256
 
 # What makes an invocation end in an error, so that Lambda's error count is true.

@@ -1,7 +1,7 @@
 """Adapter: many connections at once. A hundred secrets are listed in one call, and twenty pairs are read in one.
 
-What it shows may be minutes old. So it decides one thing only: that nothing is to be done about a connection. Whatever
-else it shows, or fails to show, the connection is read by itself then.
+What it shows may be minutes old, so it decides one thing only: that nothing is to be done about a connection. Any other
+is read by itself.
 """
 
 from __future__ import annotations

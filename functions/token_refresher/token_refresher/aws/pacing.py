@@ -1,9 +1,8 @@
 """Adapter: the pace at which this process calls Secrets Manager.
 
 AWS throttles by Region and account, and its rates can't be raised ("Secrets Manager quotas", User Guide): 50 writes a
-second, 100 batch reads, 100 lists of secrets, 50 lists of versions. Hundreds of connections that are due at once would
-run into that with every call, and each throttled call costs a wait and one of few repetitions. So each process keeps
-just under the rates by itself.
+second, 100 batch reads, 100 lists of secrets, 50 lists of versions. Each throttled call costs a wait and one of few
+repetitions, so each process keeps just under the rates by itself.
 """
 
 from __future__ import annotations
@@ -23,11 +22,8 @@ _WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
 WRITES_PER_SECOND = 49  # one is left to an operator who logs in
 # A tenth is left to others: operators' commands list, too.
 _READS_PER_SECOND = {"BatchGetSecretValue": 90, "ListSecrets": 90, "ListSecretVersionIds": 45}
-# So much of the full pace comes back each second after a slow-down: slow enough that two processes which share the rate
-# are throttled once in a while and no more.
-_RECOVERY = 0.05
-# However little passes, some calls go on: the throttled ones are repeated by the SDK.
-_SLOWEST = 0.1
+_RECOVERY = 0.05  # so much of the full pace comes back each second, so that two processes seldom meet the limit
+_SLOWEST = 0.1  # however little passes, some calls go on
 
 
 class Pace:
@@ -56,8 +52,7 @@ class Pace:
     def wait(self) -> None:
         """Returns when the next call may be made; in the order in which callers came.
 
-        A caller that comes late by less than the time between two calls, as threads do that woke up late, does not
-        delay those behind it. So in any second at most one call more is made than the pace allows.
+        Who comes late by less than the time between two calls, as threads do that woke up late, delays nobody.
         """
         with self._lock:
             now = self._clock()
@@ -76,11 +71,9 @@ class Pace:
         """A call was throttled."""
         with self._lock:
             now = self._clock()
-            counted_since = max(now - 1, self._began_at)
-            passed = sum(at > counted_since for at in self._passed)
-            seconds = max(now - counted_since, 1 / self._full)
-            slowest = self._full * _SLOWEST
-            self._now = min(max(passed / seconds, slowest), self._per_second(now))
+            since = max(now - 1, self._began_at)
+            passed = sum(at > since for at in self._passed) / max(now - since, 1 / self._full)
+            self._now = min(max(passed, self._full * _SLOWEST), self._per_second(now))
             self._changed_at = now
 
     def _per_second(self, now: float) -> float:

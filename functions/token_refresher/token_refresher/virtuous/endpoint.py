@@ -2,9 +2,6 @@
 
 What can go wrong is told apart by *when* it does, not by an exception's type or text: before the connection stands
 nothing was sent, afterwards the request may have arrived. No cookie or redirect is involved, and nothing is logged.
-
-A proxy is taken from HTTPS_PROXY unless NO_PROXY names the host, both as ``urllib.request`` reads them; loopback is
-never proxied. The traffic to Virtuous is encrypted end to end all the same.
 """
 
 from __future__ import annotations
@@ -58,8 +55,8 @@ class _NotConnected(Exception):
 class TokenEndpoint:
     """Virtuous at *base_url*. What the network and the server do is a result, never an exception.
 
-    *clock* gives the wall-clock time, aware. *connect_seconds* and *request_seconds* are the bounds described at
-    CONNECT_SECONDS and REQUEST_SECONDS, whatever the resolver, the proxy or the server does.
+    *clock* gives the wall-clock time, aware. *connect_seconds* and *request_seconds* bound what CONNECT_SECONDS and
+    REQUEST_SECONDS do, whatever the resolver, the proxy or the server does.
     Without an *ssl_context* certificates are verified against the system's roots (SSL_CERT_FILE names others).
     Raises ValueError for a *base_url* or a proxy that cannot be used.
     """

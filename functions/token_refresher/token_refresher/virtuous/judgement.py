@@ -1,9 +1,8 @@
 """Core: what an HTTP answer of Virtuous means.
 
-``RULES`` below is the whole judgement of ``/Token``: the first row that fits decides. A row is chosen by status and,
-where the status leaves it open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal.
-What has neither came from something in between (a firewall's page, a gateway's JSON) and condemns no credential. No
-word of the answer's body gets into a verdict but the grant itself and the codes that this module knows.
+``RULES`` is the whole judgement of ``/Token``: the first row that fits decides, by status and, where that leaves it
+open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal. What has neither came from
+something in between and condemns no credential. No word of the body gets into a verdict but the codes known here.
 """
 
 from __future__ import annotations
@@ -23,13 +22,10 @@ from ..refresh.formats import printable
 from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
 from .body import read_object
 
-# Twice what Virtuous documents for an access token. Whatever an answer claims, at half of this life the next refresh is
-# due, and the token still works.
+# Twice what Virtuous documents for an access token: at half of it the next refresh is due, and the token still works.
 LONGEST_LIFE = timedelta(days=30)
-# The schedule comes round every few hours: a longer wait than a day serves nobody.
-LONGEST_WAIT = timedelta(days=1)
-# A secret holds 65,536 bytes: two tokens of this size, escaped as JSON, and the rest of the pair fit.
-LONGEST_TOKEN = 24_000
+LONGEST_WAIT = timedelta(days=1)  # the schedule comes round every few hours
+LONGEST_TOKEN = 24_000  # two such, escaped as JSON, fit into a secret's 65,536 bytes
 LONGEST_NAME = 500
 
 _CODE = r"[a-z][a-z0-9_]*"  # every code of RFC 6749 and its extensions looks so
@@ -136,18 +132,14 @@ def _error_code(response: Response, answer: Mapping[str, Any] | None) -> str:
 
 
 def _is_denied(response: Response, answer: Mapping[str, Any] | None) -> bool:
-    """True if Virtuous itself refuses, by its words or as RFC 6750 section 3 has it; anybody in between says other
-    things."""
+    """True if Virtuous itself refuses, by its words or as RFC 6750 section 3 has it."""
     said = answer.get("message") if answer else response.body[:100].decode("utf-8", "replace").strip('"')
     scheme = response.headers.get("www-authenticate", "").partition(" ")[0]
     return (isinstance(said, str) and said.strip().lower() == DENIED) or (not response.body and scheme == "Bearer")
 
 
 def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
-    """The JSON object in the body, None where there is none, and what is odd about it.
-
-    What is left of a broken answer counts if the object is whole: a token that arrived must not be lost.
-    """
+    """The JSON object in the body, None where none is whole, and what is odd about it."""
     oddities = [] if response.complete else ["the answer's end is missing"]
     answer, odd = read_object(response.body) or (None, [])
     return answer, oddities + odd
@@ -175,7 +167,7 @@ def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], s
 
 
 class _Reader(NamedTuple):
-    """Reads one value at a time out of an answer. What is there and unusable reads as None and is noted."""
+    """Reads values of an answer. What is there and unusable reads as None and is noted."""
 
     answer: Mapping[str, Any]
     oddities: list[str]
