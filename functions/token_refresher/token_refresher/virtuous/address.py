@@ -12,8 +12,18 @@ from virtuous_token.secret_text import SecretText
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Nothing else may be in it: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
-_ALLOWED = r"https?://[A-Za-z0-9.:\[\]-]+/?"
+_ALLOWED = r"(https?)://([A-Za-z0-9.:\[\]-]+)/?"
 _ALLOWED_PROXY = r"(?i:http://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?"
+
+
+def _host_and_port(found: str) -> tuple[str, int | None] | None:
+    """None where a port is no port, and where a label is empty or too long."""
+    try:
+        parts = urlsplit(f"//{found}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    return (host, port) if all(0 < len(label) < 64 for label in host.split(".")) else None
 
 
 class Address(NamedTuple):
@@ -26,16 +36,14 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """https, or http on loopback, and a host alone. Raises ValueError, which does not quote what may be secret."""
-        try:
-            parts = urlsplit(base_url) if re.fullmatch(_ALLOWED, base_url) else None
-            host, port = (parts.hostname or "", parts.port) if parts else ("", None)
-        except ValueError:
-            host = ""
-        if not host or not parts or not all(0 < len(label) < 64 for label in host.split(".")):
+        matched = re.fullmatch(_ALLOWED, base_url)
+        scheme, found = matched.groups() if matched else ("", "")
+        if not (parts := _host_and_port(found)):
             raise ValueError("a base URL is https://host, without a path, user, query or fragment")
-        if parts.scheme == "http" and host not in _LOOPBACK:
+        host, port = parts
+        if scheme == "http" and host not in _LOOPBACK:
             raise ValueError("a base URL begins with https://; http:// is for loopback only")
-        return cls(host, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
+        return cls(host, port or (443 if scheme == "https" else 80), scheme == "https")
 
 
 class Proxy(NamedTuple):
@@ -49,15 +57,11 @@ class Proxy(NamedTuple):
     def parse(cls, url: str) -> Proxy:
         """An address without a scheme means ``http://``. Raises ValueError, which quotes nothing of *url*."""
         matched = re.fullmatch(_ALLOWED_PROXY, url) if url.isascii() and url.isprintable() else None
-        user, host = matched.groups() if matched else (None, "")
-        try:
-            parts = urlsplit(f"//{host}")
-            name, port = parts.hostname or "", parts.port
-        except ValueError:
-            name = ""
-        if not name or not all(0 < len(label) < 64 for label in name.split(".")):
+        user, found = matched.groups() if matched else (None, "")
+        if not (parts := _host_and_port(found)):
             raise ValueError("HTTPS_PROXY must be an http:// address: http://user:password@host:port")
-        return cls(name, port or 80, SecretText(unquote(user if ":" in user else f"{user}:")) if user else None)
+        host, port = parts
+        return cls(host, port or 80, SecretText(unquote(user if ":" in user else f"{user}:")) if user else None)
 
     def headers(self) -> dict[str, str]:
         """What CONNECT carries."""

@@ -34,8 +34,8 @@ from .address import Address, Proxy
 from .body import LARGEST_BODY, readable_body
 from .judgement import Response, judge_proof, judge_token
 
-# From the call to its result, if anything was sent: the bound within which a refresh token is at risk. Connections that
-# do not stand after CONNECT_SECONDS are not used, so at least 30 seconds are left for an answer.
+# From the call to its result: the bound within which a refresh token is at risk. A connection that does not stand after
+# CONNECT_SECONDS is not used, so at least 30 seconds are left for an answer.
 REQUEST_SECONDS = 45.0
 CONNECT_SECONDS = 15.0
 USER_AGENT = f"virtuous-token-refresher/{__version__}"
