@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .refresh.formats import CONNECTION_NAME
-
-__all__ = ["InvalidEvent", "Request"]
+from .refresh.formats import CONNECTION_NAME, printable
 
 # What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
 _SCHEDULER = {"aws.scheduler", "aws.events"}
@@ -20,9 +18,9 @@ class InvalidEvent(ValueError):
 
 
 class Request(NamedTuple):
-    """What an event asks for. ``connections`` is None for all that exist.
+    """What an event asks for: ``{"connections": ["acme"], "force": true}``, ``{"report": true, "prove": true}``.
 
-    ``prove`` is part of a report. ``scheduled``: a schedule sent the event.
+    ``connections`` is None for all that exist. A report changes nothing. ``scheduled``: a schedule sent the event.
     """
 
     connections: tuple[str, ...] | None = None
@@ -38,14 +36,10 @@ class Request(NamedTuple):
             raise InvalidEvent("an event is a JSON object")
         if str(event.get("source")) in _SCHEDULER:
             return cls(scheduled=True)
-        if unknown := sorted(str(key) for key in event.keys() - set(_KEYS)):
+        if unknown := sorted(printable(str(key)) or "" for key in event.keys() - set(_KEYS)):
             raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has {', '.join(_KEYS)}")
-        return cls(
-            _names(event.get("connections")),
-            force=_flag(event, "force"),
-            report=_flag(event, "report"),
-            prove=_flag(event, "prove"),
-        )
+        force, report, prove = (_flag(event, key) for key in _KEYS[1:])
+        return cls(_names(event.get("connections")), force, report, prove)
 
 
 def _names(given: object) -> tuple[str, ...] | None:

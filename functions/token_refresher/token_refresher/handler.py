@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 
-# Modules and the client's models are made once and kept: looking for garbage among them is a tenth of a start.
-gc.disable()
+gc.disable()  # what the imports make stays: looking through it over and over is a thirtieth of a start
 
 import os
 import time
@@ -19,7 +18,7 @@ from . import __version__
 from .aws.batch_read import Connections
 from .aws.event_bus import SECONDS as NOTICE_SECONDS
 from .aws.event_bus import EventBus
-from .aws.pacing import Pace, pace
+from .aws.pacing import pace
 from .aws.secret_store import SecretStore, make_client
 from .events import Request
 from .notices import announce
@@ -34,22 +33,21 @@ from .sweep import (
     DueConnection,
     for_each,
     in_order,
+    is_first_of_the_day,
     result_if_fresh,
     skip_throttled_organizations,
     sweep,
 )
 from .virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
 
+gc.enable()
+
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-__all__ = ["SomeConnectionsFailed", "lambda_handler"]
-
-# Kept of the invocation's time for the last notice, logs, metrics and the answer.
-CLOSING_SECONDS = NOTICE_SECONDS + 3
-# An error ends up in a queue whose messages hold 256 kB.
-MOST_NAMED_IN_AN_ERROR = 500
+CLOSING_SECONDS = NOTICE_SECONDS + 3  # kept for the last notice, logs, metrics and the answer
+MOST_NAMED_IN_AN_ERROR = 500  # it ends up in a queue whose messages hold 256 kB
 
 
 class SomeConnectionsFailed(Exception):
@@ -64,7 +62,6 @@ class Application(NamedTuple):
 
     settings: Settings
     client: SecretsManagerClient
-    writes: Pace
     services: Services
     policy: Policy
     bus: EventBus
@@ -77,24 +74,16 @@ class Application(NamedTuple):
     def connections(self) -> Connections:
         return Connections.of(self.client, self.settings.secret_prefix)
 
-    def refresh(self, connection: str, deadline: datetime, *, force: bool) -> Result:
-        if deadline - self.services.now() > self.policy.limits.look:
-            self.writes.wait_for_room()
-        return refresh_connection(
-            connection, self.store(connection), self.services, self.policy, deadline=deadline, force=force
-        )
-
 
 @cache
 def application() -> Application:
     """Reads the environment and makes the client. Raises InvalidSettings."""
     settings = Settings.from_environment(os.environ)
     client = make_client()
-    gc.enable()
+    pace(client)
     return Application(
         settings=settings,
         client=client,
-        writes=pace(client),
         services=Services(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
         policy=Policy(
             base_url=settings.virtuous_base_url,
@@ -109,10 +98,8 @@ def application() -> Application:
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``.
+    """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``, or a report.
 
-    Events: what EventBridge Scheduler sends; ``{"connections": ["acme"], "force": true}``; ``{"report": true}``, which
-    changes nothing and returns what a person may see, and with ``"prove": true`` whether Virtuous takes the tokens.
     Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the list of
     connections can be read.
     """
@@ -132,23 +119,16 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     if request.report:
         return report(app, request)
     results, notices_not_sent = sweep_as_asked(app, request, deadline)
-    log_results(app.logger, results, app.settings.secret_prefix, complete=_is_first_of_the_day(app, request, began_at))
+    is_complete = request.scheduled and is_first_of_the_day(app.policy.schedule_interval, began_at)
+    log_results(app.logger, results, app.settings.secret_prefix, complete=is_complete)
     log_summary(app.logger, results)
     if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule
         put_metrics(app.metrics, results, notices_not_sent, began_at)
         app.metrics.flush_metrics()
     if failed := [f"{result.connection}: {result.outcome}" for result in results if result.outcome in FAILED]:
-        more = len(failed) - MOST_NAMED_IN_AN_ERROR
-        raise SomeConnectionsFailed(
-            ", ".join(failed[:MOST_NAMED_IN_AN_ERROR]) + (f" and {more} more" if more > 0 else "")
-        )
+        more = f" and {len(failed) - MOST_NAMED_IN_AN_ERROR} more" if len(failed) > MOST_NAMED_IN_AN_ERROR else ""
+        raise SomeConnectionsFailed(", ".join(failed[:MOST_NAMED_IN_AN_ERROR]) + more)
     return {"checked": len(results), "outcomes": {result.connection: str(result.outcome) for result in results}}
-
-
-def _is_first_of_the_day(app: Application, request: Request, began_at: datetime) -> bool:
-    """True for the schedule's first sweep of a UTC day; for every sweep of a schedule that is no plain rate."""
-    since_midnight = began_at - began_at.replace(hour=0, minute=0, second=0, microsecond=0)
-    return request.scheduled and since_midnight < (app.policy.schedule_interval or timedelta(days=1))
 
 
 def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tuple[list[Result], int]:
@@ -166,7 +146,10 @@ def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tu
         return result
 
     def refresh(connection: str) -> Result:
-        return announced(app.refresh(connection, deadline, force=request.force))
+        store = app.store(connection)
+        return announced(
+            refresh_connection(connection, store, app.services, app.policy, deadline=deadline, force=request.force)
+        )
 
     def result_or_due(connection: str, stored: Stored | None) -> Result | DueConnection:
         found = result_if_fresh(connection, stored, app.policy, app.services.now())
@@ -194,20 +177,19 @@ def report(app: Application, request: Request) -> dict[str, Any]:
     Ten thousand fit into the 6 MB that Lambda answers ("Invocation payload", Lambda quotas): one takes 600 bytes where
     its names are as long as names get.
     """
-    connections = None if request.connections else app.connections()
-    names = connections.names if connections else list(request.connections or ())
-    described: dict[str, dict[str, Any] | None] = {}
-    if connections and not request.prove:
-        idle = connections.read(names, lambda name, stored: describe_if_idle(name, stored, app.policy))
-        described = dict(zip(names, idle, strict=True))
-    others = [name for name in names if described.get(name) is None]
+    described: dict[str, dict[str, Any] | None] = dict.fromkeys(request.connections or ())
+    if not request.connections:
+        connections = app.connections()
+        described = dict.fromkeys(connections.names)
+        if not request.prove:
+            idle = connections.read(connections.names, lambda name, stored: describe_if_idle(name, stored, app.policy))
+            described = dict(zip(connections.names, idle, strict=True))
 
     def describe(name: str) -> dict[str, Any]:
-        services = app.services
-        return describe_connection(
-            name, app.store(name), app.policy, services.now(), services.endpoint, prove=request.prove
-        )
+        now, endpoint = app.services.now(), app.services.endpoint
+        return describe_connection(name, app.store(name), app.policy, now, endpoint, prove=request.prove)
 
+    others = [name for name, found in described.items() if found is None]
     described |= zip(others, for_each(others, describe), strict=True)
     return {
         "version": __version__,
@@ -218,8 +200,8 @@ def report(app: Application, request: Request) -> dict[str, Any]:
             "refresh_at_percent": app.settings.refresh_at_percent,
             "schedule": app.settings.schedule,
         },
-        "checked": len(names),
-        "connections": {name: described[name] for name in names},
+        "checked": len(described),
+        "connections": described,
     }
 
 

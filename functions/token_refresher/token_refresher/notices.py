@@ -1,9 +1,8 @@
 """Core: what is announced by name about a connection, and how often.
 
-A notice is sent when something about a connection changed, or when a person is needed. What changed is announced by the
-run that changed it. What stands until a person acts is announced once a UTC day, or once a week where there is time;
-that it was announced is remembered in the pair secret, where a version is written once: of two runs at one moment, and
-of a forced run and the schedule's, one writes it, and only that one announces.
+What changed is announced by the run that changed it. What stands until a person acts is announced once a UTC day, or
+once a week where there is time. That is remembered in the pair secret, where a version is written once: of two runs at
+one moment one writes it, and only that one announces.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from virtuous_token.contract import format_instant
 from .refresh.formats import SecretNames
 from .refresh.model import CURRENT, OutcomeWord, RefreshError, Result, Store
 
-__all__ = ["LABEL", "NEED_A_PERSON", "SOURCE", "Bus", "Kind", "NotSent", "Notice", "announce"]
-
 SOURCE = "virtuous.token"
 DETAIL_VERSION = 1
 # The staging label on the newest memory. Any label but AWSCURRENT will do; without one, a put would move AWSCURRENT.
@@ -30,7 +27,6 @@ LABEL = "NOTICED"
 
 # Virtuous documents 365 days for a refresh token: a month leaves working hours to log in again.
 REFRESH_TOKEN_ENDS_SOON = timedelta(days=30)
-DAILY_BEFORE_THE_END = timedelta(days=7)
 
 
 class Kind(StrEnum):
@@ -50,27 +46,16 @@ _MEANING = {
     Kind.TOKEN_REFRESHED: "A new access token was published.",
     Kind.RECOVERED: "A token that an earlier run or a login had stored was published.",
     Kind.LOGIN_REQUIRED: "A person must log in: no stored credential is accepted any more.",
-    Kind.ORGANIZATION_CHANGED: (
-        "The token acts for another organisation than the connection was made for. Switch back in Virtuous as the "
-        "connection's user, or log in again if the change is meant."
-    ),
-    Kind.REFRESH_TOKEN_ENDS_SOON: (
-        "The refresh token ends soon and Virtuous has not replaced it. Nothing is broken yet; log in during working "
-        "hours."
-    ),
+    Kind.ORGANIZATION_CHANGED: "The token acts for another organisation than the connection was made for. Switch back "
+    "in Virtuous as the connection's user, or log in again if the change is meant.",
+    Kind.REFRESH_TOKEN_ENDS_SOON: "The refresh token ends soon and Virtuous has not replaced it. Nothing is broken "
+    "yet; log in during working hours.",
     Kind.API_KEY_REFUSED: "Virtuous refuses the stored API key. Store another one, or log in.",
 }
 
 
 class NotSent(Exception):
     """The event bus did not take a notice; the text is an error code."""
-
-
-class Bus(Protocol):
-    """Where notices go."""
-
-    def send(self, notice: Notice) -> None:
-        """Raises NotSent."""
 
 
 class Notice(NamedTuple):
@@ -80,26 +65,27 @@ class Notice(NamedTuple):
     detail: Mapping[str, Any]
     period: str
 
-    @property
-    def stands(self) -> bool:
-        """True if it would be sent again by the next run, were it not remembered."""
-        return self.kind in NEED_A_PERSON
-
     def to_json(self) -> str:
         return json.dumps(self.detail)
+
+
+class Bus(Protocol):
+    """Where notices go."""
+
+    def send(self, notice: Notice) -> None:
+        """Raises NotSent."""
 
 
 def announce(result: Result, prefix: str, store: Store, bus: Bus, now: datetime) -> list[str]:
     """Sends what *result* gives reason to announce; returns for each notice that could not be sent its kind and why.
 
-    What could not be sent is not sent by the next run either: better once too few than a message every run. A standing
-    notice comes again in its next period.
+    The next run does not send it either, until its next period: better once too few than a message every run.
     """
     failures = []
     for kind in _kinds(result, now):
         notice = _notice(kind, result, prefix, now)
         try:
-            if not notice.stands or _is_first(notice, store):
+            if kind not in NEED_A_PERSON or _is_first(notice, store):
                 bus.send(notice)
         except (NotSent, RefreshError) as error:
             failures.append(f"{kind}: {error}")
@@ -123,11 +109,8 @@ def _is_first(notice: Notice, store: Store) -> bool:
 
 
 def _kinds(result: Result, now: datetime) -> list[Kind]:
-    kinds = []
-    if result.outcome is OutcomeWord.REFRESHED:
-        kinds.append(Kind.TOKEN_REFRESHED)
-    if result.outcome is OutcomeWord.RECOVERED:
-        kinds.append(Kind.RECOVERED)
+    changed = {OutcomeWord.REFRESHED: Kind.TOKEN_REFRESHED, OutcomeWord.RECOVERED: Kind.RECOVERED}
+    kinds = [changed[result.outcome]] if result.outcome in changed else []
     if result.api_key_refused:
         kinds.append(Kind.API_KEY_REFUSED)
     elif result.outcome is OutcomeWord.LOGIN_REQUIRED:
@@ -140,28 +123,24 @@ def _kinds(result: Result, now: datetime) -> list[Kind]:
 
 
 def _notice(kind: Kind, result: Result, prefix: str, now: datetime) -> Notice:
-    names, period = SecretNames.of(prefix, result.connection), _period(kind, result, now)
-    until = result.readers_work_until
-    return Notice(
-        kind,
-        {
-            "version": DETAIL_VERSION,
-            "id": str(uuid5(NAMESPACE_OID, f"{names.bearer}/{kind}/{period}")),
-            "prefix": prefix,
-            "connection": result.connection,
-            "organization": _plain(result.organization_name) or "an organisation that is not known yet",
-            "bearer_secret": names.bearer,
-            "readers_work_until": _readable(until),
-            "refresh_token_expires_at": _readable(result.refresh_token_expires_at),
-            "needs_a_person": kind in NEED_A_PERSON,
-            "meaning": _MEANING[kind],
-            "reason": _plain(result.reason) or "none given",
-            "run": f"virtuous-token --prefix {prefix} login --connection {result.connection}"
-            if kind in NEED_A_PERSON
-            else "nothing",
-        },
-        period,
-    )
+    bearer, period = SecretNames.of(prefix, result.connection).bearer, _period(kind, result, now)
+    needs_a_person = kind in NEED_A_PERSON
+    login = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
+    detail = {
+        "version": DETAIL_VERSION,
+        "id": str(uuid5(NAMESPACE_OID, f"{bearer}/{kind}/{period}")),
+        "prefix": prefix,
+        "connection": result.connection,
+        "organization": _plain(result.organization_name) or "an organisation that is not known yet",
+        "bearer_secret": bearer,
+        "readers_work_until": _readable(result.readers_work_until),
+        "refresh_token_expires_at": _readable(result.refresh_token_expires_at),
+        "needs_a_person": needs_a_person,
+        "meaning": _MEANING[kind],
+        "reason": _plain(result.reason) or "none given",
+        "run": login if needs_a_person else "nothing",
+    }
+    return Notice(kind, detail, period)
 
 
 def _plain(text: str | None) -> str:
@@ -179,6 +158,6 @@ def _period(kind: Kind, result: Result, now: datetime) -> str:
         return f"until {_readable(result.readers_work_until)}"
     if kind is Kind.REFRESH_TOKEN_ENDS_SOON and result.refresh_token_expires_at:
         left = result.refresh_token_expires_at - now
-        if left >= DAILY_BEFORE_THE_END:
-            return f"{left // DAILY_BEFORE_THE_END} weeks before {_readable(result.refresh_token_expires_at)}"
+        if left >= timedelta(weeks=1):  # daily in the last week
+            return f"{left // timedelta(weeks=1)} weeks before {_readable(result.refresh_token_expires_at)}"
     return f"{now:%Y-%m-%d}"

@@ -12,8 +12,6 @@ from aws_lambda_powertools.metrics import MetricUnit
 from .refresh.model import OutcomeWord, Result
 from .sweep import FAILED
 
-__all__ = ["ENDING_SOON", "log_results", "log_summary", "put_metrics"]
-
 # A token that ends sooner than this although a new one was due leaves a working day to act.
 ENDING_SOON = timedelta(days=1)
 _UNCHANGED = frozenset({OutcomeWord.FRESH, OutcomeWord.BUSY, OutcomeWord.POSTPONED})
@@ -30,12 +28,6 @@ def log_results(logger: Logger, results: Sequence[Result], prefix: str, *, compl
             _log_outcome(logger, result, prefix)
         for note in result.notes:
             logger.warning("noticed", extra={"connection": result.connection, "note": note})
-
-
-def log_summary(logger: Logger, results: Sequence[Result]) -> None:
-    """One line that counts all connections by outcome."""
-    counts = Counter(str(result.outcome) for result in results)
-    logger.info("swept", extra={"checked": len(results), "outcomes": dict(counts)})
 
 
 def _log_outcome(logger: Logger, result: Result, prefix: str) -> None:
@@ -57,6 +49,12 @@ def _log_outcome(logger: Logger, result: Result, prefix: str) -> None:
         logger.warning("login required", extra=fields)
     else:
         logger.info("connection checked", extra=fields)
+
+
+def log_summary(logger: Logger, results: Sequence[Result]) -> None:
+    """One line that counts all connections by outcome."""
+    counts = Counter(str(result.outcome) for result in results)
+    logger.info("swept", extra={"checked": len(results), "outcomes": counts})
 
 
 def put_metrics(metrics: Metrics, results: Sequence[Result], notices_not_sent: int, began_at: datetime) -> None:

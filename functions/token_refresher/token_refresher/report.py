@@ -9,14 +9,13 @@ from virtuous_token.contract import format_instant
 from virtuous_token.errors import UnreadableSecret
 
 from .refresh.due import due_at
-from .refresh.formats import TokenPair
+from .refresh.formats import TokenPair, pair_in
 from .refresh.journal import LABEL, Intent, Outcome, chain_end, parse_entry
 from .refresh.model import (
     CURRENT,
     CurrentPair,
     Denied,
     Policy,
-    Proof,
     Proved,
     RefreshError,
     Store,
@@ -24,8 +23,6 @@ from .refresh.model import (
     TokenEndpoint,
 )
 from .refresh.publish import end_of_version
-
-__all__ = ["describe_connection", "describe_if_idle"]
 
 _IDLE: dict[str, Any] = {"journal": "idle", "last_outcome": None}
 
@@ -39,20 +36,19 @@ def describe_connection(
     *,
     prove: bool = False,
 ) -> dict[str, Any]:
-    """The state of one connection as JSON values; instants as RFC 3339. What cannot be read is under ``error``.
+    """The state of one connection as JSON values; what cannot be read is under ``error``.
 
-    With an *endpoint* and *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key
-    is proved without *prove* as well, since nothing stored says that it was revoked.
+    With *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key is always proved,
+    since nothing stored says that it was revoked.
     """
     try:
         stored = store.read()
         if stored.pair is None:
             return {"state": "no token pair was stored yet"}
         pair = stored.pair.parsed()
-        is_to_be_proved = prove or pair.refresh_token is None
         return {
             **_pair(connection, pair, policy),
-            **({"proof": _proof(endpoint.prove(pair.access_token))} if endpoint and is_to_be_proved else {}),
+            **(_proof(endpoint, pair) if endpoint and (prove or pair.refresh_token is None) else {}),
             **_bearer(store, stored.pair.version_id, stored.bearer_labels.get(CURRENT)),
             **_journal(store, stored.pair, now),
         }
@@ -66,14 +62,10 @@ def describe_if_idle(connection: str, stored: Stored | None, policy: Policy) -> 
     """The same from what was read already; None where that does not tell all, or may be wrong."""
     if stored is None or stored.pair is None or not stored.is_idle:
         return None
-    if stored.bearer_labels.get(CURRENT) != stored.pair.version_id:
+    pair = pair_in(stored.pair.text)
+    if pair is None or pair.refresh_token is None or stored.bearer_labels.get(CURRENT) != stored.pair.version_id:
         return None
-    try:
-        pair = stored.pair.parsed()
-    except UnreadableSecret:
-        return None
-    if pair.refresh_token is None:
-        return None
+    pair = pair.dated_by(stored.pair.created_at)
     return {**_pair(connection, pair, policy), "bearer_in_step": True, **_IDLE}
 
 
@@ -93,10 +85,11 @@ def _pair(connection: str, pair: TokenPair, policy: Policy) -> dict[str, Any]:
     }
 
 
-def _proof(proof: Proof) -> str:
+def _proof(endpoint: TokenEndpoint, pair: TokenPair) -> dict[str, str]:
+    proof = endpoint.prove(pair.access_token)
     if isinstance(proof, Proved):
-        return "accepted"
-    return f"{'refused' if isinstance(proof, Denied) else 'unclear'} ({proof.reason})"
+        return {"proof": "accepted"}
+    return {"proof": f"{'refused' if isinstance(proof, Denied) else 'unclear'} ({proof.reason})"}
 
 
 def _bearer(store: Store, version: str, published: str | None) -> dict[str, Any]:

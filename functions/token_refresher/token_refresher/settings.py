@@ -10,10 +10,6 @@ from typing import NamedTuple
 
 from .virtuous.address import Address, Proxy
 
-__all__ = ["InvalidSettings", "Settings"]
-
-_RATE = r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)"
-
 
 class InvalidSettings(ValueError):
     """The environment is wrong; the text lists everything that is."""
@@ -57,12 +53,9 @@ class Settings(NamedTuple):
         if wrong:
             raise InvalidSettings("; ".join(wrong))
         schedule = environment.get("SCHEDULE_EXPRESSION", "")
-        return cls(prefix, base_url, int(percent), kms_key_arn, schedule, _interval(schedule))
-
-
-def _interval(expression: str) -> timedelta | None:
-    rate = re.fullmatch(_RATE, expression)
-    return timedelta(**{f"{rate[2]}s": int(rate[1])}) if rate else None
+        rate = re.fullmatch(r"rate\(([0-9]{1,6}) (minute|hour|day)s?\)", schedule)
+        interval = timedelta(**{f"{rate[2]}s": int(rate[1])}) if rate else None
+        return cls(prefix, base_url, int(percent), kms_key_arn, schedule, interval)
 
 
 def _wrong_on_the_way(environment: Mapping[str, str]) -> list[str]:

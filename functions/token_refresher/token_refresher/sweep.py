@@ -3,39 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import NamedTuple, TypeVar
 
 from virtuous_token.contract import format_instant
-from virtuous_token.errors import UnreadableSecret
 
 from .refresh.due import LONG_AGO, due_at, fraction_of
-from .refresh.formats import TokenPair
+from .refresh.formats import pair_in
 from .refresh.model import OutcomeWord, Policy, Result, Stored
 from .refresh.refresh import fresh_result
 
-__all__ = [
-    "FAILED",
-    "WORKERS",
-    "DueConnection",
-    "for_each",
-    "in_order",
-    "result_if_fresh",
-    "skip_throttled_organizations",
-    "sweep",
-]
-
 _T = TypeVar("_T")
 
-# A refresh asks Virtuous twice and waits for its turn to write four times: with answers of half a second it takes two
-# seconds and a half at the full pace of 12 refreshes a second, which is 30 at a time. Where Virtuous takes longer, or
-# one answer hangs for as long as it may, the others go on.
+# At the full pace of 12 refreshes a second one takes two seconds and a half where Virtuous answers in half a second.
 WORKERS = 32
 
-# Connections that are due are begun in groups of this many: those longest past due first, and within a group in any
-# order. Of two invocations at once each meets few connections that the other is at; a group is twenty seconds of work.
+# Those longest past due come first, in groups of this many whose order is chance: so two invocations at once seldom
+# meet at a connection. A group is twenty seconds of work.
 SHUFFLED_GROUP_SIZE = 256
 
 # What makes an invocation end in an error, so that Lambda's error count is true.
@@ -62,11 +48,12 @@ def result_if_fresh(connection: str, stored: Stored | None, policy: Policy, now:
 
     A pair that is never refreshed (an API key) is proved once a day, by that run of its own.
     """
-    pair = _pair(stored)
+    pair = pair_in(stored.pair.text) if stored and stored.pair else None
     if stored is None or pair is None:
         return DueConnection(connection, LONG_AGO)
-    proves = _is_its_turn(connection, policy.schedule_interval, now)
-    return fresh_result(connection, stored, policy, now, proves_api_key=proves) or DueConnection(
+    # Each has a day of its own, so that not all are proved in one run.
+    is_its_turn = is_first_of_the_day(policy.schedule_interval, now, begins_at=fraction_of(connection) * _DAY)
+    return fresh_result(connection, stored, policy, now, proves_api_key=is_its_turn) or DueConnection(
         connection, due_at(pair, connection, policy.refresh_at_percent) or LONG_AGO, pair.organization_id
     )
 
@@ -112,30 +99,20 @@ def for_each(connections: Iterable[str], work: Callable[[str], _T]) -> list[_T]:
         return list(pool.map(work, connections))
 
 
-def sweep(connections: Sequence[str], refresh: Callable[[str], Result]) -> list[Result]:
+def sweep(connections: Iterable[str], refresh: Callable[[str], Result]) -> list[Result]:
     """One result for each connection, in the order given. *refresh* should not raise; if it does, that is a result."""
-    return for_each(connections, lambda connection: _isolated(connection, refresh))
+
+    def isolated(connection: str) -> Result:
+        try:
+            return refresh(connection)
+        except Exception as error:  # noqa: BLE001 (a defect in one connection must not stop the others)
+            # Only the type: the text of an error that nobody foresaw may hold anything.
+            return Result(connection, OutcomeWord.TRY_AGAIN, f"an unforeseen {type(error).__name__}")
+
+    return for_each(connections, isolated)
 
 
-def _isolated(connection: str, refresh: Callable[[str], Result]) -> Result:
-    try:
-        return refresh(connection)
-    except Exception as error:  # noqa: BLE001 (a defect in one connection must not stop the others)
-        # Only the type: the text of an error that nobody foresaw may hold anything.
-        return Result(connection, OutcomeWord.TRY_AGAIN, f"an unforeseen {type(error).__name__}")
-
-
-def _pair(stored: Stored | None) -> TokenPair | None:
-    try:
-        return stored.pair.parsed() if stored and stored.pair else None
-    except UnreadableSecret:
-        return None
-
-
-def _is_its_turn(connection: str, interval: timedelta | None, now: datetime) -> bool:
-    """True in at least one of a day's runs, mostly in one alone: in the first of the connection's own day, which begins
-    at an hour that its name gives. In every run where nobody knows how often they come."""
-    if interval is None:
-        return True
-    begins_at = fraction_of(connection) * _DAY
-    return (now - LONG_AGO - begins_at) % _DAY < interval + _LATE_AT_MOST
+def is_first_of_the_day(interval: timedelta | None, now: datetime, *, begins_at: timedelta = timedelta()) -> bool:
+    """True in at least one of a day's runs, mostly in one alone: in the first of a day that begins *begins_at* after
+    midnight UTC. In every run where nobody knows how often they come."""
+    return interval is None or (now - LONG_AGO - begins_at) % _DAY < interval + _LATE_AT_MOST

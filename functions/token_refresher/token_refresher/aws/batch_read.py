@@ -1,24 +1,22 @@
 """Adapter: many connections at once. A hundred secrets are listed in one call, and twenty pairs are read in one.
 
-What it shows may be minutes old. So it decides one thing only: that nothing is to be done about a connection. Whatever
-else it shows, or fails to show, the connection is read by itself then.
+What it shows may be minutes old, so it decides one thing only: that nothing is to be done about a connection. Any other
+is read by itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..refresh.formats import CONNECTION_NAME, SecretNames
 from ..refresh.model import CURRENT, REMOVED_TAG, CurrentPair, RefreshError, Stored
-from .secret_store import converted
+from .secret_store import converted, version_by_label
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_secretsmanager.type_defs import SecretListEntryTypeDef
-
-__all__ = ["Connections"]
 
 _T = TypeVar("_T")
 
@@ -50,23 +48,24 @@ class Connections(NamedTuple):
         """
         published: dict[str, str | None] = {}
         pair_labels: dict[str, Mapping[str, str]] = {}
+        form = re.compile(f"{re.escape(prefix)}/({CONNECTION_NAME.pattern})/(tokens|bearer)")
         with converted("ListSecrets", f"{prefix}/"):
             pages = client.get_paginator("list_secrets").paginate(
                 Filters=[{"Key": "name", "Values": [f"{prefix}/"]}],
                 IncludePlannedDeletion=True,
                 PaginationConfig={"PageSize": LISTED_AT_ONCE},
             )
-            for page in pages:
-                for secret in page["SecretList"]:
-                    connection, kind = _parts(secret["Name"], prefix)
-                    if kind not in ("tokens", "bearer") or _was_removed(secret):
-                        continue
-                    published.setdefault(connection, None)
-                    labels = _labels(secret)
-                    if kind == "tokens":
-                        pair_labels[connection] = labels
-                    elif "DeletedDate" not in secret:
-                        published[connection] = labels.get(CURRENT)
+            for secret in (secret for page in pages for secret in page["SecretList"]):
+                is_deleted = "DeletedDate" in secret
+                was_removed = is_deleted and any(tag.get("Key") == REMOVED_TAG for tag in secret.get("Tags", ()))
+                if was_removed or not (ours := form.fullmatch(secret["Name"])):
+                    continue
+                connection, labels = ours[1], version_by_label(secret.get("SecretVersionsToStages", {}))
+                published.setdefault(connection, None)
+                if ours[2] == "tokens":
+                    pair_labels[connection] = labels
+                elif not is_deleted:
+                    published[connection] = labels.get(CURRENT)
         return cls(client, prefix, published, pair_labels, set())
 
     @property
@@ -81,19 +80,15 @@ class Connections(NamedTuple):
         """
 
         def read_some(some: Sequence[str]) -> list[_T]:
-            pairs = self._pairs(some)
-            return [work(name, self._stored(name, pairs.pop(name, None))) for name in some]
+            found = self._read(some)
+            return [work(name, found.pop(name, None)) for name in some]
 
         parts = [names[start : start + READ_AT_ONCE] for start in range(0, len(names), READ_AT_ONCE)]
         with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="batch-read") as pool:
             for part in pool.map(read_some, parts):
                 yield from part
 
-    def _stored(self, name: str, pair: CurrentPair | None) -> Stored | None:
-        version = self.published[name]
-        return Stored({CURRENT: version} if version else {}, pair, self.pair_labels.get(name)) if pair else None
-
-    def _pairs(self, names: Sequence[str]) -> dict[str, CurrentPair]:
+    def _read(self, names: Sequence[str]) -> dict[str, Stored]:
         """Those that could be read."""
         secrets = {SecretNames.of(self.prefix, name).pair: name for name in names}
         try:
@@ -102,28 +97,10 @@ class Connections(NamedTuple):
         except RefreshError as error:
             self.problems.add(str(error))
             return {}
-        return {
-            secrets[value["Name"]]: CurrentPair(
-                value["VersionId"],
-                frozenset(value.get("VersionStages", ())),
-                value.get("SecretString", ""),
-                value.get("CreatedDate"),
-            )
-            for value in answer["SecretValues"]
-        }
-
-
-def _parts(secret: str, prefix: str) -> tuple[str, str]:
-    """The connection and the kind of a secret; empty where it is none of ours."""
-    before, _, rest = secret.partition(f"{prefix}/")
-    connection, _, kind = rest.partition("/")
-    return (connection, kind) if not before and CONNECTION_NAME.fullmatch(connection) else ("", "")
-
-
-def _was_removed(secret: SecretListEntryTypeDef) -> bool:
-    return "DeletedDate" in secret and any(tag.get("Key") == REMOVED_TAG for tag in secret.get("Tags", ()))
-
-
-def _labels(secret: SecretListEntryTypeDef) -> Mapping[str, str]:
-    versions = secret.get("SecretVersionsToStages", {})
-    return {label: version for version, labels in versions.items() for label in labels}
+        found = {}
+        for value in answer["SecretValues"]:
+            name, labels = secrets[value["Name"]], frozenset(value.get("VersionStages", ()))
+            pair = CurrentPair(value["VersionId"], labels, value.get("SecretString", ""), value.get("CreatedDate"))
+            published = self.published[name]
+            found[name] = Stored({CURRENT: published} if published else {}, pair, self.pair_labels.get(name))
+        return found

@@ -12,8 +12,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from ..notices import SOURCE, Notice, NotSent
 
-__all__ = ["SECONDS", "EventBus"]
-
 # The longest that one put takes: two tries of at most 3 s, and a pause between them.
 SECONDS = 7
 _CONFIG = Config(
@@ -29,8 +27,7 @@ class EventBus:
 
     @cached_property
     def _client(self) -> Any:
-        client: Any = boto3.client
-        return client("events", config=_CONFIG)
+        return boto3.client("events", config=_CONFIG)
 
     def send(self, notice: Notice) -> None:
         """Raises NotSent."""

@@ -1,9 +1,8 @@
 """Adapter: the pace at which this process calls Secrets Manager.
 
 AWS throttles by Region and account, and its rates can't be raised ("Secrets Manager quotas", User Guide): 50 writes a
-second, 100 batch reads, 100 lists of secrets, 50 lists of versions. Hundreds of connections that are due at once would
-run into that with every call, and each throttled call costs a wait and one of few repetitions. So each process keeps
-just under the rates by itself.
+second, 100 batch reads, 100 lists of secrets, 50 lists of versions. Each throttled call costs a wait and one of few
+repetitions, so each process keeps just under the rates by itself.
 """
 
 from __future__ import annotations
@@ -18,27 +17,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-__all__ = ["WRITES_PER_SECOND", "Pace", "pace"]
-
 # These two are the function's own among what AWS counts together as writes.
 _WRITES = ("PutSecretValue", "UpdateSecretVersionStage")
 WRITES_PER_SECOND = 49  # one is left to an operator who logs in
 # A tenth is left to others: operators' commands list, too.
 _READS_PER_SECOND = {"BatchGetSecretValue": 90, "ListSecrets": 90, "ListSecretVersionIds": 45}
-# Seven writes are queued at the full pace: enough that no turn is missed where threads wake up a little late.
-SHORT_QUEUE_SECONDS = 0.15
-# So much of the full pace comes back each second after a slow-down: slow enough that two processes which share the rate
-# are throttled once in a while and no more.
-_RECOVERY = 0.05
-# However little passes, some calls go on: the throttled ones are repeated by the SDK.
-_SLOWEST = 0.1
+_RECOVERY = 0.05  # so much of the full pace comes back each second, so that two processes seldom meet the limit
+_SLOWEST = 0.1  # however little passes, some calls go on
 
 
 class Pace:
     """Spaces calls evenly, *per_second* at most. Threads may share it.
 
-    Where calls are throttled all the same, others use the rate too: the pace falls to what passed in the last second,
-    and comes back slowly. So several processes share the rate between them without knowing of each other.
+    Where calls are throttled all the same, other processes use the rate too: the pace falls to what passed in the last
+    second, and comes back slowly.
     """
 
     def __init__(
@@ -56,13 +48,11 @@ class Pace:
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._entry = threading.Lock()
 
     def wait(self) -> None:
         """Returns when the next call may be made; in the order in which callers came.
 
-        A caller that comes late by less than the time between two calls, as threads do that woke up late, does not
-        delay those behind it. So in any second at most one call more is made than the pace allows.
+        Who comes late by less than the time between two calls, as threads do that woke up late, delays nobody.
         """
         with self._lock:
             now = self._clock()
@@ -71,19 +61,6 @@ class Pace:
             self._next_at = max(self._next_at, now - distance) + distance
         if at > now:
             self._sleep(at - now)
-
-    def wait_for_room(self) -> None:
-        """Returns when few calls wait for their turn, so that what is begun now need not wait long.
-
-        While calls are made, callers are let through a call's distance apart: whether the one before makes calls is not
-        seen yet.
-        """
-        with self._entry:
-            while (too_long := self._next_at - self._clock() - SHORT_QUEUE_SECONDS) > 0.001:
-                self._sleep(too_long)
-            now = self._clock()
-            if now - self._next_at < 1:
-                self._sleep(1 / self._per_second(now))
 
     def passed(self) -> None:
         """A call was not throttled."""
@@ -94,11 +71,9 @@ class Pace:
         """A call was throttled."""
         with self._lock:
             now = self._clock()
-            counted_since = max(now - 1, self._began_at)
-            passed = sum(at > counted_since for at in self._passed)
-            seconds = max(now - counted_since, 1 / self._full)
-            slowest = self._full * _SLOWEST
-            self._now = min(max(passed / seconds, slowest), self._per_second(now))
+            since = max(now - 1, self._began_at)
+            passed = sum(at > since for at in self._passed) / max(now - since, 1 / self._full)
+            self._now = min(max(passed, self._full * _SLOWEST), self._per_second(now))
             self._changed_at = now
 
     def _per_second(self, now: float) -> float:
@@ -106,25 +81,17 @@ class Pace:
         return min(self._now + recovered, self._full)
 
 
-def pace(client: SecretsManagerClient, writes_per_second: float = WRITES_PER_SECOND) -> Pace:
-    """Lets *client* wait before each attempt of a call that AWS throttles early, repetitions included.
-
-    Returns the pace of its writes.
-    """
+def pace(client: SecretsManagerClient, writes_per_second: float = WRITES_PER_SECOND) -> None:
+    """Lets *client* wait before each attempt of a call that AWS throttles early, repetitions included."""
     writes = Pace(writes_per_second)
-    for operation in _WRITES:
-        _keep(client.meta.events, operation, writes)
-    for operation, per_second in _READS_PER_SECOND.items():
-        _keep(client.meta.events, operation, Pace(per_second))
-    return writes
+    paces = dict.fromkeys(_WRITES, writes) | {name: Pace(per_second) for name, per_second in _READS_PER_SECOND.items()}
+    for operation, kept in paces.items():
+        _keep(client.meta.events, operation, kept)
 
 
 def _keep(events: Any, operation: str, kept: Pace) -> None:
-    """botocore's events: just before an attempt is sent (what is returned there would be its answer), and what came of
-    it."""
-
     def wait(**_: object) -> None:
-        kept.wait()
+        kept.wait()  # what is returned here would be taken for the call's answer
 
     def observe(parsed_response: Any = None, **_: object) -> None:
         if (parsed_response or {}).get("Error", {}).get("Code") == "ThrottlingException":

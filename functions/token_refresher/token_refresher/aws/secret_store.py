@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -26,17 +26,8 @@ from ..refresh.model import (
 )
 
 if TYPE_CHECKING:
-    from typing import Unpack
-
     from mypy_boto3_secretsmanager import SecretsManagerClient
-    from mypy_boto3_secretsmanager.type_defs import (
-        GetSecretValueRequestTypeDef,
-        GetSecretValueResponseTypeDef,
-        ListSecretVersionIdsRequestTypeDef,
-        ResponseMetadataTypeDef,
-    )
-
-__all__ = ["SecretStore", "converted", "make_client"]
+    from mypy_boto3_secretsmanager.type_defs import GetSecretValueResponseTypeDef, ResponseMetadataTypeDef
 
 # Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s: the core
 # keeps more than that for saving an answer, so that one call that hangs does not eat all of it.
@@ -54,13 +45,12 @@ _MISCONFIGURED = {
     "EncryptionFailure": "KMS can't encrypt it: check that the key is enabled and its policy",
     "ExpiredTokenException": "the AWS credentials expired",
     "InvalidParameterException": "Secrets Manager refuses the parameters; is this a replica's Region?",
-    "InvalidRequestException": "Secrets Manager refuses it in its present state; is the secret marked for deletion "
-    "(RestoreSecret mends that), or is this a replica's Region?",
+    "InvalidRequestException": "is the secret marked for deletion (RestoreSecret mends that), or a replica?",
     "ResourceNotFoundException": "it does not exist: run virtuous-token login, or check prefix, connection and Region",
     "UnrecognizedClientException": "the AWS credentials are not valid",
     "ValidationException": "Secrets Manager refuses the parameters",
 }
-_UNAVAILABLE = {"LimitExceededException": "it has about 100 versions; Secrets Manager removes old ones within a day"}
+_FULL = ": it has about 100 versions; Secrets Manager removes old ones within a day"
 
 
 def make_client() -> SecretsManagerClient:
@@ -76,14 +66,17 @@ def make_client() -> SecretsManagerClient:
 
 
 class SecretStore(NamedTuple):
-    """The Store of ``refresh/stored.py`` for one connection."""
+    """The Store of ``refresh/model.py`` for one connection."""
 
     client: SecretsManagerClient
     names: SecretNames
 
     def read(self) -> Stored:
-        bearer_labels = self._labels(self.names.bearer)
-        return Stored(bearer_labels, self._current_pair())
+        with converted("DescribeSecret", self.names.bearer):
+            bearer = self.client.describe_secret(SecretId=self.names.bearer)
+        if "DeletedDate" in bearer:
+            raise StoreMisconfigured(f"{self.names.bearer} is marked for deletion: restore it with RestoreSecret")
+        return Stored(version_by_label(bearer.get("VersionIdsToStages", {})), self._current_pair())
 
     def pair_versions(self) -> Versions:
         return self._versions(self.names.pair)
@@ -130,25 +123,23 @@ class SecretStore(NamedTuple):
             raise StoreUnavailable(f"{self.names.pair}: its current version can't be read yet")
         return None
 
-    def _value(self, **which: Unpack[GetSecretValueRequestTypeDef]) -> GetSecretValueResponseTypeDef | None:
+    def _value(self, **which: str) -> GetSecretValueResponseTypeDef | None:
+        asked: Any = which
         with converted("GetSecretValue", which["SecretId"]):
             try:
-                return self.client.get_secret_value(**which)
+                return self.client.get_secret_value(**asked)
             except self.client.exceptions.ResourceNotFoundException:
                 return None
 
     def _versions(self, name: str) -> Versions:
-        asked: ListSecretVersionIdsRequestTypeDef = {"SecretId": name, "IncludeDeprecated": True}
-        listed = []
+        asked: dict[str, Any] = {"SecretId": name, "IncludeDeprecated": True}
+        listed: list[StoredVersion] = []
         with converted("ListSecretVersionIds", name):
             while True:  # boto3 has no paginator for it
                 page = self.client.list_secret_version_ids(**asked)
-                listed += [
-                    StoredVersion(
-                        version["VersionId"], version["CreatedDate"], frozenset(version.get("VersionStages", ()))
-                    )
-                    for version in page["Versions"]
-                ]
+                for version in page["Versions"]:
+                    labels = frozenset(version.get("VersionStages", ()))
+                    listed.append(StoredVersion(version["VersionId"], version["CreatedDate"], labels))
                 if not page.get("NextToken"):
                     return Versions(tuple(listed), page["ARN"], _date(page["ResponseMetadata"]))
                 asked["NextToken"] = page["NextToken"]
@@ -164,12 +155,10 @@ class SecretStore(NamedTuple):
                 return None
         return answer.get("VersionStages", ())
 
-    def _labels(self, name: str) -> Mapping[str, str]:
-        with converted("DescribeSecret", name):
-            answer = self.client.describe_secret(SecretId=name)
-        if "DeletedDate" in answer:
-            raise StoreMisconfigured(f"{name} is marked for deletion: restore it with RestoreSecret")
-        return {label: version for version, labels in answer.get("VersionIdsToStages", {}).items() for label in labels}
+
+def version_by_label(stages: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Secrets Manager tells the labels of each version."""
+    return {label: version for version, labels in stages.items() for label in labels}
 
 
 def _date(metadata: ResponseMetadataTypeDef) -> datetime:
@@ -189,11 +178,10 @@ def converted(operation: str, name: str) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "unknown")
         if code in _MISCONFIGURED:
             raise StoreMisconfigured(f"{operation} on {name}: {_MISCONFIGURED[code]} ({code})") from None
-        hint = f": {_UNAVAILABLE[code]}" if code in _UNAVAILABLE else ""
+        hint = _FULL if code == "LimitExceededException" else ""
         raise StoreUnavailable(f"{operation} on {name} failed{hint} ({code})") from None
-    except (NoCredentialsError, NoRegionError) as error:
-        raise StoreMisconfigured(
-            f"{operation} on {name}: no AWS credentials or Region ({type(error).__name__})"
-        ) from None
     except BotoCoreError as error:
-        raise StoreUnavailable(f"{operation} on {name} failed ({type(error).__name__})") from None
+        kind = type(error).__name__
+        if isinstance(error, NoCredentialsError | NoRegionError):
+            raise StoreMisconfigured(f"{operation} on {name}: no AWS credentials or Region ({kind})") from None
+        raise StoreUnavailable(f"{operation} on {name} failed ({kind})") from None

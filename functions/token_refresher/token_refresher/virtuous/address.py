@@ -10,12 +10,20 @@ from urllib.request import getproxies, proxy_bypass
 
 from virtuous_token.secret_text import SecretText
 
-__all__ = ["Address", "Proxy"]
-
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 # Nothing else may be in it: urlsplit passes over newlines, tabs, leading spaces and an empty query silently.
-_ALLOWED = r"https?://[A-Za-z0-9.:\[\]-]+/?"
+_ALLOWED = r"(https?)://([A-Za-z0-9.:\[\]-]+)/?"
 _ALLOWED_PROXY = r"(?i:http://)?(?:([^/?#]*)@)?([A-Za-z0-9._:\[\]-]+)/?"
+
+
+def _host_and_port(found: str) -> tuple[str, int | None] | None:
+    """None where a port is no port, and where a label is empty or too long."""
+    try:
+        parts = urlsplit(f"//{found}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return None
+    return (host, port) if all(0 < len(label) < 64 for label in host.split(".")) else None
 
 
 class Address(NamedTuple):
@@ -28,58 +36,43 @@ class Address(NamedTuple):
     @classmethod
     def parse(cls, base_url: str) -> Address:
         """https, or http on loopback, and a host alone. Raises ValueError, which does not quote what may be secret."""
-        try:
-            parts = urlsplit(base_url) if re.fullmatch(_ALLOWED, base_url) else None
-            host, port = (parts.hostname or "", parts.port) if parts else ("", None)
-        except ValueError:
-            host = ""
-        if not host or not parts or not all(0 < len(label) < 64 for label in host.split(".")):
+        matched = re.fullmatch(_ALLOWED, base_url)
+        scheme, found = matched.groups() if matched else ("", "")
+        if not (parts := _host_and_port(found)):
             raise ValueError("a base URL is https://host, without a path, user, query or fragment")
-        if parts.scheme == "http" and host not in _LOOPBACK:
+        host, port = parts
+        if scheme == "http" and host not in _LOOPBACK:
             raise ValueError("a base URL begins with https://; http:// is for loopback only")
-        return cls(host, port or (443 if parts.scheme == "https" else 80), parts.scheme == "https")
-
-    @property
-    def origin_host(self) -> str:
-        """What the Host header names: without a port that the scheme implies."""
-        return self.authority.removesuffix(":443" if self.is_https else ":80")
-
-    @property
-    def authority(self) -> str:
-        """``host:port``, as CONNECT and NO_PROXY name it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return cls(host, port or (443 if scheme == "https" else 80), scheme == "https")
 
 
 class Proxy(NamedTuple):
-    """A proxy for CONNECT, spoken to without TLS. ``authorization`` is the header that lets us in."""
+    """A proxy for CONNECT, spoken to without TLS. ``credentials`` are ``user:password``."""
 
     host: str
     port: int
-    authorization: SecretText | None = None
+    credentials: SecretText | None = None
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
         """An address without a scheme means ``http://``. Raises ValueError, which quotes nothing of *url*."""
         matched = re.fullmatch(_ALLOWED_PROXY, url) if url.isascii() and url.isprintable() else None
-        user, host = matched.groups() if matched else (None, "")
-        try:
-            parts = urlsplit(f"//{host}")
-            name, port = parts.hostname or "", parts.port
-        except ValueError:
-            name = ""
-        if not name or not all(0 < len(label) < 64 for label in name.split(".")):
+        user, found = matched.groups() if matched else (None, "")
+        if not (parts := _host_and_port(found)):
             raise ValueError("HTTPS_PROXY must be an http:// address: http://user:password@host:port")
-        authorization = None
-        if user:
-            name_of_user, _, password = user.partition(":")
-            credentials = f"{unquote(name_of_user)}:{unquote(password)}".encode()
-            authorization = SecretText(f"Basic {b64encode(credentials).decode()}")
-        return cls(name, port or 80, authorization)
+        host, port = parts
+        return cls(host, port or 80, SecretText(unquote(user if ":" in user else f"{user}:")) if user else None)
+
+    def headers(self) -> dict[str, str]:
+        """What CONNECT carries."""
+        if self.credentials is None:
+            return {}
+        return {"Proxy-Authorization": f"Basic {b64encode(self.credentials.reveal().encode()).decode()}"}
 
     @classmethod
     def on_the_way_to(cls, address: Address) -> Proxy | None:
         """What the environment names for *address*; loopback is never proxied. Raises ValueError."""
         url = getproxies().get("https")
-        if not url or not address.is_https or address.host in _LOOPBACK or proxy_bypass(address.authority):
+        if not url or not address.is_https or address.host in _LOOPBACK:
             return None
-        return cls.parse(url)
+        return None if proxy_bypass(f"{address.host}:{address.port}") else cls.parse(url)

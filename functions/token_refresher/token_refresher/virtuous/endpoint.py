@@ -2,20 +2,19 @@
 
 What can go wrong is told apart by *when* it does, not by an exception's type or text: before the connection stands
 nothing was sent, afterwards the request may have arrived. No cookie or redirect is involved, and nothing is logged.
-
-A proxy is taken from HTTPS_PROXY unless NO_PROXY names the host, both as ``urllib.request`` reads them; loopback is
-never proxied. The traffic to Virtuous is encrypted end to end all the same.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
@@ -23,8 +22,8 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
 
 from virtuous_token.contract import can_be_header
 from virtuous_token.secret_text import SecretText
@@ -33,16 +32,12 @@ from .. import __version__
 from ..refresh.model import Answer, Denied, Ending, NotGranted, Proof, Unclear
 from .address import Address, Proxy
 from .body import LARGEST_BODY, readable_body
-from .dial import NotConnected, dial, shut_down
 from .judgement import Response, judge_proof, judge_token
 
-__all__ = ["REQUEST_SECONDS", "USER_AGENT", "TokenEndpoint"]
-
-# From the call to its result, if anything was sent: the bound within which a refresh token is at risk. Connections that
-# do not stand after CONNECT_SECONDS are not used, so at least 30 seconds are left for an answer.
+# From the call to its result: the bound within which a refresh token is at risk. A connection that does not stand after
+# CONNECT_SECONDS is not used, so at least 30 seconds are left for an answer.
 REQUEST_SECONDS = 45.0
 CONNECT_SECONDS = 15.0
-
 USER_AGENT = f"virtuous-token-refresher/{__version__}"
 
 _COMMON_HEADERS = {
@@ -53,11 +48,15 @@ _COMMON_HEADERS = {
 }
 
 
+class _NotConnected(Exception):
+    """No connection stands, and nothing of the request was sent; the text says why, in words of ours."""
+
+
 class TokenEndpoint:
     """Virtuous at *base_url*. What the network and the server do is a result, never an exception.
 
-    *clock* gives the wall-clock time, aware. *connect_seconds* and *request_seconds* are the bounds described at
-    CONNECT_SECONDS and REQUEST_SECONDS, whatever the resolver, the proxy or the server does.
+    *clock* gives the wall-clock time, aware. *connect_seconds* and *request_seconds* bound what CONNECT_SECONDS and
+    REQUEST_SECONDS do, whatever the resolver, the proxy or the server does.
     Without an *ssl_context* certificates are verified against the system's roots (SSL_CERT_FILE names others).
     Raises ValueError for a *base_url* or a proxy that cannot be used.
     """
@@ -112,18 +111,47 @@ class TokenEndpoint:
         started = time.monotonic()
         deadline = started + self._request_seconds
         try:
-            connection = dial(
-                self._address, self._proxy, lambda: self._ssl_context, min(started + self._connect_seconds, deadline)
-            )
-        except NotConnected as error:
+            connection = self._connected(min(started + self._connect_seconds, deadline))
+        except _NotConnected as error:
             return NotGranted(Ending.UNREACHABLE, str(error))
-        fields = {"Host": self._address.origin_host, **_COMMON_HEADERS, **headers}
         with closing(connection), _shut_down_at(connection, deadline):
-            response = _answer(connection, deadline, method, path, body=body, headers=fields)
+            response = _answer(connection, deadline, method, path, body=body, headers={**_COMMON_HEADERS, **headers})
         is_late = time.monotonic() >= deadline
         return response or NotGranted(
             Ending.UNKNOWN, "no answer in time" if is_late else "the connection broke before the answer"
         )
+
+    def _connected(self, deadline: float) -> HTTPConnection:
+        """A connection that stood before *deadline*. Raises _NotConnected.
+
+        It is made in a thread, because no other means ends a resolver that hangs.
+        """
+        first, who = (self._proxy, "the proxy") if self._proxy else (self._address, "the host")
+        connection: HTTPConnection = HTTPConnection(first.host, first.port)
+        made: Future[None] = Future()
+
+        def connect() -> None:
+            try:
+                # urllib3 tries one address after the other: each is given an even share of the time.
+                found = socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM)
+                connection.timeout = max(0.001, (deadline - time.monotonic()) / len(found))
+                connection.connect()
+                made.set_result(None)
+            except Exception as error:  # noqa: BLE001 (whatever it was, nothing was sent)
+                made.set_exception(error)
+
+        try:
+            if self._address.is_https:
+                connection = HTTPSConnection(first.host, first.port, ssl_context=self._ssl_context)
+            if self._proxy:
+                connection.set_tunnel(self._address.host, self._address.port, self._proxy.headers())
+            threading.Thread(target=connect, name="virtuous-connect", daemon=True).start()
+            made.result(max(0.0, deadline - time.monotonic()))
+        except Exception as error:  # noqa: BLE001
+            made.add_done_callback(lambda _: connection.close())
+            _shut_down(connection.sock)  # a proxy that drips would keep the thread for hours
+            raise _NotConnected(_why_not(error, who)) from None
+        return connection
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
@@ -150,7 +178,7 @@ def _answer(connection: HTTPConnection, deadline: float, method: str, path: str,
             is_ended = not piece
     is_complete = is_ended and not response.length_remaining and time.monotonic() < deadline
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status, headers, readable_body(body, headers), is_complete)
+    return Response(response.status, headers, readable_body(body), is_complete)
 
 
 @contextmanager
@@ -158,7 +186,7 @@ def _shut_down_at(connection: HTTPConnection, deadline: float) -> Iterator[None]
     """Ends every wait on *connection* at *deadline*, however slowly the peer drips: the peer seems to be gone then."""
     connection.timeout = None  # no other bound is needed
     with socket.fromfd(connection.sock.fileno(), socket.AF_INET, socket.SOCK_STREAM) as handle:
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), shut_down, [handle])
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), _shut_down, [handle])
         timer.daemon = True
         timer.start()
         try:
@@ -166,3 +194,29 @@ def _shut_down_at(connection: HTTPConnection, deadline: float) -> Iterator[None]
         finally:
             timer.cancel()
             timer.join()
+
+
+def _shut_down(sock: socket.socket | None) -> None:
+    """Ends whatever another thread waits for on *sock*."""
+    with suppress(OSError):
+        if sock:
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def _why_not(error: Exception, who: str) -> str:
+    """Why no connection stands, in words of ours and the proxy's status, which http.client tells in a text alone."""
+    if isinstance(error, NameResolutionError | socket.gaierror | UnicodeError):
+        return f"{who}'s name was not found"
+    if isinstance(error, NewConnectionError):
+        return f"{who} refused the connection or cannot be reached"
+    if isinstance(error, TimeoutError | HTTPError):
+        return "connecting took too long"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return "TLS failed"
+    if answered := re.match(r"Tunnel connection failed: ([0-9]{3})\b", str(error)):
+        return f"the proxy answered HTTP {answered[1]}"
+    if isinstance(error, HTTPException):
+        return "the proxy gave no answer of HTTP"
+    return "the connection broke before it stood"

@@ -1,9 +1,8 @@
 """Core: what an HTTP answer of Virtuous means.
 
-``RULES`` below is the whole judgement of ``/Token``: the first row that fits decides. A row is chosen by status and,
-where the status leaves it open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal.
-What has neither came from something in between (a firewall's page, a gateway's JSON) and condemns no credential. No
-word of the answer's body gets into a verdict but the grant itself and the codes that this module knows.
+``RULES`` is the whole judgement of ``/Token``: the first row that fits decides, by status and, where that leaves it
+open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal. What has neither came from
+something in between and condemns no credential. No word of the body gets into a verdict but the codes known here.
 """
 
 from __future__ import annotations
@@ -23,15 +22,10 @@ from ..refresh.formats import printable
 from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
 from .body import read_object
 
-__all__ = ["RULES", "Response", "Rule", "deciding_rule", "judge_proof", "judge_token"]
-
-# Twice what Virtuous documents for an access token. Whatever an answer claims, at half of this life the next refresh is
-# due, and the token still works.
+# Twice what Virtuous documents for an access token: at half of it the next refresh is due, and the token still works.
 LONGEST_LIFE = timedelta(days=30)
-# The schedule comes round every few hours: a longer wait than a day serves nobody.
-LONGEST_WAIT = timedelta(days=1)
-# A secret holds 65,536 bytes: two tokens of this size, escaped as JSON, and the rest of the pair fit.
-LONGEST_TOKEN = 24_000
+LONGEST_WAIT = timedelta(days=1)  # the schedule comes round every few hours
+LONGEST_TOKEN = 24_000  # two such, escaped as JSON, fit into a secret's 65,536 bytes
 LONGEST_NAME = 500
 
 _CODE = r"[a-z][a-z0-9_]*"  # every code of RFC 6749 and its extensions looks so
@@ -56,13 +50,12 @@ class Response(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """One row: ``statuses`` and, unless None, ``codes`` must fit."""
+    """One row: ``statuses`` and, unless None, ``codes`` must fit. docs/decisions/answers.md says why it is so."""
 
     name: str
     statuses: Collection[int]
     codes: Collection[str] | None
     ending: Ending
-    why: str
 
 
 OWN_CODE = "a code of its own"  # in the form of RFC 6749, and not of the table
@@ -71,40 +64,23 @@ _REFUSING = ("invalid_grant", "invalid_request")
 _MISCONFIGURED = ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
 _JUDGED = (200, *range(400, 500))  # a 200 gets here only without a usable token
 
-# fmt: off
 RULES = (
-    Rule("one-time code sent", [202], None, Ending.CODE_NEEDED,
-         "Virtuous sent a code to the user's phone; a 2xx that grants nothing"),
-    Rule("rate limit", [429], None, Ending.THROTTLED,
-         "RFC 6585 section 4: not served, whatever the body says"),
-    Rule("not served yet", [408, 425, 503], None, Ending.UNREACHABLE,
-         "RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470: the server says that it did not take the request"),
-    Rule("trouble behind the server", range(500, 600), None, Ending.UNKNOWN,
-         "a gateway's word: the origin may have rotated the refresh token before it failed"),
-    Rule("redirect", range(300, 400), None, Ending.MISCONFIGURED,
-         "never followed: the body would go to another address; the base URL is wrong"),
-    Rule("another success", range(201, 300), None, Ending.UNKNOWN,
-         "RFC 6749 section 5.1 grants with 200 alone; what this server did is anybody's guess"),
-    Rule("refusing code", _JUDGED, _REFUSING, Ending.REFUSED,
-         "RFC 6749 section 5.2; servers of this family answer a dead refresh token with invalid_request as well"),
-    Rule("configuration code", _JUDGED, _MISCONFIGURED, Ending.MISCONFIGURED,
-         "RFC 6749 section 5.2: the request is wrong, the credential was not judged"),
-    Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], Ending.CODE_NEEDED,
-         "Virtuous's word for a one-time code, should it come with another status"),
-    Rule("busy code", _JUDGED, ["temporarily_unavailable"], Ending.UNREACHABLE,
-         "RFC 6749 section 4.1.2.1: overloaded or in maintenance"),
-    Rule("200 without a usable token", [200], None, Ending.UNKNOWN,
-         "unparsable, truncated or empty-handed: the refresh token may be spent"),
-    Rule("code of its own", [400, 401], [OWN_CODE], Ending.REFUSED,
-         "the application judged the request and the same again will not help: a person must look"),
-    Rule("denied", [401], [DENIED], Ending.REFUSED,
-         "some servers of this family refuse a dead refresh token so"),
-    Rule("any other 4xx", range(400, 500), None, Ending.MISCONFIGURED,
-         "wrong address or method, or something in between that forbids it (HTML, a gateway's JSON)"),
-    Rule("no status of HTTP", range(1000), None, Ending.UNKNOWN,
-         "not defined: it was sent, and nothing is known"),
+    Rule("one-time code sent", [202], None, Ending.CODE_NEEDED),
+    Rule("rate limit", [429], None, Ending.THROTTLED),
+    Rule("not served yet", [408, 425, 503], None, Ending.UNREACHABLE),
+    Rule("trouble behind the server", range(500, 600), None, Ending.UNKNOWN),
+    Rule("redirect", range(300, 400), None, Ending.MISCONFIGURED),
+    Rule("another success", range(201, 300), None, Ending.UNKNOWN),
+    Rule("refusing code", _JUDGED, _REFUSING, Ending.REFUSED),
+    Rule("configuration code", _JUDGED, _MISCONFIGURED, Ending.MISCONFIGURED),
+    Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], Ending.CODE_NEEDED),
+    Rule("busy code", _JUDGED, ["temporarily_unavailable"], Ending.UNREACHABLE),
+    Rule("200 without a usable token", [200], None, Ending.UNKNOWN),
+    Rule("code of its own", [400, 401], [OWN_CODE], Ending.REFUSED),
+    Rule("denied", [401], [DENIED], Ending.REFUSED),
+    Rule("any other 4xx", range(400, 500), None, Ending.MISCONFIGURED),
+    Rule("no status of HTTP", range(1000), None, Ending.UNKNOWN),
 )
-# fmt: on
 
 _KNOWN_CODES = {code for rule in RULES for code in rule.codes or ()} - {OWN_CODE, DENIED}
 
@@ -135,7 +111,7 @@ def judge_proof(response: Response) -> Proof:
     if answer is None:
         return Unclear("HTTP 200 without a JSON object")
     found = _Reader(answer, oddities)
-    organization_id = found.identifier("organizationUserId")
+    organization_id = found.name("organizationUserId", may_be_number=True)
     name = found.name("organizationName")
     if organization_id is None and name is None:
         return Unclear("HTTP 200 without an organisation")
@@ -156,20 +132,16 @@ def _error_code(response: Response, answer: Mapping[str, Any] | None) -> str:
 
 
 def _is_denied(response: Response, answer: Mapping[str, Any] | None) -> bool:
-    """True if Virtuous itself refuses, by its words or as RFC 6750 section 3 has it; anybody in between says other
-    things."""
+    """True if Virtuous itself refuses, by its words or as RFC 6750 section 3 has it."""
     said = answer.get("message") if answer else response.body[:100].decode("utf-8", "replace").strip('"')
     scheme = response.headers.get("www-authenticate", "").partition(" ")[0]
     return (isinstance(said, str) and said.strip().lower() == DENIED) or (not response.body and scheme == "Bearer")
 
 
 def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
-    """The JSON object in the body, None where there is none, and what is odd about it.
-
-    What is left of a broken answer counts if the object is whole: a token that arrived must not be lost.
-    """
+    """The JSON object in the body, None where none is whole, and what is odd about it."""
     oddities = [] if response.complete else ["the answer's end is missing"]
-    answer, odd = read_object(response.body, response.headers) or (None, [])
+    answer, odd = read_object(response.body) or (None, [])
     return answer, oddities + odd
 
 
@@ -195,66 +167,54 @@ def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], s
 
 
 class _Reader(NamedTuple):
-    """Reads one value at a time out of an answer. What is there and unusable reads as None and is noted."""
+    """Reads values of an answer. What is there and unusable reads as None and is noted."""
 
     answer: Mapping[str, Any]
     oddities: list[str]
 
-    def _odd(self, key: str, what: str) -> None:
-        self.oddities.append(f"{key} {what}")
-
     def token(self, key: str, *, in_a_header: bool = False) -> SecretText | None:
         value = self.answer.get(key)
-        if value is None or value == "":
-            if key in self.answer:
-                self._odd(key, "is empty")
-        elif not isinstance(value, str):
-            self._odd(key, "is not a text")
-        elif in_a_header and not can_be_header(value):
-            self._odd(key, "holds a character that no header may carry")
-        elif not value.strip() or not _is_storable(value):
-            self._odd(key, "is blank or holds half a surrogate pair")
-        elif len(json.dumps(value)) > LONGEST_TOKEN:
-            self._odd(key, "is too long to be stored")
+        if isinstance(value, str) and value:
+            what = _why_unusable(value, in_a_header=in_a_header)
+        elif key not in self.answer:
+            return None
         else:
-            return SecretText(value)
-        return None
+            what = "is empty" if value in (None, "") else "is not a text"
+        if what:
+            self.oddities.append(f"{key} {what}")
+        return None if what else SecretText(str(value))
 
-    def name(self, key: str) -> str | None:
+    def name(self, key: str, *, may_be_number: bool = False) -> str | None:
         value = self.answer.get(key)
+        if may_be_number and isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
         if isinstance(value, str) and len(value) <= LONGEST_NAME and (name := printable(value)):
             return name
         if value is not None:
-            self._odd(key, "is unusable")
+            self.oddities.append(f"{key} is unusable")
         return None
-
-    def identifier(self, key: str) -> str | None:
-        value = self.answer.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        return self.name(key)
 
     def flag(self, key: str) -> bool | None:
         value = self.answer.get(key)
         is_readable = isinstance(value, str | bool)
         flag = {"true": True, "false": False}.get(str(value).strip().lower()) if is_readable else None
         if flag is None and value is not None:
-            self._odd(key, "is neither true nor false")
+            self.oddities.append(f"{key} is neither true nor false")
         return flag
 
     def end_of_life(self, started_at: datetime) -> datetime | None:
         """The earlier of what ``expires_in`` and ``.expires`` say; None if neither says anything usable."""
         ends = []
-        for key, read in (("expires_in", _after_seconds), (".expires", _at_date)):
-            if (value := self.answer.get(key)) is None:
+        told, expires = self.answer.get("expires_in"), self.answer.get(".expires")
+        for key, value, end in (("expires_in", told, _after(started_at, told)), (".expires", expires, _date(expires))):
+            if value is None:
                 continue
-            end = read(value, started_at)
             if end is None:
-                self._odd(key, "is unreadable")
+                self.oddities.append(f"{key} is unreadable")
             elif end <= started_at:
-                self._odd(key, "is over already")
+                self.oddities.append(f"{key} is over already")
             elif end > started_at + LONGEST_LIFE:
-                self._odd(key, "is too far ahead")
+                self.oddities.append(f"{key} is too far ahead")
                 ends.append(started_at + LONGEST_LIFE)
             else:
                 ends.append(end)
@@ -263,12 +223,16 @@ class _Reader(NamedTuple):
         return min(ends, default=None)
 
 
-def _is_storable(text: str) -> bool:
-    """False for a lone surrogate, which no encoding knows, and for what stands in the place of broken bytes."""
-    return "\ufffd" not in text and not re.search("[\ud800-\udfff]", text)
+def _why_unusable(token: str, *, in_a_header: bool) -> str:
+    """Empty where it can be used. A lone surrogate is in no encoding, and U+FFFD stands for broken bytes."""
+    if in_a_header and not can_be_header(token):
+        return "holds a character that no header may carry"
+    if not token.strip() or re.search("[\ud800-\udfff\ufffd]", token):
+        return "is blank or holds half a surrogate pair"
+    return "is too long to be stored" if len(json.dumps(token)) > LONGEST_TOKEN else ""
 
 
-def _after_seconds(value: object, started_at: datetime) -> datetime | None:
+def _after(started_at: datetime, value: object) -> datetime | None:
     """*value* seconds, rounded down, after *started_at*. A number or a text of one; a bool is none."""
     if isinstance(value, str) and re.fullmatch(_NUMBER, value):
         value = float(value)
@@ -278,13 +242,9 @@ def _after_seconds(value: object, started_at: datetime) -> datetime | None:
     return started_at + timedelta(seconds=math.floor(max(-1, min(value, most))))
 
 
-def _at_date(value: object, _started_at: datetime) -> datetime | None:
-    return _date(value) if isinstance(value, str) else None
-
-
-def _date(text: str) -> datetime | None:
+def _date(text: object) -> datetime | None:
     """An HTTP date or an RFC 3339 instant, else None. A wrong weekday does not matter, a missing zone is UTC."""
-    if not re.fullmatch(_DATE, text := text.strip()):
+    if not isinstance(text, str) or not re.fullmatch(_DATE, text := text.strip()):
         return None
     for parse in (parsedate_to_datetime, parse_instant):
         try:
