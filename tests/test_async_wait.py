@@ -8,7 +8,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from virtuous_token.async_wait import wait_until_called
+from virtuous_token.waiting import wait_until_called
 
 on_both = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 

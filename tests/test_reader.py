@@ -34,7 +34,7 @@ from virtuous_token import (
     Unreachable,
     UnreadableSecret,
     VirtuousTokenError,
-    _shared_read,
+    _cached_token,
     bearer_token,
     secrets_manager,
 )
@@ -72,7 +72,7 @@ def chance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets what would be drawn at random."""
 
     def set_to(value: float) -> None:
-        monkeypatch.setattr(_shared_read, "random_fraction", lambda: value)
+        monkeypatch.setattr(_cached_token, "random_fraction", lambda: value)
 
     return set_to
 
@@ -305,7 +305,7 @@ class TestRenewal:
         readers = [TokenReader(NAME, client=source, clock=clock) for _ in range(200)]
         for reader in readers:
             reader.token()
-        due = sorted(reader._cached.refresh_after for reader in readers)
+        due = sorted(reader._shared.cached.refresh_after for reader in readers)
         assert due[-1] - due[0] > least_apart
         assert max(sum(1 for at in due if begin <= at < begin + 10) for begin in due) < 50
 
@@ -368,7 +368,7 @@ class TestFailures:
         source.failure = None
         source.clock.now += 2
         assert reader.token() == "access-1"
-        assert reader._failure is None
+        assert reader._shared.failure is None
 
     def test_a_token_without_an_end_is_served_for_a_day_on_failed_reads(self, clock: EpochClock) -> None:
         source = OneBearer(clock, None)
@@ -693,7 +693,7 @@ class TestSettings:
     def test_bearer_token_is_the_environments_from_one_reader(
         self, source: OneBearer, clock: EpochClock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(reader_module, "_reader_of_the_process", TokenReader(client=source, clock=clock))
+        monkeypatch.setitem(reader_module._of_the_process, "reader", TokenReader(client=source, clock=clock))
         monkeypatch.setenv("VIRTUOUS_BEARER_SECRET", NAME)
         assert [bearer_token(), bearer_token()] == ["access-1", "access-1"]
         assert source.asked == [(NAME, "AWSCURRENT")]
@@ -837,7 +837,7 @@ class TestNothingLeaks:
             if id(thing) not in reached and not isinstance(thing, type | OneBearer | type(sys)):
                 reached.add(id(thing))
                 assert "refresh-1" not in str(thing)
-                queue += gc.get_referents(thing) if isinstance(thing, TokenReader | _shared_read.CachedToken) else []
+                queue += gc.get_referents(thing) if isinstance(thing, TokenReader | _cached_token.CachedToken) else []
 
     def test_a_pasted_token_is_cleaned_of_quotes_and_space(self, reader: TokenReader, source: OneBearer) -> None:
         source.value = json.dumps({"access_token": ' "access-1"\n'})

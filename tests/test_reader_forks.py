@@ -158,12 +158,12 @@ def test_children_of_one_parent_do_not_come_due_together(run: Callable[..., str]
 Client.gate.set()
 reader = TokenReader("a/b", client=Client())
 reader.token()
-due = [reader._cached.refresh_after]
+due = [reader._shared.cached.refresh_after]
 for _ in range(16):
     reading, writing = os.pipe()
     if os.fork() == 0:
         assert reader.token() == "access-1"
-        os.write(writing, repr(reader._cached.refresh_after).encode())
+        os.write(writing, repr(reader._shared.cached.refresh_after).encode())
         os._exit(0)
     os.wait()
     due.append(float(os.read(reading, 99)))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.campaigns.week import DAY, HOUR, Week, live
 from tests.fakes.one_bearer import join_renewals
-from virtuous_token import TokenReader, _shared_read
+from virtuous_token import TokenReader, _cached_token
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -22,12 +22,12 @@ from virtuous_token import TokenReader, _shared_read
 def test_nobody_waits_after_the_first_read_and_nobody_gets_a_token_that_is_over(
     life_seconds: float, most_calls_a_day: int, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_shared_read, "random_fraction", random.Random(seed).random)
+    monkeypatch.setattr(_cached_token, "random_fraction", random.Random(seed).random)
     week = Week(life_seconds)
     reader = TokenReader("virtuous/default/bearer", client=week, clock=week.clock)
 
     def settle() -> None:
-        if reader._read is not None:
+        if reader._shared._read is not None:
             join_renewals()
 
     seen, calls = live(week, reader.token, settle)

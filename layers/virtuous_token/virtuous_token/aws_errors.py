@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 
 from .errors import NoSuchSecret, NotAllowed, NotConfigured, NotLoggedIn, NoToken, Unreachable, UnreadableSecret, shown
 
-__all__ = ["Asked", "CodeNeeded", "credentials_error", "no_text", "read_error", "settings_error"]
+__all__ = [
+    "Asked",
+    "CodeNeeded",
+    "credentials_error",
+    "is_of_a_signal_handler",
+    "no_text",
+    "read_error",
+    "settings_error",
+]
 
 AGAIN = "later calls try again"
 NOT_AWS = f"the answer is not one of AWS's: a proxy or a login page may stand between; {AGAIN}"
@@ -213,3 +221,18 @@ def _skew_seconds(error: Any) -> float:
         return (datetime.now(UTC) - parsedate_to_datetime(headers["date"])).total_seconds()
     except (KeyError, TypeError, ValueError):
         return 0.0
+
+
+def is_of_a_signal_handler(error: BaseException | None) -> bool:
+    """True if a signal handler of the program raised *error*, or what it came from: then it is no trouble of AWS's."""
+    import signal
+
+    handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
+    while error is not None:
+        step = error.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code in handlers:
+                return True
+            step = step.tb_next
+        error = error.__cause__ or error.__context__
+    return False

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from .secret_text import SecretText
 
-__all__ = ["AccessToken", "BotocoreClient", "SecretsManager", "StaticToken", "TokenSource"]
+__all__ = ["AccessToken", "BaseSource", "BotocoreClient", "SecretsManager", "StaticToken", "TokenSource"]
 
 
 class AccessToken(NamedTuple):
@@ -43,14 +43,72 @@ class TokenSource(Protocol):
         """As :meth:`report_rejected`, without holding up the event loop."""
 
 
-class StaticToken:
+class BaseSource:
+    """What a reader and a fixed token have in common."""
+
+    def access_token(self, timeout: float | None = None) -> AccessToken:
+        raise NotImplementedError
+
+    async def async_access_token(self, timeout: float | None = None) -> AccessToken:
+        """As :meth:`access_token`, for asyncio and trio."""
+        return self.access_token(timeout)
+
+    def authorization(self, timeout: float | None = None) -> str:
+        """The value of the ``Authorization`` header: ``Bearer`` and the token. As :meth:`token` otherwise."""
+        return f"Bearer {self.token(timeout)}"
+
+    def token(self, timeout: float | None = None) -> str:
+        """The token alone."""
+        return self.access_token(timeout).token
+
+    async def async_token(self, timeout: float | None = None) -> str:
+        """As :meth:`token`, for asyncio and trio: the event loop goes on, and no task takes a thread to wait."""
+        return (await self.async_access_token(timeout)).token
+
+    def report_rejected(self, token: str, timeout: float | None = None) -> bool:
+        """False if *token* is this one: there is no other."""
+        return token != self.token()
+
+    async def async_report_rejected(self, token: str, timeout: float | None = None) -> bool:
+        """As :meth:`report_rejected`, for asyncio and trio."""
+        return self.report_rejected(token)
+
+    def rejected(self, token: str, timeout: float | None = None) -> bool:
+        """The older name of :meth:`report_rejected`."""
+        return self.report_rejected(token, timeout)
+
+    async def async_rejected(self, token: str, timeout: float | None = None) -> bool:
+        """The older name of :meth:`async_report_rejected`."""
+        return await self.async_report_rejected(token, timeout)
+
+    def close(self) -> None:
+        """Nothing to do here."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+
+class StaticToken(BaseSource):
     """A token that never changes, in place of a reader: for your own tests, and for programs that run without AWS.
 
     *base_url* is the address that the token is for; with None it may be sent to any host. Its repr hides the token.
     It cannot be pickled, since the token would leave the process in plain text.
     """
-
-    __slots__ = ("_token", "base_url")
 
     def __init__(self, token: str, base_url: str | None = None) -> None:
         if not token or not token.isascii() or any(not "!" <= character <= "~" for character in token):
@@ -58,33 +116,11 @@ class StaticToken:
         self._token = SecretText(token)
         self.base_url = base_url
 
-    def token(self, timeout: float | None = None) -> str:
-        return self._token.reveal()
-
-    def authorization(self, timeout: float | None = None) -> str:
-        return f"Bearer {self._token.reveal()}"
-
     def access_token(self, timeout: float | None = None) -> AccessToken:
         return AccessToken(self._token.reveal(), base_url=self.base_url)
 
     def cached_token(self) -> str | None:
         return self._token.reveal()
-
-    async def async_token(self, timeout: float | None = None) -> str:
-        return self._token.reveal()
-
-    async def async_access_token(self, timeout: float | None = None) -> AccessToken:
-        return self.access_token()
-
-    def report_rejected(self, token: str, timeout: float | None = None) -> bool:
-        """False if *token* is this one: there is no other."""
-        return token != self._token.reveal()
-
-    async def async_report_rejected(self, token: str, timeout: float | None = None) -> bool:
-        return self.report_rejected(token)
-
-    rejected = report_rejected
-    async_rejected = async_report_rejected
 
     def __repr__(self) -> str:
         return f"StaticToken(***, base_url={self.base_url!r})"
