@@ -94,7 +94,7 @@ TROUBLE = [
         {**WEB_IDENTITY, "AWS_ENDPOINT_URL_STS": answered(400, STS_ERROR.format(code="ExpiredTokenException"))},
         {},
         NotConfigured,
-        "whether .* web identity token have ended",
+        "the caller's credentials work",
         id="a web identity that has ended",
     ),
     pytest.param(
@@ -411,7 +411,7 @@ class Refusing(OneBearer):
         pytest.param(
             Refusing("InvalidSignatureException", headers={"date": "Wed, 25 Nov 2020 10:00:00 GMT"}),
             NotConfigured,
-            r"the clock of this machine differs from AWS's by \+\d+ minutes",
+            "this machine's clock",
             id="a clock that is wrong",
         ),
         pytest.param(Refusing("InvalidSignatureException"), NotConfigured, "renew them", id="a wrong key"),

@@ -101,7 +101,3 @@ class Failure(NamedTuple):
         else:
             pause = min(max_age_seconds, FIRST_PAUSE_SECONDS * 4 ** min(failures - 1, 10), seconds_left / 4)
         return self._replace(failures=failures, since=now, until=now + pause * (0.75 + random_fraction() / 2))
-
-    def error(self) -> VirtuousTokenError:
-        """A new exception to raise."""
-        return self.kind(self.text)

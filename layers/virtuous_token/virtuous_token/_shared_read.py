@@ -33,12 +33,9 @@ class Read:
     any two steps.
     """
 
-    def __init__(
-        self, number: int, began_at: float, timeout_seconds: float, *, is_first: bool, is_nested: bool
-    ) -> None:
+    def __init__(self, number: int, began_at: float, timeout_seconds: float, *, is_nested: bool) -> None:
         self.number = number
         self.began_at = began_at
-        self.is_first = is_first
         self.is_nested = is_nested
         self.maker: threading.Thread | None = None
         self.outcome: CachedToken | Failure | None = None
@@ -85,11 +82,12 @@ class Read:
 
 
 class SharedRead:
-    """One lock, one token, one read at a time. *load* makes a read; *drop_client* has the next use another client."""
+    """One lock, one token, one read at a time. *load* makes a read, and is told whether there was no
+    token before; *drop_client* has the next read use another client."""
 
     def __init__(
         self,
-        load: Callable[[Read], CachedToken | Failure],
+        load: Callable[[Read, bool], CachedToken | Failure],
         drop_client: Callable[[], None],
         clock: Callable[[], float],
         max_age_seconds: float,
@@ -132,7 +130,7 @@ class SharedRead:
 
     def _begun(self, now: float, *, is_nested: bool) -> Read:
         self.reads += 1
-        self._read = Read(self.reads, now, self.timeout_seconds, is_first=not self.cached.token, is_nested=is_nested)
+        self._read = Read(self.reads, now, self.timeout_seconds, is_nested=is_nested)
         return self._read
 
     def is_under_way(self, read: Read) -> bool:
@@ -167,7 +165,7 @@ class SharedRead:
             with self._lock:
                 read.maker = read.maker or threading.current_thread()
             if read.is_made_here:
-                outcome = self._load(read)
+                outcome = self._load(read, not self.cached.token)
         finally:
             if read.is_made_here:
                 self.end(read, outcome)

@@ -11,8 +11,6 @@ from .reader import process_reader
 from .secret_text import SecretText
 from .token_source import TokenSource
 
-__all__ = ["AiohttpAuth"]
-
 
 class AiohttpAuth:
     """A client middleware that sets the ``Authorization`` header; after a 401 it sends the request once more, if there

@@ -10,8 +10,6 @@ from .auth_rules import has_environment_proxy, may_be_repeated, require_trusted,
 from .reader import process_reader
 from .token_source import TokenSource
 
-__all__ = ["HttpxAuth"]
-
 
 class HttpxAuth(httpx.Auth):
     """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.

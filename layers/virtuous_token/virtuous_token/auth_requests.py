@@ -17,8 +17,6 @@ from .reader import process_reader
 from .secret_text import SecretText
 from .token_source import TokenSource
 
-__all__ = ["RequestsAuth"]
-
 
 class RequestsAuth(AuthBase):
     """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.

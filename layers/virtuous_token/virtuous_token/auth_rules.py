@@ -17,8 +17,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from .errors import UntrustedURL
 
-__all__ = ["has_environment_proxy", "is_in_memory", "may_be_repeated", "require_trusted", "sent_token"]
-
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Those of RFC 9110 section 9.2.1 that clients use: they change nothing, so nobody minds a second one.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -14,8 +14,6 @@ from .reader import process_reader
 from .secret_text import SecretText
 from .token_source import TokenSource
 
-__all__ = ["Urllib3Auth"]
-
 
 class Urllib3Auth:
     """Sends requests through *pool* (a new PoolManager where none is given) with the ``Authorization`` header.

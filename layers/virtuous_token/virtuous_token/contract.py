@@ -18,24 +18,6 @@ from typing import Any, NamedTuple
 from .errors import UnreadableSecret
 from .secret_text import SecretText
 
-__all__ = [
-    "FORMAT_VERSION",
-    "INSTANT",
-    "TEXT",
-    "TOKEN_TYPE",
-    "Bearer",
-    "StoredKey",
-    "can_be_header",
-    "format_instant",
-    "parse_instant",
-    "parse_object",
-    "read_access_token",
-    "text_of",
-    "unquoted",
-    "unusable",
-    "write_object",
-]
-
 FORMAT_VERSION = 1
 
 _BEARER = "the bearer secret"

@@ -19,21 +19,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "NoSuchSecret",
-    "NoToken",
-    "NotAllowed",
-    "NotConfigured",
-    "NotLoggedIn",
-    "TokenExpired",
-    "Unreachable",
-    "UnreadableSecret",
-    "UntrustedURL",
-    "VirtuousTokenError",
-    "can_be_name",
-    "shown",
-]
-
 
 class VirtuousTokenError(Exception):
     """Base of every error that this package raises."""

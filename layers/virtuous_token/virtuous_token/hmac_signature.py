@@ -27,8 +27,6 @@ from .secret_text import SecretText
 from .secrets_manager import SecretClient
 from .token_source import BotocoreClient, SecretsManager
 
-__all__ = ["HmacKeys"]
-
 TIMEOUT_SECONDS = 30.0
 
 

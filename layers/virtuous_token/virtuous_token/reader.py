@@ -23,9 +23,7 @@ from ._cached_token import CachedToken, Failure, no_token
 from ._shared_read import CLOSED, Read, SharedRead
 from .errors import NotConfigured, Unreachable, VirtuousTokenError, shown
 from .token_source import AccessToken, BaseSource, BotocoreClient, SecretsManager
-from .waiting import another_token, async_until, renew, until, usable_token, usable_token_in_hand
-
-__all__ = ["SECRET_VARIABLE", "TokenReader", "async_bearer_token", "bearer_token", "process_reader"]
+from .waiting import another_token, async_until, renew, until, usable_in_hand, usable_token
 
 SECRET_VARIABLE = "VIRTUOUS_BEARER_SECRET"
 
@@ -94,7 +92,7 @@ class TokenReader(BaseSource):
 
     def cached_token(self) -> str | None:
         """The token as :meth:`token` gives it, or None where that would wait: then a read is begun. Raises nothing."""
-        cached = usable_token_in_hand(self._shared, may_make=False)
+        cached = usable_in_hand(self._shared, may_make=False)
         if cached is not None:
             return cached.token
         renew(self._shared, may_make=False)
@@ -168,21 +166,21 @@ class _Secret:
         self.opened: Any = None
         self._settings = settings
 
-    def load(self, read: Read) -> CachedToken | Failure:
+    def load(self, read: Read, is_first: bool) -> CachedToken | Failure:
         """What the secret holds now, or why that can't be had."""
         try:
-            return self._load(read)
+            return self._load(read, is_first)
         except VirtuousTokenError as error:
             return Failure(type(error), str(error))
         except Exception as error:
-            from .aws_errors import is_of_a_signal_handler
+            from .secrets_manager import is_of_a_signal_handler
 
             if is_of_a_signal_handler(error):
                 raise
             # Its text is left out: nobody knows what it quotes.
             return Failure(Unreachable, f"reading the token ended in an unexpected {type(error).__name__}")
 
-    def _load(self, read: Read) -> CachedToken:
+    def _load(self, read: Read, is_first: bool) -> CachedToken:
         with _shared_read.imports:
             from .secrets_manager import SecretClient, expired, read_bearer
         if self.opened is None:
@@ -195,7 +193,7 @@ class _Secret:
         name, client = self.opened
         bearer = read_bearer(name, client)
         max_age_seconds = self._settings["max_age_seconds"]
-        cached = CachedToken.of(bearer, read.number, read.began_at, max_age_seconds, is_first=read.is_first)
+        cached = CachedToken.of(bearer, read.number, read.began_at, max_age_seconds, is_first=is_first)
         if self._settings["clock"]() >= cached.usable_until:
             raise expired(bearer, name)
         return cached

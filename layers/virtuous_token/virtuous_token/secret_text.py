@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-__all__ = ["SecretText"]
-
 
 class SecretText:
     """A secret whose repr, str and format show three stars instead of the text.

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import _shared_read
-from .aws_errors import Asked, CodeNeeded, credentials_error, no_text, read_error, settings_error
+from .aws_errors import NOT_AWS, Asked, CodeNeeded, chain_of, credentials_error, read_error, settings_error
 from .contract import Bearer, format_instant
 from .errors import NotConfigured, NoToken, TokenExpired, Unreachable, UnreadableSecret, can_be_name, shown
-
-__all__ = ["SecretClient", "expired", "read_bearer", "region_of"]
 
 # A read takes a few milliseconds in AWS. Within the reader's bound both that give an answer, the service of the
 # credentials and Secrets Manager, are asked as often as this.
@@ -66,7 +64,9 @@ class SecretClient:
                 problem = NotConfigured("botocore is not installed: run `pip install botocore`")
             else:
                 problem = Unreachable(f"botocore could not be imported ({type(error).__name__}); later calls try again")
-        except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
+        except Exception as error:
+            if isinstance(error, NoToken) or is_of_a_signal_handler(error):
+                raise
             problem = step(error, asked)
         else:
             return cls(client, region, source, credentials)
@@ -85,18 +85,36 @@ class SecretClient:
             step = read_error
             answer = self.client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
             text, is_binary = answer.get("SecretString"), answer.get("SecretBinary") is not None
-        except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
-            problem: NoToken | UnreadableSecret = step(error, asked)
+        except Exception as error:
+            if is_of_a_signal_handler(error):
+                raise
+            problem = step(error, asked)
         else:
             if isinstance(text, str):
                 return text
-            problem = no_text(asked, is_binary=is_binary)
+            if is_binary:
+                raise UnreadableSecret(f"secret {asked} holds bytes (SecretBinary) where text must be (SecretString)")
+            problem = Unreachable(f"reading secret {asked}: {NOT_AWS}")
         raise problem  # as above
 
     def close(self) -> None:
         """Closes the client where it can be closed."""
         if hasattr(self.client, "close"):
             self.client.close()
+
+
+def is_of_a_signal_handler(error: Exception) -> bool:
+    """True if a signal handler of the program raised *error*, or what it came from: then it is no trouble of AWS's."""
+    import signal
+
+    handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
+    steps = [one.__traceback__ for one in chain_of(error)]
+    while steps:
+        step = steps.pop()
+        if step is not None and step.tb_frame.f_code in handlers:
+            return True
+        steps += [step.tb_next] if step is not None else []
+    return False
 
 
 def read_bearer(secret_id: str, client: SecretClient) -> Bearer:

@@ -8,8 +8,6 @@ from typing import Any, NamedTuple, Protocol, Self
 
 from .secret_text import SecretText
 
-__all__ = ["AccessToken", "BaseSource", "BotocoreClient", "SecretsManager", "StaticToken", "TokenSource"]
-
 
 class AccessToken(NamedTuple):
     """A token with its end, in UTC, and what it is for; None where that is not known. Its repr hides the token."""

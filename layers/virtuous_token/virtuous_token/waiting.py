@@ -16,27 +16,15 @@ from ._cached_token import CachedToken, Failure
 from ._shared_read import Read, SharedRead
 from .errors import Unreachable
 
-__all__ = [
-    "another_token",
-    "async_until",
-    "renew",
-    "until",
-    "usable_token",
-    "usable_token_in_hand",
-    "wait_until_called",
-]
-
 T = TypeVar("T")
 
 
-def usable_token_in_hand(shared: SharedRead, *, may_make: bool) -> CachedToken | None:
+def usable_in_hand(shared: SharedRead, *, may_make: bool) -> CachedToken | None:
     """The token in hand if it works, its renewal begun where that is due. None where a caller has to wait."""
     cached, now = shared.cached, shared.clock()
-    if now >= cached.usable_until:
-        return None
-    if not cached.is_fresh(now):
+    if now < cached.usable_until and not cached.is_fresh(now):
         renew(shared, may_make=may_make)
-    return cached
+    return cached if now < cached.usable_until else None
 
 
 def renew(shared: SharedRead, *, may_make: bool) -> None:
@@ -48,14 +36,15 @@ def renew(shared: SharedRead, *, may_make: bool) -> None:
 
 def usable_token(shared: SharedRead, timeout: float | None, last: Read | None, *, may_make: bool) -> CachedToken | Read:
     """A token, or the read to wait for. Raises what the *last* read ended in."""
-    while (found := usable_token_in_hand(shared, may_make=may_make)) is None:
-        if last is not None and last.is_made_here and not last.is_done:
-            raise Unreachable("the token is being read, and this call comes from within its own read")
+    while (found := usable_in_hand(shared, may_make=may_make)) is None:
         if last is not None and not last.is_done:
-            raise Unreachable(f"the token was not there within {timeout:g} s (timeout); its read goes on")
-        failure = last.outcome if last is not None else shared.failure
-        if isinstance(failure, Failure) and (last is not None or failure.lasts(shared.clock())):
-            raise failure.error()
+            within = (
+                f"it was not there within {timeout:g} s (timeout)" if timeout is not None else "this call is within it"
+            )
+            raise Unreachable(f"the token is being read, and {within}; the read goes on")
+        failure = shared.failure if last is None else last.outcome
+        if isinstance(failure, Failure) and (last or failure.lasts(shared.clock())):
+            raise failure.kind(failure.text)
         read, last = shared.joined(shared.is_due), None
         if read is not None:
             return read
@@ -68,6 +57,9 @@ def another_token(
     """Whether there is another token than *token*, which was refused; or a read to wait for: the one under way, which
     may have begun before that (*began* is how many had), then one that began after it."""
 
+    def is_there() -> bool:
+        return shared.cached.token != token and shared.clock() < shared.cached.usable_until
+
     def is_due(now: float) -> bool:
         """At once, then once in a cool-down as long as it is this token that the secret holds."""
         refused, at = shared.refused
@@ -76,12 +68,9 @@ def another_token(
         shared.refused = token, now
         return True
 
-    cached = shared.cached
-    if cached.token != token and shared.clock() < cached.usable_until:
-        return True
-    if last is not None and (last.number > began or not last.is_done or isinstance(last.outcome, Failure)):
-        return False
-    return shared.joined(is_due) or False
+    is_early = last is None or (last.is_done and last.number <= began and not isinstance(last.outcome, Failure))
+    read = shared.joined(is_due) if is_early and not is_there() else None
+    return is_there() if read is None else read
 
 
 def until(shared: SharedRead, step: Callable[[Read | None], T | Read], timeout: float | None) -> T:
@@ -90,16 +79,16 @@ def until(shared: SharedRead, step: Callable[[Read | None], T | Read], timeout: 
     The read is made here, unless another thread makes it. With a *timeout* in seconds, which bounds all waits together,
     a thread of its own makes it, since a read ends when AWS lets it end.
     """
-    deadline = _deadline(timeout)
+    seconds = _seconds_left(timeout)
     found = step(None)
     while isinstance(found, Read):
         read = shared.within(found) if found.is_made_here else found
         if not read.is_made_here:
-            if timeout is None or found.is_made_here:
+            if timeout is None or read is not found:
                 shared.make(read)
             else:
                 shared.hand_over(read, or_make=True)
-            read.wait(_seconds(read, deadline))
+            read.wait(seconds(read))
             shared.is_under_way(read)
         found = step(read)
     return found
@@ -107,23 +96,19 @@ def until(shared: SharedRead, step: Callable[[Read | None], T | Read], timeout: 
 
 async def async_until(shared: SharedRead, step: Callable[[Read | None], T | Read], timeout: float | None) -> T:
     """As :func:`until`, with every read in a thread of its own."""
-    deadline = _deadline(timeout)
+    seconds = _seconds_left(timeout)
     found = step(None)
     while isinstance(found, Read):
-        read = found
-        shared.hand_over(read, or_make=False)
-        await wait_until_called(read.on_end, _seconds(read, deadline))
-        shared.is_under_way(read)
-        found = step(read)
+        shared.hand_over(found, or_make=False)
+        await wait_until_called(found.on_end, seconds(found))
+        shared.is_under_way(found)
+        found = step(found)
     return found
 
 
-def _deadline(timeout: float | None) -> float:
-    return float("inf") if timeout is None else time.monotonic() + timeout
-
-
-def _seconds(read: Read, deadline: float) -> float:
-    return max(0.0, min(read.seconds_left(), deadline - time.monotonic()))
+def _seconds_left(timeout: float | None) -> Callable[[Read], float]:
+    end = float("inf") if timeout is None else time.monotonic() + timeout
+    return lambda read: max(0.0, min(read.seconds_left(), end - time.monotonic()))
 
 
 async def wait_until_called(register: Callable[[Callable[[], None]], object], seconds: float) -> None:
@@ -168,10 +153,8 @@ def _on_asyncio() -> tuple[Callable[[], None], Callable[[float], Awaitable[objec
             loop.call_soon_threadsafe(event.set)
 
     async def woken(seconds: float) -> None:
-        timer = loop.call_later(seconds, event.set)
-        try:
-            await event.wait()
-        finally:
-            timer.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
 
     return wake, woken
