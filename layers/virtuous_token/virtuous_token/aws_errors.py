@@ -119,7 +119,7 @@ def read_error(error: Exception, asked: Asked) -> NoToken:
         kind, text = SETTINGS
     else:
         kind, text = _by_type(error, (Unreachable, NOT_AWS))  # botocore stumbles over answers that are odd
-    return kind(f"reading secret {asked} ended in {type(error).__name__} ({code}): {text}")
+    return kind(f"reading secret {asked} ended in {code if operation else type(error).__name__}: {text}")
 
 
 def _absent(code: str, asked: Asked) -> NoToken:
