@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.forks import INSTANTS
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
+from tests.fork_instants import INSTANTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 
@@ -73,7 +73,7 @@ def run(endpoint: str, tmp_path: Path) -> Callable[..., str]:
 
 
 def test_at_each_of_25_instants_of_a_cold_first_read_the_child_gets_the_token(run: Callable[..., str]) -> None:
-    assert run("-m", "tests.campaigns.forks", "virtuous_token", "30") == f"{INSTANTS} {INSTANTS}\n"
+    assert run("-m", "tests.fork_instants", "virtuous_token", "30") == f"{INSTANTS} {INSTANTS}\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

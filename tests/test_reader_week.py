@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from tests.campaigns.week import DAY, HOUR, Week, live
 from tests.fakes.one_bearer import join_renewals
-from virtuous_token import TokenReader, _cached_token
+from tests.fakes.week import DAY, HOUR, Week, live
+from virtuous_token import TokenReader, _cached_token, waiting
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -37,7 +37,7 @@ def test_nobody_waits_after_the_first_read_and_nobody_gets_a_token_that_is_over(
 
 
 def test_a_reader_that_forgets_to_renew_makes_callers_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TokenReader, "_renew", lambda _: None)
+    monkeypatch.setattr(waiting, "renew", lambda *_, **__: None)
     week = Week(4 * HOUR)
     seen, _ = live(week, TokenReader("virtuous/default/bearer", client=week, clock=week.clock).token)
     assert seen.waits > 0

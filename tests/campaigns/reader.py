@@ -31,7 +31,7 @@ from aws_lambda_powertools.utilities.parameters import base as powertools_base  
 from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS  # noqa: E402
 from aws_secretsmanager_caching import SecretCache  # noqa: E402
 
-from tests.campaigns.week import DAY, Calls, Experience, Week, live  # noqa: E402
+from tests.fakes.week import DAY, Calls, Experience, Week, live  # noqa: E402
 from tests.fakes.secrets_manager import StrictSecretsManager  # noqa: E402
 from tests.fakes.secrets_manager_http import served  # noqa: E402
 from virtuous_token import TokenReader, Unreachable  # noqa: E402
@@ -266,7 +266,7 @@ def forks_served(name: str, endpoint: str) -> tuple[int, int]:
         "AWS_ENDPOINT_URL": endpoint,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "tests.campaigns.forks", name, "10"],
+        [sys.executable, "-m", "tests.fork_instants", name, "10"],
         env=environment,
         capture_output=True,
         text=True,
