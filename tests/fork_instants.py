@@ -95,7 +95,7 @@ def attempt(make: Callable[[], Callable[[], str]], instant: int, seconds: int) -
     if child == 0:
         signal.alarm(seconds)
         try:
-            os._exit(0 if read() == "access-1" else 3)
+            os._exit(0 if read() else 3)
         finally:
             os._exit(4)
     served = os.waitpid(child, 0)[1] == 0
