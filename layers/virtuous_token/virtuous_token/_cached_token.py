@@ -26,16 +26,20 @@ def random_fraction() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-class CachedToken(NamedTuple):
-    """A token that the read *number* brought, which began at *read_at*."""
+class CachedToken:
+    """A token that the read *number* brought, which began at *read_at*. It never changes."""
 
-    token: str
-    authorization: str
-    access_token: AccessToken
-    number: float
-    read_at: float
-    refresh_after: float
-    usable_until: float
+    __slots__ = ("access_token", "number", "read_at", "refresh_after", "token", "usable_until")
+
+    def __init__(
+        self, access_token: AccessToken, number: float, read_at: float, refresh_after: float, usable_until: float
+    ) -> None:
+        self.access_token = access_token
+        self.token = access_token.token  # here as well, since this is what most callers take
+        self.number = number
+        self.read_at = read_at
+        self.refresh_after = refresh_after
+        self.usable_until = usable_until
 
     @classmethod
     def of(cls, bearer: Bearer, number: int, now: float, max_age_seconds: float, *, is_first: bool) -> CachedToken:
@@ -54,9 +58,8 @@ class CachedToken(NamedTuple):
             if now < planned_at:
                 seconds = min(seconds, planned_at - now + random_fraction() * (expires_at - planned_at) / 10)
             seconds = min(seconds, (expires_at - now) * (0.75 - random_fraction() / 4))
-        token = bearer.access_token.reveal()
-        found = AccessToken(token, bearer.expires_at, bearer.base_url, bearer.organization_name)
-        return cls(token, f"Bearer {token}", found, number, now, min(now + seconds, usable_until), usable_until)
+        found = AccessToken(bearer.access_token.reveal(), bearer.expires_at, bearer.base_url, bearer.organization_name)
+        return cls(found, number, now, min(now + seconds, usable_until), usable_until)
 
     def is_fresh(self, now: float) -> bool:
         """False once it is to be read again; also before *read_at*, since then the clock was ahead at that time."""
@@ -64,16 +67,14 @@ class CachedToken(NamedTuple):
 
     def with_new_refresh_time(self, now: float) -> CachedToken:
         """The same token for a child process: its siblings hold it too, so each draws when to read it again."""
-        seconds = max(0.0, self.refresh_after - now)
-        return self._replace(refresh_after=min(self.refresh_after, now + seconds * random_fraction()))
-
-    def __repr__(self) -> str:
-        return f"CachedToken({self.access_token!r})"
+        seconds = max(0.0, self.refresh_after - now) * random_fraction()
+        refresh_after = min(self.refresh_after, now + seconds)
+        return CachedToken(self.access_token, self.number, self.read_at, refresh_after, self.usable_until)
 
 
 def no_token(number: float = 0) -> CachedToken:
     """No token; those of reads up to *number* come too late."""
-    return CachedToken("", "", AccessToken(""), number, float("inf"), float("-inf"), float("-inf"))
+    return CachedToken(AccessToken(""), number, float("inf"), float("-inf"), float("-inf"))
 
 
 class Failure(NamedTuple):
