@@ -13,6 +13,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
 
 from ._cached_token import CachedToken, Failure, no_token
 from .errors import NotConfigured, Unreachable
@@ -28,9 +30,8 @@ imports = threading.RLock()
 class Read:
     """One read of the secret, and whoever waits for it.
 
-    ``outcome`` counts once ``is_done`` is true. It is None where the read was interrupted, forked away or forgotten:
-    then another is begun. Nothing here holds a lock, so that a signal handler, a finalizer or a fork may come between
-    any two steps.
+    ``outcome`` counts once ``is_done`` is true: None where the read was interrupted, forked away or forgotten. Nothing
+    here holds a lock, so that a signal handler, a finalizer or a fork may come between any two steps.
     """
 
     def __init__(self, number: int, began_at: float, timeout_seconds: float, *, is_nested: bool) -> None:
@@ -62,48 +63,42 @@ class Read:
         """Has *wake* called once when the read is done, at once if it is."""
         self._waiters.append(wake)
         if self.is_done:
-            self._wake_all()
+            self.settle(None)
 
     def settle(self, outcome: CachedToken | Failure | None) -> None:
-        """Ends the read. The first outcome stays."""
+        """Ends the read, if it is not done, and wakes whoever waits. Several threads may do that at once."""
         if not self.is_done:
             self.outcome = outcome
             self.is_done = True
-        self._wake_all()
+        with suppress(IndexError):
+            while True:
+                self._waiters.pop()()
 
-    def _wake_all(self) -> None:
-        """Several threads may do that at once."""
-        while self._waiters:
-            try:
-                wake = self._waiters.pop()
-            except IndexError:
-                return
-            wake()
+
+class Secret(Protocol):
+    """What is read."""
+
+    def load(self, read: Read, is_first: bool) -> CachedToken | Failure:
+        """What *read* brings. *is_first*: there was no token before."""
+
+    def drop_client(self) -> None:
+        """Has the next read use another client."""
 
 
 class SharedRead:
-    """One lock, one token, one read at a time. *load* makes a read, and is told whether there was no
-    token before; *drop_client* has the next read use another client."""
+    """One lock, one token, one read at a time."""
 
-    def __init__(
-        self,
-        load: Callable[[Read, bool], CachedToken | Failure],
-        drop_client: Callable[[], None],
-        clock: Callable[[], float],
-        max_age_seconds: float,
-        timeout_seconds: float,
-    ) -> None:
+    def __init__(self, secret: Secret, clock: Callable[[], float], max_age_seconds: float, timeout: float) -> None:
         _watch_forks()
         self.clock = clock
-        self.timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout
         self.max_age_seconds = max_age_seconds
         self.cached = no_token()
         self.failure: Failure | None = None
         self.reads = 0
         self.refused = ("", float("-inf"))
         self._read: Read | None = None
-        self._load = load
-        self._drop_client = drop_client
+        self._secret = secret
         # Held for a few steps at a time, never while the network is asked. A handler or finalizer may take it again.
         self._lock = threading.RLock()
         _of_this_process.add(self)
@@ -165,7 +160,7 @@ class SharedRead:
             with self._lock:
                 read.maker = read.maker or threading.current_thread()
             if read.is_made_here:
-                outcome = self._load(read, not self.cached.token)
+                outcome = self._secret.load(read, not self.cached.token)
         finally:
             if read.is_made_here:
                 self.end(read, outcome)
@@ -183,7 +178,7 @@ class SharedRead:
             elif is_newest and isinstance(outcome, Failure) and not read.is_done:
                 failure = outcome.with_pause(self.failure, self.clock(), cached.usable_until, self.max_age_seconds)
                 self.failure = failure
-                self._drop_client()  # its credentials or its socket may be the reason
+                self._secret.drop_client()  # its credentials or its socket may be the reason
         read.settle(outcome)
         if failure is not None and failure.since < cached.usable_until:
             from logging import getLogger
@@ -198,7 +193,7 @@ class SharedRead:
             self.failure = CLOSED if self.failure is CLOSED else failure
             self.refused = ("", float("-inf"))
             read, self._read = self._read, None
-        self._drop_client()
+        self._secret.drop_client()
         if read is not None:
             read.settle(failure)
 
@@ -225,10 +220,10 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global imports
-    if not _forks.pop():
-        imports = threading.RLock()
-    else:
+    if _forks.pop():
         imports.release()
+    else:
+        imports = threading.RLock()
     for shared in list(_of_this_process):
         shared.after_fork_in_child()
 

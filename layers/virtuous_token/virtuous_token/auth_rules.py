@@ -51,7 +51,7 @@ def require_trusted(
 
 
 def has_environment_proxy(scheme: str | None, host: str | None) -> bool:
-    """True if the environment names a proxy for such a URL. For clients that do not tell which proxy they use."""
+    """True if the environment names a proxy for such a URL. For clients that do not tell which one they use."""
     proxies = getproxies()
     return bool(proxies.get(scheme or "") or proxies.get("all")) and not proxy_bypass(host or "")
 
@@ -85,9 +85,7 @@ def _canonical(host: str | None) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
-        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761 section 6.3

@@ -1,9 +1,8 @@
 """The current Virtuous bearer token: from memory, renewed in the background, never one that has expired.
 
-A call that finds a fresh token in memory compares the clock with stored instants and returns the text. The first call
-makes one read of Secrets Manager in its own thread; whoever comes meanwhile waits for that. After that nobody waits as
-long as the token in hand works: the call that finds it old has another thread read again, and returns what is there.
-Where reads fail, the token in hand is served to its own end, then one clear error is raised.
+The first call makes one read of Secrets Manager in its own thread; whoever comes meanwhile waits for that. After that
+nobody waits as long as the token in hand works: the call that finds it old has another thread read again, and returns
+what is there. Where reads fail, the token in hand is served to its own end, then one clear error is raised.
 
 Instants are seconds of the wall clock since 1970, on purpose: a function that was frozen between invocations, or
 restored from a snapshot, then knows how much time has passed.
@@ -31,10 +30,10 @@ SECRET_VARIABLE = "VIRTUOUS_BEARER_SECRET"
 class TokenReader(BaseSource):
     """Hands out the bearer token that one secret holds. Make one for each secret and share it among all threads.
 
-    *secret_id* is the name or the ARN of a bearer secret; without it the environment variable
-    ``VIRTUOUS_BEARER_SECRET`` is read when the first token is asked for. *client* is a Secrets Manager client of boto3
-    or botocore, whose time-outs then count. Without it the reader makes one when it first reads, for the Region of the
-    ARN, else of ``AWS_REGION``, else of ``AWS_DEFAULT_REGION``, else of the profile.
+    *secret_id* is the name or the ARN of a bearer secret; without it ``VIRTUOUS_BEARER_SECRET`` in the environment
+    names it. *client* is a Secrets Manager client of boto3 or botocore, whose time-outs then count. Without it the
+    reader makes one when it first reads, for the Region of the ARN, of ``AWS_REGION``, of ``AWS_DEFAULT_REGION`` or of
+    the profile, whichever comes first.
 
     *max_age_seconds* (1 or more) bounds how long a token that is in use is served before the secret is read again.
     *cool_down_seconds* is the least time between two reads that :meth:`report_rejected` makes for one token.
@@ -64,14 +63,10 @@ class TokenReader(BaseSource):
         if not 0 < timeout_seconds <= 3600:
             raise ValueError("timeout_seconds must be more than 0 and at most an hour")
         self._clock = clock
-        self._settings: dict[str, Any] = {
-            "max_age_seconds": max_age_seconds,
-            "cool_down_seconds": cool_down_seconds,
-            "timeout_seconds": timeout_seconds,
-            "clock": clock,
-        }
+        self._settings: dict[str, Any] = {"max_age_seconds": max_age_seconds, "cool_down_seconds": cool_down_seconds}
+        self._settings |= {"timeout_seconds": timeout_seconds, "clock": clock}
         self._secret = _Secret(secret_id, client, self._settings)
-        self._shared = SharedRead(self._secret.load, self._secret.drop_client, clock, max_age_seconds, timeout_seconds)
+        self._shared = SharedRead(self._secret, clock, max_age_seconds, timeout_seconds)
 
     def token(self, timeout: float | None = None) -> str:
         """The token, at most ``max_age_seconds`` old when it is in steady use, and never one that has expired.
@@ -135,8 +130,8 @@ class TokenReader(BaseSource):
         return self._shared.cached.access_token.organization_name
 
     def forget(self) -> None:
-        """Forgets the token, the client, and a secret that the environment named: the next call begins as the first
-        one did. For tests, and after credentials or settings have changed."""
+        """Begins anew: without a token, a client, and a secret that the environment named. For tests, and after
+        credentials or settings have changed."""
         self._shared.reset(no_token(self._shared.reads), None)
 
     def close(self) -> None:
@@ -182,16 +177,18 @@ class _Secret:
 
     def _load(self, read: Read, is_first: bool) -> CachedToken:
         with _shared_read.imports:
-            from .secrets_manager import SecretClient, expired, read_bearer
-        if self.opened is None:
+            from .contract import Bearer
+            from .secrets_manager import SecretClient, expired
+        opened = self.opened
+        if opened is None:
             name = self.name or os.environ.get(SECRET_VARIABLE, "").strip()
             if not name:
                 raise NotConfigured(f"name the bearer secret, as TokenReader's argument or in {SECRET_VARIABLE}")
             timeout_seconds = self._settings["timeout_seconds"]
             client = SecretClient.open(name, timeout_seconds) if self.given is None else SecretClient(self.given)
-            self.opened = name, client
-        name, client = self.opened
-        bearer = read_bearer(name, client)
+            self.opened = opened = name, client
+        name, client = opened
+        bearer = client.parsed(name, Bearer.parse)
         max_age_seconds = self._settings["max_age_seconds"]
         cached = CachedToken.of(bearer, read.number, read.began_at, max_age_seconds, is_first=is_first)
         if self._settings["clock"]() >= cached.usable_until:
@@ -211,10 +208,7 @@ def process_reader() -> TokenReader:
 
 
 def bearer_token(timeout: float | None = None) -> str:
-    """The token of the secret that ``VIRTUOUS_BEARER_SECRET`` names, from one reader for the whole process.
-
-    As :meth:`TokenReader.token`.
-    """
+    """As :meth:`TokenReader.token`, from one reader for the whole process."""
     return process_reader().token(timeout)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _shared_read
 from .aws_errors import NOT_AWS, Asked, CodeNeeded, chain_of, credentials_error, read_error, settings_error
@@ -19,6 +20,8 @@ ATTEMPTS = 3
 LONGEST_CONNECT_SECONDS = 2.0
 LONGEST_READ_SECONDS = 5.0
 
+T = TypeVar("T")
+
 
 class SecretClient:
     """A client of Secrets Manager, with what errors must tell: the Region that it asks, and who named that."""
@@ -26,11 +29,11 @@ class SecretClient:
     __slots__ = ("_credentials", "client", "region", "region_source")
 
     def __init__(
-        self, client: Any, region: str | None = None, region_source: str | None = None, credentials: Any = None
+        self, client: Any, region: str | None = None, source: str | None = None, credentials: Any = None
     ) -> None:
         self.client = client
         self.region = region or getattr(getattr(client, "meta", None), "region_name", None)
-        self.region_source = region_source or "the client that was given"
+        self.region_source = source or "the client that was given"
         self._credentials = credentials
 
     @classmethod
@@ -97,6 +100,16 @@ class SecretClient:
             problem = Unreachable(f"reading secret {asked}: {NOT_AWS}")
         raise problem  # as above
 
+    def parsed(self, secret_id: str, parse: Callable[[str], T]) -> T:
+        """The text of the secret as *parse* understands it. Raises as :meth:`read`."""
+        text = self.read(secret_id)
+        try:
+            return parse(text)
+        except UnreadableSecret as unreadable:
+            problem = str(unreadable)
+        del text  # an error's traceback leads to it
+        raise UnreadableSecret(f"secret {shown(secret_id)}: {problem}")
+
     def close(self) -> None:
         """Closes the client where it can be closed."""
         if hasattr(self.client, "close"):
@@ -115,22 +128,6 @@ def is_of_a_signal_handler(error: Exception) -> bool:
             return True
         steps += [step.tb_next] if step is not None else []
     return False
-
-
-def read_bearer(secret_id: str, client: SecretClient) -> Bearer:
-    """What the secret holds now. Raises NoToken or UnreadableSecret."""
-    bearer = _parsed(client.read(secret_id))
-    if isinstance(bearer, str):
-        raise UnreadableSecret(f"secret {shown(secret_id)}: {bearer}")
-    return bearer
-
-
-def _parsed(text: str) -> Bearer | str:
-    """The bearer, or what is wrong with it: raised from here, an error's traceback would lead to the secret's text."""
-    try:
-        return Bearer.parse(text)
-    except UnreadableSecret as unreadable:
-        return str(unreadable)
 
 
 def expired(bearer: Bearer, secret_id: str) -> TokenExpired:

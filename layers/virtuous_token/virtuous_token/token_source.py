@@ -42,7 +42,7 @@ class TokenSource(Protocol):
 
 
 class BaseSource:
-    """What a reader and a fixed token have in common."""
+    """What a reader and a fixed token have in common: everything that follows from :meth:`access_token`."""
 
     def access_token(self, timeout: float | None = None) -> AccessToken:
         raise NotImplementedError
@@ -51,17 +51,16 @@ class BaseSource:
         """As :meth:`access_token`, for asyncio and trio."""
         return self.access_token(timeout)
 
-    def authorization(self, timeout: float | None = None) -> str:
-        """The value of the ``Authorization`` header: ``Bearer`` and the token. As :meth:`token` otherwise."""
-        return f"Bearer {self.token(timeout)}"
-
     def token(self, timeout: float | None = None) -> str:
-        """The token alone."""
         return self.access_token(timeout).token
 
     async def async_token(self, timeout: float | None = None) -> str:
         """As :meth:`token`, for asyncio and trio: the event loop goes on, and no task takes a thread to wait."""
         return (await self.async_access_token(timeout)).token
+
+    def authorization(self, timeout: float | None = None) -> str:
+        """The value of the ``Authorization`` header: ``Bearer`` and the token. As :meth:`token` otherwise."""
+        return f"Bearer {self.token(timeout)}"
 
     def report_rejected(self, token: str, timeout: float | None = None) -> bool:
         """False if *token* is this one: there is no other."""
@@ -79,8 +78,14 @@ class BaseSource:
         """The older name of :meth:`async_report_rejected`."""
         return await self.async_report_rejected(token, timeout)
 
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
     def close(self) -> None:
-        """Nothing to do here."""
+        """Nothing is open."""
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +98,6 @@ class BaseSource:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, _: object) -> Self:
-        return self
 
 
 class StaticToken(BaseSource):
@@ -125,21 +124,17 @@ class StaticToken(BaseSource):
 
 
 class SecretsManager(Protocol):
-    """A client of Secrets Manager, boto3's for instance, or anything else with these two methods."""
+    """A client of Secrets Manager, or anything else with these two of its methods."""
 
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]:  # noqa: N803
-        """As in AWS's API of that name."""
-
+    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]: ...  # noqa: N803
     def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
-        """As in AWS's API of that name. Called only after a refusal, to tell what is wrong with the secret."""
+        """Called only after a refusal, to tell what is wrong with the secret."""
 
 
 class BotocoreClient(Protocol):
-    """A client as botocore-stubs describe it: they do not say of which service it is."""
+    """A client as botocore-stubs describe it, which do not say of which service it is; those of boto3-stubs take the
+    paginators of their own service alone."""
 
     @property
-    def meta(self) -> Any:
-        """Of every client of botocore."""
-
-    def get_paginator(self, operation_name: str) -> Any:
-        """Of every client of botocore; the clients of boto3-stubs take the names of their own operations only."""
+    def meta(self) -> Any: ...
+    def get_paginator(self, operation_name: str) -> Any: ...
