@@ -75,7 +75,7 @@ def endpoint(url: str) -> dict[str, str]:
 TROUBLE: dict[str, tuple[dict[str, str], type[VirtuousTokenError], str]] = {
     # Credentials
     "no credentials": ({}, NotConfigured, "no AWS credentials"),
-    "half of the keys": ({"AWS_ACCESS_KEY_ID": "a"}, NotConfigured, "only a part"),
+    "half of the keys": ({"AWS_ACCESS_KEY_ID": "a"}, NotConfigured, "AWS gives no credentials.*set up wrongly"),
     "a web identity token file that is missing": (
         {**WEB_IDENTITY, "AWS_WEB_IDENTITY_TOKEN_FILE": "{folder}/missing"},
         NotConfigured,
@@ -115,9 +115,13 @@ TROUBLE: dict[str, tuple[dict[str, str], type[VirtuousTokenError], str]] = {
     "a profile's role with MFA": (
         profile(f"mfa_serial=arn:aws:iam::123456789012:mfa/me\n{SOURCE}"),
         NotConfigured,
-        "MFA code, and a reader asks nobody",
+        "MFA code, a reader asks nobody",
     ),
-    "no source profile": (profile(f"role_arn={ROLE}\nsource_profile=x"), NotConfigured, "incomplete"),
+    "no source profile": (
+        profile(f"role_arn={ROLE}\nsource_profile=x"),
+        NotConfigured,
+        "InvalidConfigError.*set up wrongly",
+    ),
     "a profile that is missing": ({"AWS_PROFILE": "x"}, NotConfigured, "no such profile"),
     "a process that fails": (profile("credential_process=/bin/false"), NotConfigured, "by hand"),
     "a process that prints text": (profile("credential_process=/bin/echo s3cret"), NotConfigured, "by hand"),
@@ -129,7 +133,11 @@ TROUBLE: dict[str, tuple[dict[str, str], type[VirtuousTokenError], str]] = {
         NotConfigured,
         "aws sso login",
     ),
-    "half of an SSO profile": (profile("sso_start_url=https://x\nsso_account_id=1"), NotConfigured, "incomplete"),
+    "half of an SSO profile": (
+        profile("sso_start_url=https://x\nsso_account_id=1"),
+        NotConfigured,
+        "InvalidConfigError.*set up wrongly",
+    ),
     "a container's credentials that cannot be reached": (
         {CONTAINER: f"{CLOSED}/c"},
         Unreachable,
@@ -143,7 +151,7 @@ TROUBLE: dict[str, tuple[dict[str, str], type[VirtuousTokenError], str]] = {
         "/missing/t",
     ),
     # Settings
-    "a spoiled config file": ({**KEYS, "config": "no config"}, NotConfigured, "cannot be read: correct it"),
+    "a spoiled config file": ({**KEYS, "config": "no config"}, NotConfigured, "ConfigParseError.*the profile"),
     "a Region with blanks": ({**KEYS, "AWS_REGION": "eu west 1"}, NotConfigured, "'eu west 1'"),
     "a misspelt Region": (
         {**KEYS, "AWS_REGION": "eu-wset-1"},
@@ -294,13 +302,13 @@ def test_trouble_is_one_of_our_errors_that_says_what_mends_it(
 
 
 REFUSALS: dict[str, tuple[str, type[VirtuousTokenError], str]] = {
-    "no permission": ("AccessDeniedException", NotAllowed, "reader policy.*kms:Decrypt.*a misspelt one is refused"),
+    "no permission": ("AccessDeniedException", NotAllowed, "reader policy.*kms:Decrypt.*misspelt name is refused"),
     "a key that is disabled": ("DecryptionFailure", NotAllowed, "kms:Decrypt"),
     "unknown credentials, or a Region that is not enabled": (
         *("UnrecognizedClientException", NotConfigured),
-        "renew them.*Region is enabled",
+        "renew .*Region is enabled",
     ),
-    "credentials that are over": ("ExpiredTokenException", NotConfigured, "renew them"),
+    "credentials that are over": ("ExpiredTokenException", NotConfigured, "renew "),
     "a clock that is wrong": ("InvalidSignatureException", NotConfigured, "this machine's clock"),
     "a name that cannot be": ("ValidationException", NotConfigured, "for a name or an ARN"),
     "throttled": ("ThrottlingException", Unreachable, "later calls try again"),

@@ -13,21 +13,16 @@ from .errors import NoSuchSecret, NotAllowed, NotConfigured, NotLoggedIn, NoToke
 AGAIN = "later calls try again"
 NOT_AWS = f"the answer is not one of AWS's: a proxy or a login page may stand between; {AGAIN}"
 LOGIN = "the session at AWS has ended: run `aws sso login` or `aws login` for the profile"
-DENIED = "attach the stack's reader policy to this role, allow it kms:Decrypt where the secret has a key of its own"
-SETTINGS = (NotConfigured, "the AWS settings of this process are not valid: check its AWS_ variables")
+DENIED = "attach the stack's reader policy, allow kms:Decrypt on a key of its own; a misspelt name is refused as well"
+CREDENTIALS = "renew the AWS credentials; if they are right, check this machine's clock, and that the Region is enabled"
+SETTINGS = (NotConfigured, "the AWS settings of this process are not valid: check AWS_ variables and the profile")
 Found = tuple[type[NoToken], str]
 # botocore's types by their names, since older versions lack some. The first line that fits counts.
 BY_TYPE: dict[str, Found] = {
-    "CodeNeeded RefreshWithMFAUnsupportedError": (
-        NotConfigured,
-        "the role asks for an MFA code, and a reader asks nobody",
-    ),
+    "CodeNeeded RefreshWithMFAUnsupportedError": (NotConfigured, "its role asks for an MFA code, a reader asks nobody"),
     "ProfileNotFound": (NotConfigured, "AWS's config file has no such profile: set AWS_PROFILE to one that it has"),
     "SSOError TokenRetrievalError LoginError": (NotConfigured, LOGIN),
     "NoCredentialsError": (NotConfigured, "this process has no AWS credentials: give it a role, or set AWS_PROFILE"),
-    "PartialCredentialsError": (NotConfigured, "only a part of the AWS credentials is there: set both keys"),
-    "InvalidConfigError": (NotConfigured, "the profile's settings in AWS's config file are incomplete: correct them"),
-    "ConfigParseError": (NotConfigured, "AWS's config or credentials file cannot be read: correct it"),
     "NoRegionError": (NotConfigured, "no Region is named: set AWS_REGION, or name the secret by its ARN"),
     "ProxyConnectionError": (Unreachable, f"the proxy that HTTPS_PROXY names could not be reached; {AGAIN}"),
     "ResponseParserError": (Unreachable, NOT_AWS),
@@ -36,19 +31,13 @@ BY_TYPE: dict[str, Found] = {
 }
 # What Secrets Manager refuses a read with. Any other code is one that a later call may not meet.
 BY_CODE: dict[str, Found] = {
-    "AccessDenied AccessDeniedException DecryptionFailure UnauthorizedOperation": (
-        NotAllowed,
-        f"{DENIED}, and check the name: a misspelt one is refused as well",
-    ),
+    "AccessDenied AccessDeniedException DecryptionFailure UnauthorizedOperation": (NotAllowed, DENIED),
     """AuthFailure ExpiredToken ExpiredTokenException IncompleteSignature InvalidAccessKeyId InvalidClientTokenId
     InvalidSignatureException MissingAuthenticationToken OptInRequired RequestExpired RequestTimeTooSkewed
-    SignatureDoesNotMatch UnrecognizedClientException""": (
-        NotConfigured,
-        "renew them; if the credentials are right, check this machine's clock, and that the Region is enabled",
-    ),
+    SignatureDoesNotMatch UnrecognizedClientException""": (NotConfigured, CREDENTIALS),
     "InvalidParameterException ValidationException": (
         NotConfigured,
-        "AWS does not take that for a name or an ARN of this Region",
+        "AWS does not take it for a name or an ARN",
     ),
 }
 # What STS and SSO say when they can't answer now.
@@ -93,10 +82,10 @@ def credentials_error(error: Exception, asked: Asked) -> NoToken:
     if not _types_in(error).isdisjoint({"ConnectionError", "HTTPClientError"}):
         kind, text = Unreachable, f"the service that gives them could not be reached; {AGAIN}"
     elif found is SETTINGS and isinstance(error, OSError):
-        text = f"the file {getattr(error, 'filename', None)!r} cannot be read"
+        text = f"the file {error.filename!r} cannot be read"
     elif found is SETTINGS:
-        text = "what gives them is set up wrongly, or its answer holds none: run the profile's credential_process by "
-        text += "hand; check AWS_ROLE_ARN and AWS_CONTAINER_CREDENTIALS_FULL_URI"
+        text = "what gives them is set up wrongly, or its answer holds none: run credential_process by hand, check "
+        text += "AWS_ROLE_ARN and AWS_CONTAINER_CREDENTIALS_FULL_URI"
     return kind(f"{what}: {text}")
 
 

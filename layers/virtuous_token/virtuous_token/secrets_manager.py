@@ -119,26 +119,19 @@ class SecretClient:
 def is_of_a_signal_handler(error: Exception) -> bool:
     """True if a signal handler of the program raised *error*, or what it came from: then it is no trouble of AWS's."""
     import signal
+    from traceback import walk_tb
 
     handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
-    steps = [one.__traceback__ for one in chain_of(error)]
-    while steps:
-        step = steps.pop()
-        if step is not None and step.tb_frame.f_code in handlers:
-            return True
-        steps += [step.tb_next] if step is not None else []
-    return False
+    frames = [frame for one in chain_of(error) for frame, _ in walk_tb(one.__traceback__)]
+    return any(frame.f_code in handlers for frame in frames)
 
 
 def expired(bearer: Bearer, secret_id: str) -> TokenExpired:
     """The error for a bearer whose time has passed."""
-    plan = f"its end: {format_instant(bearer.expires_at)}" if bearer.expires_at else "its end is unknown"
-    if bearer.next_refresh_at:
-        plan += f"; its refresh was due at {format_instant(bearer.next_refresh_at)}"
-    return TokenExpired(
-        f"the token in secret {shown(secret_id)} has expired ({plan}): look at the refresher's alarms, and run "
-        "`virtuous-token status`"
-    )
+    ends, due = (format_instant(at) if at else "unknown" for at in (bearer.expires_at, bearer.next_refresh_at))
+    plan = f"its end: {ends}; its refresh was due at {due}"
+    what_to_do = "look at the refresher's alarms, and run `virtuous-token status`"
+    return TokenExpired(f"the token in secret {shown(secret_id)} has expired ({plan}): {what_to_do}")
 
 
 def region_of(secret_id: str, session: Any) -> tuple[str | None, str]:
@@ -194,28 +187,23 @@ def _session(timeout_seconds: float) -> Any:
 
 def _require_readable_certificates(session: Any) -> None:
     """botocore tells a bundle of certificates that can't be used from a network that is down by a text alone."""
-    for source, bundle in (
-        ("AWS_CA_BUNDLE", os.environ.get("AWS_CA_BUNDLE")),
-        ("the profile's ca_bundle", session.get_scoped_config().get("ca_bundle")),
-        ("REQUESTS_CA_BUNDLE", os.environ.get("REQUESTS_CA_BUNDLE")),
-    ):
-        if bundle is None:
-            continue
-        path = Path(bundle)
+    bundles = {
+        "AWS_CA_BUNDLE": os.environ.get("AWS_CA_BUNDLE"),
+        "the profile's ca_bundle": session.get_scoped_config().get("ca_bundle"),
+        "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE"),
+    }
+    for source, bundle in [found for found in bundles.items() if found[1] is not None][:1]:
+        place = "capath" if Path(bundle).is_dir() else "cafile"
         try:
-            ssl.create_default_context(cafile=None if path.is_dir() else path, capath=path if path.is_dir() else None)
+            ssl.create_default_context(**{place: bundle})
         except OSError:  # which ssl's own error is as well
-            raise NotConfigured(
-                f"{source} names {bundle!r}, which holds no certificates: name a file that does, or unset it"
-            ) from None
-        return
+            what = f"{source} names {bundle!r}, which holds no certificates"
+            raise NotConfigured(f"{what}: name a file that does, or unset it") from None
 
 
 def _no_name(secret_id: str) -> NotConfigured:
-    return NotConfigured(
-        f"the secret's name {shown(secret_id)} is neither a name nor an ARN: put the bearer secret's name there, not "
-        "the token"
-    )
+    what = f"the secret's name {shown(secret_id)} is neither a name nor an ARN"
+    return NotConfigured(f"{what}: put the bearer secret's name there, not the token")
 
 
 def _keep_answers_out_of_the_log() -> None:

@@ -74,11 +74,8 @@ def another_token(
 
 
 def until(shared: SharedRead, step: Callable[[Read | None], T | Read], timeout: float | None) -> T:
-    """What *step* gives at last. As long as it gives a read, that is waited for; then it is called with that read.
-
-    The read is made here, unless another thread makes it. With a *timeout* in seconds, which bounds all waits together,
-    a thread of its own makes it, since a read ends when AWS lets it end.
-    """
+    """What *step* gives at last. The reads that it gives are made here, unless another thread makes them. With a
+    *timeout* in seconds, which bounds all waits together, a thread of its own does, since a read ends when AWS lets it end."""
     seconds = _seconds_left(timeout)
     found = step(None)
     while isinstance(found, Read):
