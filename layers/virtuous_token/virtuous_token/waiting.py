@@ -75,7 +75,7 @@ def another_token(
 
 def until(shared: SharedRead, step: Callable[[Read | None], T | Read], timeout: float | None) -> T:
     """What *step* gives at last. The reads that it gives are made here, unless another thread makes them. With a
-    *timeout* in seconds, which bounds all waits together, a thread of its own does, since a read ends when AWS lets it end."""
+    *timeout* in seconds, which bounds all waits together, a thread of its own does: a read ends when AWS lets it."""
     seconds = _seconds_left(timeout)
     found = step(None)
     while isinstance(found, Read):
