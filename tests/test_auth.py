@@ -9,7 +9,6 @@ import json
 import pickle
 import socket
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -120,6 +119,14 @@ def reader(source: OneBearer) -> TokenReader:
     return TokenReader("bearer", client=source, clock=source.clock)
 
 
+@pytest.fixture
+def rotated(source: OneBearer, reader: TokenReader, api: Api) -> TokenReader:
+    """It holds access-1, while Virtuous takes access-2 alone."""
+    reader.token()
+    api.accepted = source.rotate()
+    return reader
+
+
 def with_requests(source: TokenSource, method: str, url: str, body: Any = None) -> int:
     with requests.Session() as session:
         session.auth = RequestsAuth(source)
@@ -182,9 +189,9 @@ def test_the_header_is_set(send: Send, reader: TokenReader, api: Api) -> None:
     assert api.received == [Received("GET", "/api", "Bearer access-1", b"")]
 
 
-@pytest.mark.parametrize("kind", [RequestsAuth, HttpxAuth, Urllib3Auth, AiohttpAuth])
-def test_without_an_argument_the_token_is_that_of_bearer_token(kind: Callable[[], object]) -> None:
-    assert repr(kind()).endswith(f"({process_reader()!r})")
+def test_without_an_argument_the_token_is_that_of_bearer_token() -> None:
+    for kind in (RequestsAuth, HttpxAuth, Urllib3Auth, AiohttpAuth):
+        assert repr(kind()).endswith(f"({process_reader()!r})")
 
 
 # Where the token may go
@@ -252,7 +259,7 @@ def test_a_url_that_parsers_read_differently_does_not_get_the_token(send: Send, 
 
 @every_client
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"], ids=["another host", "another port"])
-@pytest.mark.parametrize("hops", [1, 2])
+@pytest.mark.parametrize("hops", [1, 2, 3])
 def test_after_a_redirect_to_another_host_a_401_says_nothing_about_the_token(
     send: Send, source: OneBearer, reader: TokenReader, api: Api, serve: Callable[[], Api], host: str, hops: int
 ) -> None:
@@ -260,6 +267,8 @@ def test_after_a_redirect_to_another_host_a_401_says_nothing_about_the_token(
     api.redirects["/api"] = (307, elsewhere.url.replace("127.0.0.1", host))
     if hops == 2:
         elsewhere.redirects["/api"] = (302, "/there")
+    if hops == 3:  # and back
+        elsewhere.redirects["/api"] = (302, f"{api.url}/back")
     reader.token()
     source.rotate()
     if send is with_aiohttp:  # it can't tell a redirect from a new request
@@ -268,20 +277,8 @@ def test_after_a_redirect_to_another_host_a_401_says_nothing_about_the_token(
         assert elsewhere.tokens == []
     else:
         assert send(reader, "GET", api.url) == 401
-        assert elsewhere.tokens == [None] * hops
+        assert elsewhere.tokens + api.tokens[1:] == [None] * min(hops, 2)
     assert source.reads == 1
-
-
-@pytest.mark.parametrize("send", [with_requests, with_httpx, with_httpx_and_asyncio, with_urllib3])
-def test_the_token_does_not_come_back_from_another_host(
-    send: Send, reader: TokenReader, api: Api, serve: Callable[[], Api]
-) -> None:
-    elsewhere = serve()
-    api.redirects["/api"] = (302, elsewhere.url)
-    elsewhere.redirects["/api"] = (302, f"{api.url}/back")
-    assert send(reader, "GET", api.url) == 401
-    assert api.tokens == ["Bearer access-1", None]
-    assert elsewhere.tokens == [None]
 
 
 @every_client
@@ -323,25 +320,13 @@ def test_http_can_be_allowed_for_development(base_url: str | None, is_trusted: b
 
 
 @every_client
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(None, id="no body"),
-        pytest.param(b'{"contact": 1}', id="bytes"),
-        pytest.param("name=Asa", id="text"),
-    ],
-)
+@pytest.mark.parametrize("body", [None, b'{"contact": 1}', "name=Asa"], ids=["no body", "bytes", "text"])
 def test_after_a_401_another_token_is_tried_once(
-    body: bytes | str | None, send: Send, source: OneBearer, reader: TokenReader, api: Api
+    body: bytes | str | None, send: Send, source: OneBearer, rotated: TokenReader, api: Api
 ) -> None:
-    reader.token()
-    api.accepted = source.rotate()
-    assert send(reader, "POST", api.url, body) == 200
+    assert send(rotated, "POST", api.url, body) == 200
     wire = body.encode() if isinstance(body, str) else body or b""
-    assert api.received == [
-        Received("POST", "/api", "Bearer access-1", wire),
-        Received("POST", "/api", "Bearer access-2", wire),
-    ]
+    assert api.received == [Received("POST", "/api", f"Bearer access-{generation}", wire) for generation in (1, 2)]
     assert source.reads == 2
 
 
@@ -390,23 +375,19 @@ class Pipe(io.RawIOBase):
     ],
 )
 def test_a_401_to_a_body_that_cannot_be_sent_again_is_learned_from(
-    body: Callable[[], Any], send: Send, source: OneBearer, reader: TokenReader, api: Api
+    body: Callable[[], Any], send: Send, source: OneBearer, rotated: TokenReader, api: Api
 ) -> None:
-    reader.token()
-    api.accepted = source.rotate()
-    statuses = [send(reader, "POST", api.url, body() if step < 2 else None) for step in range(3)]
+    statuses = [send(rotated, "POST", api.url, body() if step < 2 else None) for step in range(3)]
     assert statuses == [401, 200, 200]
     assert [request.body for request in api.received] == [b"once only", b"once only", b""]
     assert source.reads == 2
 
 
 @pytest.mark.parametrize("send", [with_requests, with_urllib3])
-def test_a_file_is_sent_again_from_where_it_began(send: Send, source: OneBearer, reader: TokenReader, api: Api) -> None:
-    reader.token()
-    api.accepted = source.rotate()
+def test_a_file_is_sent_again_from_where_it_began(send: Send, rotated: TokenReader, api: Api) -> None:
     file = io.BytesIO(b"skipped and sent")
     file.seek(len(b"skipped "))
-    assert send(reader, "POST", api.url, file) == 200
+    assert send(rotated, "POST", api.url, file) == 200
     assert [request.body for request in api.received] == [b"and sent", b"and sent"]
 
 
@@ -430,32 +411,15 @@ def test_ten_uploads_that_stay_refused_cost_one_read(
     ],
 )
 def test_after_a_redirect_only_a_refused_get_is_sent_again(
-    send: Send,
-    source: OneBearer,
-    reader: TokenReader,
-    api: Api,
-    method: str,
-    status: int,
-    expected: int,
-    sent: list[str],
+    send: Send, rotated: TokenReader, api: Api, method: str, status: int, expected: int, sent: list[str]
 ) -> None:
     api.redirects["/api"] = (status, "/moved?page=2#end")
-    reader.token()
-    api.accepted = source.rotate()
     if send is with_urllib3:  # which repeats nothing after a redirect
         expected, sent = 401, sent[:2]
-    assert send(reader, method, api.url, b"body" if method == "POST" else None) == expected
+    assert send(rotated, method, api.url, b"body" if method == "POST" else None) == expected
     assert [f"{method} {path.removesuffix('?page=2')}" for method, path in api.requests] == sent
     assert api.received[-1].body == (b"body" if status == 307 else b"")
-    assert reader.token() == "access-2"
-
-
-def test_requests_remembers_the_first_answer_in_the_history(source: OneBearer, reader: TokenReader, api: Api) -> None:
-    reader.token()
-    api.accepted = source.rotate()
-    answer = requests.get(api.url, auth=RequestsAuth(reader), timeout=10)
-    assert [earlier.status_code for earlier in answer.history] == [401]
-    assert answer.request.headers["Authorization"] == "Bearer access-2"
+    assert rotated.token() == "access-2"
 
 
 def test_aiohttp_sends_the_token_to_the_first_host_alone_where_nobody_knows_the_host() -> None:
@@ -542,14 +506,12 @@ def test_urllib3_has_the_verbs_of_its_pool(call: Callable[[Urllib3Auth, str], An
 
 @pytest.mark.parametrize("is_the_pools", [False, True], ids=["of the request", "of the pool"])
 def test_urllib3_leaves_a_401_to_the_auth_object_where_a_retry_would_repeat_it(
-    is_the_pools: bool, source: OneBearer, reader: TokenReader, api: Api
+    is_the_pools: bool, rotated: TokenReader, api: Api
 ) -> None:
-    reader.token()
-    api.accepted = source.rotate()
     retries = urllib3.Retry(3, status_forcelist=[401, 503])
     options = {} if is_the_pools else {"retries": retries}
     with urllib3.PoolManager(retries=retries) if is_the_pools else urllib3.PoolManager() as pool:
-        assert Urllib3Auth(reader, pool).request("GET", api.url, **options).status == 200
+        assert Urllib3Auth(rotated, pool).request("GET", api.url, **options).status == 200
     assert api.tokens == ["Bearer access-1", "Bearer access-2"]
 
 
@@ -568,27 +530,15 @@ def test_urllib3_loses_the_token_with_the_host_whatever_else_a_retry_removes(
 # What keeps quiet
 
 
-def test_answers_of_requests_can_be_pickled_and_copied(source: OneBearer, reader: TokenReader, api: Api) -> None:
-    reader.token()
-    api.accepted = source.rotate()
-    api.redirects["/api"] = (302, "/moved")
-    answer = requests.get(api.url, auth=RequestsAuth(reader), timeout=10)
+def test_answers_of_requests_have_their_history_and_can_be_pickled_and_copied(rotated: TokenReader, api: Api) -> None:
+    answer = requests.get(api.url, auth=RequestsAuth(rotated), timeout=10)
+    assert [earlier.status_code for earlier in answer.history] == [401]
     for copied in (pickle.loads(pickle.dumps(answer)), copy.deepcopy(answer)):
         assert (copied.status_code, len(copied.history)) == (200, len(answer.history))
-        # The request of a copy can still be sent.
         with requests.Session() as session:
-            assert session.send(copied.request).status_code == 200
+            assert session.send(copied.request).status_code == 200  # the request of a copy can still be sent
     assert b"virtuous_token" not in pickle.dumps(answer.request.hooks)
     assert "access-" not in repr(answer.request.hooks)
-
-
-def test_answers_of_httpx_can_be_pickled_and_copied(source: OneBearer, reader: TokenReader, api: Api) -> None:
-    reader.token()
-    api.accepted = source.rotate()
-    with httpx.Client(auth=HttpxAuth(reader), trust_env=False) as client:
-        answer = client.get(api.url)
-    for copied in (pickle.loads(pickle.dumps(answer)), copy.deepcopy(answer)):
-        assert copied.status_code == 200
 
 
 @every_client
@@ -678,25 +628,6 @@ class TestEventLoops:
         assert asked.statuses == [200] * 16
         assert asked.threads - before <= 1
         assert source.reads == 1
-
-    def test_cancelling_one_that_waits_ends_its_wait_at_once(
-        self, client: str, backend: str, source: OneBearer, reader: TokenReader, api: Api
-    ) -> None:
-        gate = source.gate = threading.Event()
-        started_at = time.monotonic()
-
-        async def story() -> bool:
-            async with opened(client, reader) as get:
-                with anyio.move_on_after(0.05) as scope:
-                    await get(api.url)
-            return scope.cancelled_caught
-
-        was_cancelled = anyio.run(story, backend=backend)
-        seconds = time.monotonic() - started_at
-        gate.set()
-        assert was_cancelled
-        assert seconds < 10  # the loop ended as well, while the read went on
-        assert api.received == []
 
 
 def test_aiohttp_closes_a_refused_answer_where_the_wait_that_follows_is_cancelled() -> None:
