@@ -90,11 +90,16 @@ class TestInMemory:
 
     def test_one_look_at_the_clock_answers(self, source: OneBearer) -> None:
         looks: list[float] = []
-        reader = TokenReader(NAME, client=source, clock=lambda: looks.append(START) or START)  # type: ignore[func-returns-value]
+
+        def clock() -> float:
+            looks.append(START)
+            return START
+
+        reader = TokenReader(NAME, client=source, clock=clock)
         reader.token()
         looks.clear()
         reader.token()
-        assert len(looks) == 1
+        assert looks == [START]
 
     @pytest.mark.parametrize("fails", [False, True], ids=["and it works", "and it fails"])
     def test_64_threads_on_a_cold_reader_make_one_read(
@@ -298,9 +303,12 @@ class TestFailures:
     ) -> None:
         opened: list[str] = []
         client = secrets_manager.SecretClient(source)
-        monkeypatch.setattr(
-            secrets_manager.SecretClient, "open", lambda secret_id, _: opened.append(secret_id) or client
-        )
+
+        def open_client(secret_id: str, _: float) -> secrets_manager.SecretClient:
+            opened.append(secret_id)
+            return client
+
+        monkeypatch.setattr(secrets_manager.SecretClient, "open", open_client)
         reader = TokenReader(NAME, clock=source.clock)
         source.failure = ClientError({"Error": {"Code": "ExpiredTokenException"}}, "GetSecretValue")
         with pytest.raises(NotConfigured):

@@ -195,10 +195,11 @@ class TestInterrupts:
     def test_a_finalizer_in_the_reading_thread_does_not_wait_for_itself(self, source: OneBearer) -> None:
         opened(source)
         seen: list[str] = []
+        readers: list[TokenReader] = []
 
         class Asks:
             def __del__(self) -> None:
-                seen.append(reader.token())
+                seen.append(readers[0].token())
 
         class Collecting(OneBearer):
             def get_secret_value(self, **asked: str) -> Any:
@@ -208,8 +209,8 @@ class TestInterrupts:
                 gc.collect()
                 return super().get_secret_value(**asked)
 
-        reader = TokenReader(NAME, client=Collecting(source.clock), clock=source.clock)
-        assert (reader.token(), set(seen)) == ("access-1", {"access-1"})
+        readers.append(TokenReader(NAME, client=Collecting(source.clock), clock=source.clock))
+        assert (readers[0].token(), set(seen)) == ("access-1", {"access-1"})
 
 
 SILENT: list[Any] = [
@@ -300,6 +301,7 @@ class TestBounds:
                 with pytest.raises(Unreachable):
                     TokenReader(ARN, timeout_seconds=1.2).token()
                 assert time.monotonic() - began < 15  # botocore's own bound for a container's credentials is 9 seconds
+        join_renewals()
 
 
 class TestWhatTheProcessRefuses:
@@ -463,9 +465,10 @@ class TestTheObject:
             assert asyncio.run(story()) == "access-1"
         reader.close()
         reader.forget()
-        for ask in (reader.token, lambda: asyncio.run(reader.async_token())):
-            with pytest.raises(NotConfigured, match="closed"):
-                ask()
+        with pytest.raises(NotConfigured, match="closed"):
+            reader.token()
+        with pytest.raises(NotConfigured, match="closed"):
+            asyncio.run(reader.async_token())
         assert (reader.cached_token(), reader.report_rejected("access-1"), reader.base_url) == (None, False, None)
         assert source.reads == 1
 

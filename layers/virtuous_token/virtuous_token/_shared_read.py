@@ -21,7 +21,6 @@ from .errors import NotConfigured, Unreachable
 
 SECONDS_THAT_A_FORK_WAITS = 10.0
 CLOSED = Failure(NotConfigured, "this reader was closed: make another one", 1, float("-inf"), float("inf"))
-NO_THREAD = Failure(Unreachable, "no thread could be started to read the token; later calls try again")
 
 imports = threading.RLock()
 """Held by whoever imports botocore or makes a client: an import that a fork cuts in two never ends in the child."""
@@ -76,13 +75,10 @@ class Read:
 
 
 class Secret(Protocol):
-    """What is read."""
+    """What is read: *is_first* says that there was no token before. Without its client the next read makes another."""
 
-    def load(self, read: Read, is_first: bool) -> CachedToken | Failure:
-        """What *read* brings. *is_first*: there was no token before."""
-
-    def drop_client(self) -> None:
-        """Has the next read use another client."""
+    def load(self, read: Read, is_first: bool) -> CachedToken | Failure: ...
+    def drop_client(self) -> None: ...
 
 
 class SharedRead:
@@ -151,7 +147,7 @@ class SharedRead:
         if read.maker is None and or_make:
             self.make(read)
         elif read.maker is None:
-            self.end(read, NO_THREAD)
+            self.end(read, Failure(Unreachable, "no thread could be started to read the token; later calls try again"))
 
     def make(self, read: Read) -> None:
         """Makes *read* in this thread, unless another makes it."""

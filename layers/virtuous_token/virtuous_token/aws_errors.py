@@ -79,7 +79,7 @@ def credentials_error(error: Exception, asked: Asked) -> NoToken:
         role = "check the role's trust policy, the caller's sts:AssumeRole, and that the caller's credentials work"
         return NotConfigured(f"{what}: {operation} was refused ({code}): {role if 'Role' in operation else LOGIN}")
     kind, text = found = _by_type(error)
-    if not _types_in(error).isdisjoint({"ConnectionError", "HTTPClientError"}):
+    if not _types_of(*chain_of(error)).isdisjoint({"ConnectionError", "HTTPClientError"}):
         kind, text = Unreachable, f"the service that gives them could not be reached; {AGAIN}"
     elif found is SETTINGS and isinstance(error, OSError):
         text = f"the file {error.filename!r} cannot be read"
@@ -97,7 +97,7 @@ def read_error(error: Exception, asked: Asked) -> NoToken:
     code, status = _code_and_status(error)
     if code in {"ResourceNotFoundException", "InvalidRequestException"}:
         return _absent(code, asked)
-    origins = _types_in(error)
+    origins = _types_of(*chain_of(error))
     if operation is not None:
         kind, text = _found(BY_CODE, {code}, (Unreachable, NOT_AWS if code.isdigit() and status < 500 else AGAIN))
     elif "SSLCertVerificationError" in origins:
@@ -121,14 +121,14 @@ def _absent(code: str, asked: Asked) -> NoToken:
         if _code_and_status(error)[0] == "ResourceNotFoundException":
             return NoSuchSecret(f"there is no secret {asked} in this account: check the name and AWS_REGION")
     is_unsure = described is None
-    if code == "ResourceNotFoundException" and (is_unsure or not described.get("DeletedDate")):
+    is_there = not is_unsure and not described.get("DeletedDate")
+    if code == "ResourceNotFoundException" and (is_unsure or is_there):
         unsure = ", or does not exist in this account: check the name and AWS_REGION" if is_unsure else ""
         return NotLoggedIn(f"secret {asked} has no value yet{unsure}: an operator must run `virtuous-token login`")
     foreign = "belongs to another account, whose owner must give it a key of its own and allow this role kms:Decrypt"
-    if not is_unsure and not described.get("DeletedDate"):
-        return NotAllowed(f"secret {asked} {foreign}")
     restore = f"is marked for deletion: run `aws secretsmanager restore-secret --secret-id {asked.name}`"
-    return NoSuchSecret(f"secret {asked} {restore}" + (f"; or it {foreign}" if is_unsure else ""))
+    kind = NotAllowed if is_there else NoSuchSecret
+    return kind(f"secret {asked} " + "; or it ".join([foreign] if is_there else [restore, foreign][: 1 + is_unsure]))
 
 
 def _is_region(name: str | None) -> bool:
@@ -140,15 +140,15 @@ def _is_region(name: str | None) -> bool:
 
 
 def _by_type(error: Exception, otherwise: Found = SETTINGS) -> Found:
-    return _found(BY_TYPE, {kind.__name__ for kind in type(error).__mro__}, otherwise)
+    return _found(BY_TYPE, _types_of(error), otherwise)
+
+
+def _types_of(*errors: BaseException) -> set[str]:
+    return {kind.__name__ for error in errors for kind in type(error).__mro__}
 
 
 def _found(table: dict[str, Found], names: set[str], otherwise: Found) -> Found:
     return next((found for key, found in table.items() if not names.isdisjoint(key.split())), otherwise)
-
-
-def _types_in(error: Exception) -> set[str]:
-    return {kind.__name__ for one in chain_of(error) for kind in type(one).__mro__}
 
 
 def chain_of(error: BaseException | None) -> list[BaseException]:

@@ -58,10 +58,8 @@ class TokenReader(BaseSource):
             raise ValueError("secret_id is empty")
         if not 1 <= max_age_seconds < float("inf"):
             raise ValueError("max_age_seconds must be 1 or more; after a 401, report_rejected(token) reads at once")
-        if not cool_down_seconds >= 0:
-            raise ValueError("cool_down_seconds must be 0 or more")
-        if not 0 < timeout_seconds <= 3600:
-            raise ValueError("timeout_seconds must be more than 0 and at most an hour")
+        if not (cool_down_seconds >= 0 and 0 < timeout_seconds <= 3600):
+            raise ValueError("cool_down_seconds must be 0 or more, timeout_seconds more than 0 and at most an hour")
         self._clock = clock
         self._settings: dict[str, Any] = {"max_age_seconds": max_age_seconds, "cool_down_seconds": cool_down_seconds}
         self._settings |= {"timeout_seconds": timeout_seconds, "clock": clock}
@@ -111,8 +109,7 @@ class TokenReader(BaseSource):
         return await async_until(self._shared, self._until_another_than(token), timeout)
 
     def _until_another_than(self, token: str) -> Callable[[Read | None], bool | Read]:
-        cool_down_seconds = self._settings["cool_down_seconds"]
-        return partial(another_token, self._shared, token, cool_down_seconds, self._shared.reads)
+        return partial(another_token, self._shared, token, self._settings["cool_down_seconds"], self._shared.reads)
 
     @property
     def expires_at(self) -> datetime | None:
@@ -136,9 +133,9 @@ class TokenReader(BaseSource):
 
     def close(self) -> None:
         """Forgets the token and closes the client that the reader made. Afterwards there is no token to be had."""
-        opened = self._secret.opened
+        opened = self._secret.opened if self._secret.given is None else None
         self._shared.reset(no_token(float("inf")), CLOSED)
-        if opened is not None and self._secret.given is None:
+        if opened is not None:
             opened[1].close()
 
     def __repr__(self) -> str:
@@ -172,8 +169,8 @@ class _Secret:
 
             if is_of_a_signal_handler(error):
                 raise
-            # Its text is left out: nobody knows what it quotes.
-            return Failure(Unreachable, f"reading the token ended in an unexpected {type(error).__name__}")
+            what = type(error).__name__  # not its text: nobody knows what that quotes
+            return Failure(Unreachable, f"reading the token ended in an unexpected {what}")
 
     def _load(self, read: Read, is_first: bool) -> CachedToken:
         with _shared_read.imports:
@@ -184,13 +181,13 @@ class _Secret:
             name = self.name or os.environ.get(SECRET_VARIABLE, "").strip()
             if not name:
                 raise NotConfigured(f"name the bearer secret, as TokenReader's argument or in {SECRET_VARIABLE}")
-            timeout_seconds = self._settings["timeout_seconds"]
-            client = SecretClient.open(name, timeout_seconds) if self.given is None else SecretClient(self.given)
+            given, seconds = self.given, self._settings["timeout_seconds"]
+            client = SecretClient.open(name, seconds) if given is None else SecretClient(given)
             self.opened = opened = name, client
         name, client = opened
         bearer = client.parsed(name, Bearer.parse)
-        max_age_seconds = self._settings["max_age_seconds"]
-        cached = CachedToken.of(bearer, read.number, read.began_at, max_age_seconds, is_first=is_first)
+        age = self._settings["max_age_seconds"]
+        cached = CachedToken.of(bearer, read.number, read.began_at, age, is_first=is_first)
         if self._settings["clock"]() >= cached.usable_until:
             raise expired(bearer, name)
         return cached
