@@ -186,8 +186,9 @@ class _Secret:
             self.opened = opened = name, client
         name, client = opened
         bearer = client.parsed(name, Bearer.parse)
-        age = self._settings["max_age_seconds"]
-        cached = CachedToken.of(bearer, read.number, read.began_at, age, is_first=is_first)
+        cached = CachedToken.of(
+            bearer, read.number, read.began_at, self._settings["max_age_seconds"], is_first=is_first
+        )
         if self._settings["clock"]() >= cached.usable_until:
             raise expired(bearer, name)
         return cached
