@@ -29,6 +29,13 @@ def ours() -> Callable[[], str]:
     return TokenReader(SECRET).token
 
 
+def bearer_token() -> str:
+    """By the reader of the process, which is made where the first token is asked for."""
+    from virtuous_token import bearer_token
+
+    return bearer_token()
+
+
 def with_powertools() -> str:
     from aws_lambda_powertools.utilities import parameters
 
@@ -57,6 +64,7 @@ def parsed(text: str) -> str:
 
 READERS: dict[str, Callable[[], Callable[[], str]]] = {
     "virtuous_token": ours,
+    "bearer_token": lambda: bearer_token,
     "Powertools": lambda: with_powertools,
     "caching library": lambda: lambda: parsed(secret_cache().get_secret_string(SECRET)),
     "boto3": lambda: lambda: parsed(boto3_client().get_secret_value(SecretId=SECRET)["SecretString"]),
@@ -82,6 +90,8 @@ def attempt(make: Callable[[], Callable[[], str]], instant: int, seconds: int) -
     """In a process that has read nothing yet. Whether a child that is forked at *instant* gets the token, and how many
     imports the whole read makes."""
     read, imports = make(), Imports(instant)
+    # logging says that its lock is not held, where a fork has waited for its import.
+    sys.unraisablehook = lambda _: None
     sys.meta_path.insert(0, imports)
 
     def first() -> None:

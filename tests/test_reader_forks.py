@@ -72,8 +72,11 @@ def run(endpoint: str, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def test_at_each_of_25_instants_of_a_cold_first_read_the_child_gets_the_token(run: Callable[..., str]) -> None:
-    assert run("-m", "tests.fork_instants", "virtuous_token", "30") == f"{INSTANTS} {INSTANTS}\n"
+@pytest.mark.parametrize("reader", ["virtuous_token", "bearer_token"])
+def test_at_each_of_25_instants_of_a_cold_first_read_the_child_gets_the_token(
+    reader: str, run: Callable[..., str]
+) -> None:
+    assert run("-m", "tests.fork_instants", reader, "30") == f"{INSTANTS} {INSTANTS}\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])

@@ -85,7 +85,7 @@ class SharedRead:
     """One lock, one token, one read at a time."""
 
     def __init__(self, secret: Secret, clock: Callable[[], float], max_age_seconds: float, timeout: float) -> None:
-        _watch_forks()
+        _import_logging()
         self.clock = clock
         self.timeout_seconds = timeout
         self.max_age_seconds = max_age_seconds
@@ -202,7 +202,6 @@ class SharedRead:
 
 _of_this_process: weakref.WeakSet[SharedRead] = weakref.WeakSet()
 _forks: list[bool] = []
-_watches_forks = False
 
 
 def _before_fork() -> None:
@@ -210,28 +209,32 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    if _forks.pop():
+    if _forks and _forks.pop():
         imports.release()
 
 
 def _after_fork_in_child() -> None:
     global imports
-    if _forks.pop():
-        imports.release()
-    else:
-        imports = threading.RLock()
+    _forks.clear()
+    imports = threading.RLock()
     for shared in list(_of_this_process):
         shared.after_fork_in_child()
 
 
 def _watch_forks() -> None:
-    """Once, when the first reader is made; after logging's own hook, so that a fork waits for imports before it takes
-    logging's lock: a thread that imports takes them in this order."""
-    global _watches_forks
-    import logging  # noqa: F401
+    if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+        hooks = {"after_in_parent": _after_fork_in_parent, "after_in_child": _after_fork_in_child}
+        os.register_at_fork(before=_before_fork, **hooks)
 
-    if not _watches_forks and hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-        _watches_forks = True
-        os.register_at_fork(
-            before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-        )
+
+def _import_logging() -> None:
+    """And have a fork wait for imports before it takes logging's lock, since a thread that imports takes them in this
+    order: the hook that was registered last is called first."""
+    with imports:
+        if "logging" not in sys.modules:
+            import logging  # noqa: F401
+
+            _watch_forks()
+
+
+_watch_forks()
