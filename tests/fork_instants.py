@@ -29,11 +29,11 @@ def ours() -> Callable[[], str]:
     return TokenReader(SECRET).token
 
 
-def bearer_token() -> str:
-    """By the reader of the process, which is made where the first token is asked for."""
+def of_the_process() -> Callable[[], str]:
+    """The reader is made where the first token is asked for."""
     from virtuous_token import bearer_token
 
-    return bearer_token()
+    return bearer_token
 
 
 def with_powertools() -> str:
@@ -64,7 +64,7 @@ def parsed(text: str) -> str:
 
 READERS: dict[str, Callable[[], Callable[[], str]]] = {
     "virtuous_token": ours,
-    "bearer_token": lambda: bearer_token,
+    "bearer_token": of_the_process,
     "Powertools": lambda: with_powertools,
     "caching library": lambda: lambda: parsed(secret_cache().get_secret_string(SECRET)),
     "boto3": lambda: lambda: parsed(boto3_client().get_secret_value(SecretId=SECRET)["SecretString"]),
