@@ -244,7 +244,11 @@ def forks_served(name: str, endpoint: str) -> tuple[int, int]:
 
 
 def longest_wait(hanging: Mapping[str, str]) -> float:
-    """Seconds until a cold reader whose bound is 3 s gives up on what accepts connections and says nothing."""
+    """Seconds until a cold caller whose bound is 3 s gives up on what accepts connections and says nothing.
+
+    For Secrets Manager and STS that is the reader's bound; the other two have bounds of their own, so there the caller
+    names one.
+    """
     credentials = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
     with socket.create_server(("127.0.0.1", 0)) as silent, tempfile.NamedTemporaryFile() as identity:
         places = {"silent": f"http://127.0.0.1:{silent.getsockname()[1]}", "identity": identity.name}
@@ -257,7 +261,7 @@ def longest_wait(hanging: Mapping[str, str]) -> float:
             reader = TokenReader(SECRET, timeout_seconds=3)
             began = time.perf_counter()
             try:
-                reader.token()
+                reader.token(None if "AWS_ENDPOINT_URL" in hanging or "AWS_ROLE_ARN" in hanging else 3)
             except Unreachable:
                 return time.perf_counter() - began
     raise AssertionError("a silent service gave a token")
