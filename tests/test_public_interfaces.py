@@ -7,28 +7,27 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "functions/token_refresher/token_refresher"
-MODULES = sorted(path.stem for path in FOLDER.glob("[a-z]*.py"))
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("functions/token_refresher/token_refresher", "layers/virtuous_token/virtuous_token")
+FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("[a-z]*.py"))]
 
 
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("__")
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_no_private_method_of_a_library_is_overridden(name: str) -> None:
-    module = importlib.import_module(f"token_refresher.{name}")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nothing_private_of_a_library_is_overridden_or_imported(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module != "__future__":
+            names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            assert not [name for name in names if is_private(name)]
+    folder = next(ROOT / folder for folder in FOLDERS if path.is_relative_to(ROOT / folder))
+    module = importlib.import_module(".".join(path.relative_to(folder.parent).with_suffix("").parts))
     for _, cls in inspect.getmembers(module, inspect.isclass):
-        inherited = {key for base in cls.__mro__[1:] for key in vars(base)}
-        overridden = {key: method for key, method in vars(cls).items() if is_private(key) and key in inherited}
-        assert not [key for key, method in overridden.items() if inspect.getmodule(method) is module]
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_no_private_name_of_a_library_is_imported(name: str) -> None:
-    nodes = ast.walk(ast.parse((FOLDER / f"{name}.py").read_text()))
-    imports = [
-        node for node in nodes if isinstance(node, ast.ImportFrom) and not node.level and node.module != "__future__"
-    ]
-    assert not [alias.name for node in imports for alias in node.names if is_private(alias.name)]
-    assert not [node.module for node in imports if any(is_private(part) for part in str(node.module).split("."))]
+        foreign = [base for base in cls.__mro__[1:] if base.__module__.split(".")[0] != module.__name__.split(".")[0]]
+        inherited = {
+            key for base in foreign for key, member in vars(base).items() if is_private(key) and callable(member)
+        }
+        own = {key for key, member in vars(cls).items() if getattr(member, "__module__", "") == module.__name__}
+        assert not (inherited & own if cls.__module__ == module.__name__ else set())

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.campaigns.forks import INSTANTS
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
+from tests.fork_instants import INSTANTS
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 
@@ -72,8 +72,11 @@ def run(endpoint: str, tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-def test_at_each_of_25_instants_of_a_cold_first_read_the_child_gets_the_token(run: Callable[..., str]) -> None:
-    assert run("-m", "tests.campaigns.forks", "virtuous_token", "30") == f"{INSTANTS} {INSTANTS}\n"
+@pytest.mark.parametrize("reader", ["virtuous_token", "bearer_token"])
+def test_at_each_of_25_instants_of_a_cold_first_read_the_child_gets_the_token(
+    reader: str, run: Callable[..., str]
+) -> None:
+    assert run("-m", "tests.fork_instants", reader, "30") == f"{INSTANTS} {INSTANTS}\n"
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -158,12 +161,12 @@ def test_children_of_one_parent_do_not_come_due_together(run: Callable[..., str]
 Client.gate.set()
 reader = TokenReader("a/b", client=Client())
 reader.token()
-due = [reader._cached.refresh_after]
+due = [reader._shared.cached.refresh_after]
 for _ in range(16):
     reading, writing = os.pipe()
     if os.fork() == 0:
         assert reader.token() == "access-1"
-        os.write(writing, repr(reader._cached.refresh_after).encode())
+        os.write(writing, repr(reader._shared.cached.refresh_after).encode())
         os._exit(0)
     os.wait()
     due.append(float(os.read(reading, 99)))

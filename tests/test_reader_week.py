@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from tests.campaigns.week import DAY, HOUR, Week, live
 from tests.fakes.one_bearer import join_renewals
-from virtuous_token import TokenReader, _shared_read
+from tests.fakes.week import DAY, HOUR, Week, live
+from virtuous_token import TokenReader, _cached_token, waiting
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("renews", [True, False], ids=["a reader", "one that forgets to renew"])
 @pytest.mark.parametrize(
     ("life_seconds", "most_calls_a_day"),
     [
@@ -20,25 +20,17 @@ from virtuous_token import TokenReader, _shared_read
     ],
 )
 def test_nobody_waits_after_the_first_read_and_nobody_gets_a_token_that_is_over(
-    life_seconds: float, most_calls_a_day: int, seed: int, monkeypatch: pytest.MonkeyPatch
+    life_seconds: float, most_calls_a_day: int, renews: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_shared_read, "random_fraction", random.Random(seed).random)
+    monkeypatch.setattr(_cached_token, "random_fraction", random.Random(life_seconds).random)
+    if not renews:
+        monkeypatch.setattr(waiting, "renew", lambda *_, **__: None)
     week = Week(life_seconds)
     reader = TokenReader("virtuous/default/bearer", client=week, clock=week.clock)
-
-    def settle() -> None:
-        if reader._read is not None:
-            join_renewals()
-
-    seen, calls = live(week, reader.token, settle)
-    assert (seen.waits, seen.errors, seen.expired) == (0, 0, 0)
-    assert calls.busiest_day <= most_calls_a_day
-    assert seen.slowest_change_seconds <= HOUR
-
-
-def test_a_reader_that_forgets_to_renew_makes_callers_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TokenReader, "_renew", lambda _: None)
-    week = Week(4 * HOUR)
-    seen, _ = live(week, TokenReader("virtuous/default/bearer", client=week, clock=week.clock).token)
-    assert seen.waits > 0
-    assert seen.longest_wait_seconds > 0
+    seen, calls = live(week, reader.token, join_renewals)
+    if renews:
+        assert (seen.waits, seen.errors, seen.expired) == (0, 0, 0)
+        assert calls.busiest_day <= most_calls_a_day
+        assert seen.slowest_change_seconds <= HOUR
+    else:
+        assert seen.slowest_change_seconds > HOUR or (seen.waits > 0 and seen.longest_wait_seconds > 0)

@@ -29,7 +29,7 @@ NAME = "virtuous/default/bearer"
 STATIC = {
     "conftest.py",
     "extension.py",
-    "ecs-task-definition.json",
+    "ecs-container-definition.json",
     "bearer.tf",
     "external-secret.yaml",
     "secret-provider-class.yaml",
@@ -260,16 +260,13 @@ def test_the_extension_is_asked_without_a_proxy_and_no_redirect_is_followed(
         assert (done.stdout, done.stderr) == ("Example Relief\n", "")
 
 
-def test_the_task_definition_is_one_that_ecs_takes() -> None:
-    definition = json.loads(recipe("ecs-task-definition.json"))
-    shape = botocore.session.Session().get_service_model("ecs").operation_model("RegisterTaskDefinition").input_shape
-    assert shape is not None
-    report = ParamValidator().validate(definition, shape)
+def test_the_container_definition_is_one_that_ecs_takes() -> None:
+    container = json.loads(recipe("ecs-container-definition.json"))
+    shape = botocore.session.Session().get_service_model("ecs").shape_for("ContainerDefinition")
+    report = ParamValidator().validate(container, shape)
     assert not report.has_errors(), report.generate_report()
-    (secret,) = definition["containerDefinitions"][0]["secrets"]
-    arn, key, label, version = secret["valueFrom"].rsplit(":", 3)
-    assert arn.startswith("arn:aws:secretsmanager:")
-    assert arn.split(":", 6)[6] == f"{NAME}-AbCdEf"
+    arn, key, label, version = container["secrets"][0]["valueFrom"].rsplit(":", 3)
+    assert arn.split(":", 6)[::6] == ["arn", f"{NAME}-AbCdEf"]
     assert (key, label, version) == ("access_token", "AWSCURRENT", "")
 
 

@@ -11,22 +11,17 @@ from .reader import process_reader
 from .secret_text import SecretText
 from .token_source import TokenSource
 
-__all__ = ["AiohttpAuth"]
-
 
 class AiohttpAuth:
     """A client middleware that sets the ``Authorization`` header; after a 401 it sends the request once more, if there
     is another token.
 
-    Without *source* the token is the one of :func:`bearer_token`. The token goes to its ``base_url``, or where the
-    source does not know that to the host of the first request. Any other request raises UntrustedURL, also one that a
-    redirect leads to, since aiohttp does not tell the two apart. Also raises what ``source.async_token()`` raises.
+    Without *source* the token is that of :func:`bearer_token`. It goes to its ``base_url``, or where the source does
+    not know that to the host of the first request. Any other request raises UntrustedURL, also one that a redirect
+    leads to, since aiohttp does not tell the two apart. Also raises what ``source.async_token()`` raises. With a body
+    that aiohttp does not hold in memory the caller gets the 401, and the next request has the other token.
 
-    JSON, forms, text and bytes can be sent again. With any other body the caller gets the 401, and the next request has
-    the other token.
-
-    *allow_http* is for development: then http is allowed to other hosts than loopback. May be shared by sessions and
-    tasks. A wait for the token ends when it is cancelled.
+    *allow_http* is for development: http to other hosts than loopback. May be shared by sessions and tasks.
     """
 
     def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:

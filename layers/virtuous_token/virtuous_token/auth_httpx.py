@@ -10,21 +10,15 @@ from .auth_rules import has_environment_proxy, may_be_repeated, require_trusted,
 from .reader import process_reader
 from .token_source import TokenSource
 
-__all__ = ["HttpxAuth"]
-
 
 class HttpxAuth(httpx.Auth):
     """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.
 
-    Without *source* the token is the one of :func:`bearer_token`. Raises UntrustedURL for a request that must not get
-    the token, and what ``source.token()`` raises.
+    Without *source* the token is that of :func:`bearer_token`. Raises UntrustedURL for a request that must not get the
+    token, and what ``source.token()`` raises. With a body that httpx does not hold in memory the caller gets the 401,
+    and the next request has the other token.
 
-    A body that httpx holds in memory (``json``, ``data``, text or bytes) can be sent again. With any other body the
-    caller gets the 401, and the next request has the other token.
-
-    *allow_http* is for development: then http is allowed to other hosts than loopback. May be shared by clients,
-    threads and event loops. In an AsyncClient, on asyncio or trio, a wait for the token ends when it is
-    cancelled.
+    *allow_http* is for development: http to other hosts than loopback. May be shared by clients, threads and loops.
     """
 
     def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:

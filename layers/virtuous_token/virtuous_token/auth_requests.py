@@ -17,20 +17,15 @@ from .reader import process_reader
 from .secret_text import SecretText
 from .token_source import TokenSource
 
-__all__ = ["RequestsAuth"]
-
 
 class RequestsAuth(AuthBase):
     """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.
 
-    Without *source* the token is the one of :func:`bearer_token`. Raises UntrustedURL for a request that must not get
-    the token, and what ``source.token()`` raises.
-
-    Text, bytes and multipart bodies can be sent again, and files that can seek. With any other body the caller gets the
+    Without *source* the token is that of :func:`bearer_token`. Raises UntrustedURL for a request that must not get the
+    token, and what ``source.token()`` raises. With a body that is neither in memory nor can seek the caller gets the
     401, and the next request has the other token. The first answer is in the ``history`` of the second.
 
-    *allow_http* is for development: then http is allowed to other hosts than loopback. May be shared by threads and
-    sessions. Answers can be pickled and copied.
+    *allow_http* is for development: http to other hosts than loopback. May be shared by threads and sessions.
     """
 
     def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:

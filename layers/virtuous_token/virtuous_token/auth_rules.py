@@ -17,8 +17,6 @@ from urllib.request import getproxies, proxy_bypass
 
 from .errors import UntrustedURL
 
-__all__ = ["has_environment_proxy", "is_in_memory", "may_be_repeated", "require_trusted", "sent_token"]
-
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Those of RFC 9110 section 9.2.1 that clients use: they change nothing, so nobody minds a second one.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -53,7 +51,7 @@ def require_trusted(
 
 
 def has_environment_proxy(scheme: str | None, host: str | None) -> bool:
-    """True if the environment names a proxy for such a URL. For clients that do not tell which proxy they use."""
+    """True if the environment names a proxy for such a URL. For clients that do not tell which one they use."""
     proxies = getproxies()
     return bool(proxies.get(scheme or "") or proxies.get("all")) and not proxy_bypass(host or "")
 
@@ -87,9 +85,7 @@ def _canonical(host: str | None) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):  # RFC 6761 section 6.3
-        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761 section 6.3

@@ -14,22 +14,17 @@ from .reader import process_reader
 from .secret_text import SecretText
 from .token_source import TokenSource
 
-__all__ = ["Urllib3Auth"]
-
 
 class Urllib3Auth:
     """Sends requests through *pool* (a new PoolManager where none is given) with the ``Authorization`` header.
 
-    After a 401 it sends the request once more, if there is another token. Without *source* the token is the one of
+    After a 401 it sends the request once more, if there is another token. Without *source* the token is that of
     :func:`bearer_token`. Raises UntrustedURL for a request that must not get the token, and what ``source.token()``
-    raises.
+    raises. With a body that is neither in memory nor can seek, and after a redirect, the caller gets the 401, and the
+    next request has the other token. A 401 in a Retry's ``status_forcelist`` is left to this object.
 
-    ``fields``, ``json``, text and bytes can be sent again, and files that can seek. With any other body, and after a
-    redirect, the caller gets the 401, and the next request has the other token. A 401 in a Retry's ``status_forcelist``
-    is left to this object.
-
-    *allow_http* is for development: then http is allowed to other hosts than loopback. May be shared by threads.
-    As a context manager it closes the pool's connections at the end.
+    *allow_http* is for development: http to other hosts than loopback. May be shared by threads. As a context manager
+    it closes the pool's connections at the end.
     """
 
     def __init__(
@@ -145,5 +140,4 @@ def _redirects(url: str, response: urllib3.BaseHTTPResponse) -> list[str]:
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:
     parsed = parse_url(url)
-    port = parsed.port or {"http": 80, "https": 443}.get(parsed.scheme or "")
-    return parsed.scheme, parsed.host, port
+    return parsed.scheme, parsed.host, parsed.port or (443 if parsed.scheme == "https" else 80)

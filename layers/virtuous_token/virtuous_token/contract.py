@@ -18,24 +18,6 @@ from typing import Any, NamedTuple
 from .errors import UnreadableSecret
 from .secret_text import SecretText
 
-__all__ = [
-    "FORMAT_VERSION",
-    "INSTANT",
-    "TEXT",
-    "TOKEN_TYPE",
-    "Bearer",
-    "StoredKey",
-    "can_be_header",
-    "format_instant",
-    "parse_instant",
-    "parse_object",
-    "read_access_token",
-    "text_of",
-    "unquoted",
-    "unusable",
-    "write_object",
-]
-
 FORMAT_VERSION = 1
 
 _BEARER = "the bearer secret"
@@ -48,9 +30,7 @@ _HEADER_SAFE = re.compile(r"[!#-&(-~]+")
 
 def can_be_header(token: str) -> bool:
     """True if *token* may follow ``Bearer`` in a header: one or more visible ASCII characters, no space, no quote.
-
-    A token that fails must not be sent: http.client answers a newline in a header with a ValueError that quotes it.
-    """
+    Others must not be sent: http.client answers a newline in a header with a ValueError that quotes it."""
     return _HEADER_SAFE.fullmatch(token) is not None
 
 
@@ -111,10 +91,8 @@ class Bearer:
 
 
 def write_object(value: object, keys: Mapping[str, StoredKey], extra: Mapping[str, Any] | None = None) -> str:
-    """The text to store for *value*: its attributes that *keys* name, after *extra*.
-
-    What is absent is left out, so that one value has one text: publishing twice must write the same bytes.
-    """
+    """The text to store for *value*: its attributes that *keys* name, after *extra*. What is absent is left out, so
+    that one value has one text: publishing twice must write the same bytes."""
     held = {key: stored.write(found) for key, stored in keys.items() if (found := getattr(value, key)) is not None}
     known = {key: found for key, found in held.items() if found is not None}
     return json.dumps({**(extra or {}), "version": FORMAT_VERSION, **known})

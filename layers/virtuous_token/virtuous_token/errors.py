@@ -1,38 +1,16 @@
 """Every error that this package raises; each text says what to do about it::
 
     VirtuousTokenError
-    ├── UnreadableSecret    the value of a secret is not in the format that contract.py describes
-    ├── UntrustedURL        a request was not sent, because its URL must not get the token
-    └── NoToken             there is no bearer token to hand out
-        ├── NotConfigured   this process names no secret, or has no usable AWS credentials or Region
-        ├── NotAllowed      AWS refuses to let this process read the secret, or to use the secret's key
-        ├── NoSuchSecret    the secret does not exist where it is looked for, or it is marked for deletion
-        ├── NotLoggedIn     the secret exists, but nobody has logged in yet: it has no value
-        ├── TokenExpired    the stored token has expired: the refresher has not replaced it
-        └── Unreachable     Secrets Manager or what gives AWS credentials does not answer: try again later
+    ├── UnreadableSecret
+    ├── UntrustedURL
+    └── NoToken: NotConfigured, NotAllowed, NoSuchSecret, NotLoggedIn, TokenExpired, Unreachable
 
-No error's text holds a secret, nor does any exception that it was caused by. Which one it is follows from the type of
-a botocore error and from AWS's error codes, never from their wording.
+No error's text holds a secret, nor does any exception that it was caused by.
 """
 
 from __future__ import annotations
 
 import re
-
-__all__ = [
-    "NoSuchSecret",
-    "NoToken",
-    "NotAllowed",
-    "NotConfigured",
-    "NotLoggedIn",
-    "TokenExpired",
-    "Unreachable",
-    "UnreadableSecret",
-    "UntrustedURL",
-    "VirtuousTokenError",
-    "can_be_name",
-    "shown",
-]
 
 
 class VirtuousTokenError(Exception):
@@ -40,7 +18,7 @@ class VirtuousTokenError(Exception):
 
 
 class UnreadableSecret(VirtuousTokenError):
-    """The value of a secret is not in the format that it must have; the text says what is wrong, never the value."""
+    """The value of a secret is not in its format; the text says what is wrong, never the value."""
 
 
 class UntrustedURL(VirtuousTokenError, ValueError):
@@ -72,28 +50,24 @@ class TokenExpired(NoToken):
 
 
 class Unreachable(NoToken):
-    """Secrets Manager, or the service that gives AWS credentials, did not answer in time or asked to come back later.
-
-    There is nothing to mend in this process; later calls try again.
-    """
+    """Secrets Manager or what gives AWS credentials did not answer: nothing to mend here, later calls try again."""
 
 
 # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html; the exclamation mark is in the
-# names that AWS itself gives.
-_NAME = re.compile(r"[A-Za-z0-9/_+=.@!-]{1,512}")
-_ARN = re.compile(r"arn:aws[a-z-]*:secretsmanager:[a-z0-9-]*:\d{12}:secret:[A-Za-z0-9/_+=.@!-]{1,512}")
-_JSON_WEB_TOKEN = re.compile(r"(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_-]{8}")
-_RANDOM = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}")
+# names that AWS itself gives. Compiled when they are used, since that takes longer than the import of this module.
+_NAME = r"(arn:aws[a-z-]*:secretsmanager:[a-z0-9-]*:\d{12}:secret:)?[A-Za-z0-9/_+=.@!-]{1,512}"
+_JSON_WEB_TOKEN = r"(?:^|[^A-Za-z0-9])eyJ[A-Za-z0-9_-]{8}"
+_RANDOM = r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}"
 
 
 def can_be_name(text: str) -> bool:
     """False where *text* is no name and no ARN of a secret, or looks like a token: it must not be sent to AWS, whose
     logs keep the names that were asked for."""
-    return bool(_ARN.fullmatch(text) or _NAME.fullmatch(text)) and not _JSON_WEB_TOKEN.search(text)
+    return bool(re.fullmatch(_NAME, text)) and not re.search(_JSON_WEB_TOKEN, text)
 
 
 def shown(secret_id: str) -> str:
     """A secret's name as texts may show it: what looks random in it as stars; nothing of it where it can be no name."""
     if not can_be_name(secret_id):
         return f"(a text of {len(secret_id)} characters that is not shown)"
-    return repr(_RANDOM.sub("***", secret_id))
+    return repr(re.sub(_RANDOM, "***", secret_id))

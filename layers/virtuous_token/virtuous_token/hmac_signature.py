@@ -22,12 +22,10 @@ import uuid
 from urllib.parse import quote
 
 from .contract import can_be_header, parse_object
-from .errors import UnreadableSecret, shown
+from .errors import UnreadableSecret
 from .secret_text import SecretText
 from .secrets_manager import SecretClient
 from .token_source import BotocoreClient, SecretsManager
-
-__all__ = ["HmacKeys"]
 
 TIMEOUT_SECONDS = 30.0
 
@@ -41,8 +39,7 @@ class HmacKeys:
         """Raises UnreadableSecret where a key is not what it must be; the text quotes neither."""
         if not can_be_header(application_key) or ":" in application_key:
             raise UnreadableSecret("the application key has a space, a colon, a quote or a non-ASCII character in it")
-        decoded = _decoded(private_key)
-        if not decoded:
+        if not _decoded(private_key):
             raise UnreadableSecret("the private key is not base64")
         self.application_key = application_key
         self._private_key = private_key
@@ -51,19 +48,15 @@ class HmacKeys:
     def read(cls, secret_id: str, *, client: SecretsManager | BotocoreClient | None = None) -> HmacKeys:
         """The keys that a secret holds, by its name or ARN. Raises NoToken or UnreadableSecret."""
         opened = SecretClient.open(secret_id, TIMEOUT_SECONDS) if client is None else SecretClient(client)
-        found = _parsed(opened.read(secret_id))
-        if isinstance(found, str):
-            raise UnreadableSecret(f"secret {shown(secret_id)}: {found}")
-        return found
+        return opened.parsed(secret_id, cls.parse)
 
     @classmethod
     def parse(cls, text: str | None) -> HmacKeys:
         """The keys in a secret's value. White space around them is taken off. Raises UnreadableSecret."""
-        what = "the HMAC secret"
-        stored = parse_object(text, what)
+        stored = parse_object(text, "the HMAC secret")
         application_key, private_key = stored.get("application_key"), stored.get("private_key")
         if not isinstance(application_key, str) or not isinstance(private_key, str):
-            raise UnreadableSecret(f"{what} must hold an application_key and a private_key, both text")
+            raise UnreadableSecret("the HMAC secret must hold an application_key and a private_key, both text")
         return cls(application_key.strip(), SecretText(private_key.strip()))
 
     def authorization(self, method: str, url: str, *, nonce: str | None = None, now: float | None = None) -> str:
@@ -88,11 +81,3 @@ def _decoded(private_key: SecretText) -> bytes:
         return base64.b64decode(private_key.reveal(), validate=True)
     except (binascii.Error, ValueError):
         return b""
-
-
-def _parsed(text: str | None) -> HmacKeys | str:
-    """The keys, or what is wrong with them: raised from here, an error's traceback would lead to the secret's text."""
-    try:
-        return HmacKeys.parse(text)
-    except UnreadableSecret as unreadable:
-        return str(unreadable)

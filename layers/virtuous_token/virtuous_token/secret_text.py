@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-__all__ = ["SecretText"]
-
 
 class SecretText:
     """A secret whose repr, str and format show three stars instead of the text.
 
-    Only :meth:`reveal` gives the text out, so every place that can leak it is found by searching for that word. It
-    compares equal to a :class:`SecretText` of the same text and to nothing else, can be copied (it is immutable), and
-    refuses to be pickled.
+    Only :meth:`reveal` gives the text out, so every place that can leak it is found by that word. It equals a
+    :class:`SecretText` of the same text alone, can be copied, and refuses to be pickled.
     """
 
     __slots__ = ("_text",)
@@ -60,11 +57,10 @@ class SecretText:
     def __bool__(self) -> bool:
         return bool(self._text)
 
-    def __setattr__(self, name: str, value: object) -> NoReturn:
+    def _refuse(self, *_: object) -> NoReturn:
         raise AttributeError("a SecretText cannot be changed")
 
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("a SecretText cannot be changed")
+    __setattr__ = __delattr__ = _refuse
 
     def __copy__(self) -> SecretText:
         return self

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _shared_read
-from .aws_errors import Asked, CodeNeeded, credentials_error, no_text, read_error, settings_error
+from .aws_errors import NOT_AWS, Asked, CodeNeeded, chain_of, credentials_error, read_error, settings_error
 from .contract import Bearer, format_instant
 from .errors import NotConfigured, NoToken, TokenExpired, Unreachable, UnreadableSecret, can_be_name, shown
-
-__all__ = ["SecretClient", "expired", "read_bearer", "region_of"]
 
 # A read takes a few milliseconds in AWS. Within the reader's bound both that give an answer, the service of the
 # credentials and Secrets Manager, are asked as often as this.
 ATTEMPTS = 3
 LONGEST_CONNECT_SECONDS = 2.0
 LONGEST_READ_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 class SecretClient:
@@ -28,11 +29,11 @@ class SecretClient:
     __slots__ = ("_credentials", "client", "region", "region_source")
 
     def __init__(
-        self, client: Any, region: str | None = None, region_source: str | None = None, credentials: Any = None
+        self, client: Any, region: str | None = None, source: str | None = None, credentials: Any = None
     ) -> None:
         self.client = client
         self.region = region or getattr(getattr(client, "meta", None), "region_name", None)
-        self.region_source = region_source or "the client that was given"
+        self.region_source = source or "the client that was given"
         self._credentials = credentials
 
     @classmethod
@@ -66,7 +67,9 @@ class SecretClient:
                 problem = NotConfigured("botocore is not installed: run `pip install botocore`")
             else:
                 problem = Unreachable(f"botocore could not be imported ({type(error).__name__}); later calls try again")
-        except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
+        except Exception as error:
+            if isinstance(error, NoToken) or is_of_a_signal_handler(error):
+                raise
             problem = step(error, asked)
         else:
             return cls(client, region, source, credentials)
@@ -85,13 +88,27 @@ class SecretClient:
             step = read_error
             answer = self.client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
             text, is_binary = answer.get("SecretString"), answer.get("SecretBinary") is not None
-        except Exception as error:  # noqa: BLE001 - every exception of others becomes one of ours
-            problem: NoToken | UnreadableSecret = step(error, asked)
+        except Exception as error:
+            if is_of_a_signal_handler(error):
+                raise
+            problem = step(error, asked)
         else:
             if isinstance(text, str):
                 return text
-            problem = no_text(asked, is_binary=is_binary)
+            if is_binary:
+                raise UnreadableSecret(f"secret {asked} holds bytes (SecretBinary) where text must be (SecretString)")
+            problem = Unreachable(f"reading secret {asked}: {NOT_AWS}")
         raise problem  # as above
+
+    def parsed(self, secret_id: str, parse: Callable[[str], T]) -> T:
+        """The text of the secret as *parse* understands it. Raises as :meth:`read`."""
+        text = self.read(secret_id)
+        try:
+            return parse(text)
+        except UnreadableSecret as unreadable:
+            problem = str(unreadable)
+        del text  # an error's traceback leads to it
+        raise UnreadableSecret(f"secret {shown(secret_id)}: {problem}")
 
     def close(self) -> None:
         """Closes the client where it can be closed."""
@@ -99,31 +116,22 @@ class SecretClient:
             self.client.close()
 
 
-def read_bearer(secret_id: str, client: SecretClient) -> Bearer:
-    """What the secret holds now. Raises NoToken or UnreadableSecret."""
-    bearer = _parsed(client.read(secret_id))
-    if isinstance(bearer, str):
-        raise UnreadableSecret(f"secret {shown(secret_id)}: {bearer}")
-    return bearer
+def is_of_a_signal_handler(error: Exception) -> bool:
+    """True if a signal handler of the program raised *error*, or what it came from: then it is no trouble of AWS's."""
+    import signal
+    from traceback import walk_tb
 
-
-def _parsed(text: str) -> Bearer | str:
-    """The bearer, or what is wrong with it: raised from here, an error's traceback would lead to the secret's text."""
-    try:
-        return Bearer.parse(text)
-    except UnreadableSecret as unreadable:
-        return str(unreadable)
+    handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
+    frames = [frame for one in chain_of(error) for frame, _ in walk_tb(one.__traceback__)]
+    return any(frame.f_code in handlers for frame in frames)
 
 
 def expired(bearer: Bearer, secret_id: str) -> TokenExpired:
     """The error for a bearer whose time has passed."""
-    plan = f"its end: {format_instant(bearer.expires_at)}" if bearer.expires_at else "its end is unknown"
-    if bearer.next_refresh_at:
-        plan += f"; its refresh was due at {format_instant(bearer.next_refresh_at)}"
-    return TokenExpired(
-        f"the token in secret {shown(secret_id)} has expired ({plan}): look at the refresher's alarms, and run "
-        "`virtuous-token status`"
-    )
+    ends, due = (format_instant(at) if at else "unknown" for at in (bearer.expires_at, bearer.next_refresh_at))
+    plan = f"its end: {ends}; its refresh was due at {due}"
+    what_to_do = "look at the refresher's alarms, and run `virtuous-token status`"
+    return TokenExpired(f"the token in secret {shown(secret_id)} has expired ({plan}): {what_to_do}")
 
 
 def region_of(secret_id: str, session: Any) -> tuple[str | None, str]:
@@ -179,28 +187,23 @@ def _session(timeout_seconds: float) -> Any:
 
 def _require_readable_certificates(session: Any) -> None:
     """botocore tells a bundle of certificates that can't be used from a network that is down by a text alone."""
-    for source, bundle in (
-        ("AWS_CA_BUNDLE", os.environ.get("AWS_CA_BUNDLE")),
-        ("the profile's ca_bundle", session.get_scoped_config().get("ca_bundle")),
-        ("REQUESTS_CA_BUNDLE", os.environ.get("REQUESTS_CA_BUNDLE")),
-    ):
-        if bundle is None:
-            continue
-        path = Path(bundle)
+    bundles = {
+        "AWS_CA_BUNDLE": os.environ.get("AWS_CA_BUNDLE"),
+        "the profile's ca_bundle": session.get_scoped_config().get("ca_bundle"),
+        "REQUESTS_CA_BUNDLE": os.environ.get("REQUESTS_CA_BUNDLE"),
+    }
+    for source, bundle in [found for found in bundles.items() if found[1] is not None][:1]:
+        place = "capath" if Path(bundle).is_dir() else "cafile"
         try:
-            ssl.create_default_context(cafile=None if path.is_dir() else path, capath=path if path.is_dir() else None)
+            ssl.create_default_context(**{place: bundle})
         except OSError:  # which ssl's own error is as well
-            raise NotConfigured(
-                f"{source} names {bundle!r}, which holds no certificates: name a file that does, or unset it"
-            ) from None
-        return
+            what = f"{source} names {bundle!r}, which holds no certificates"
+            raise NotConfigured(f"{what}: name a file that does, or unset it") from None
 
 
 def _no_name(secret_id: str) -> NotConfigured:
-    return NotConfigured(
-        f"the secret's name {shown(secret_id)} is neither a name nor an ARN: put the bearer secret's name there, not "
-        "the token"
-    )
+    what = f"the secret's name {shown(secret_id)} is neither a name nor an ARN"
+    return NotConfigured(f"{what}: put the bearer secret's name there, not the token")
 
 
 def _keep_answers_out_of_the_log() -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from .secret_text import SecretText
-
-__all__ = ["AccessToken", "BotocoreClient", "SecretsManager", "StaticToken", "TokenSource"]
 
 
 class AccessToken(NamedTuple):
@@ -43,14 +41,71 @@ class TokenSource(Protocol):
         """As :meth:`report_rejected`, without holding up the event loop."""
 
 
-class StaticToken:
+class BaseSource:
+    """What a reader and a fixed token have in common: everything that follows from :meth:`access_token`."""
+
+    def access_token(self, timeout: float | None = None) -> AccessToken:
+        raise NotImplementedError
+
+    async def async_access_token(self, timeout: float | None = None) -> AccessToken:
+        """As :meth:`access_token`, for asyncio and trio."""
+        return self.access_token(timeout)
+
+    def token(self, timeout: float | None = None) -> str:
+        return self.access_token(timeout).token
+
+    async def async_token(self, timeout: float | None = None) -> str:
+        """As :meth:`token`, for asyncio and trio: the event loop goes on, and no task takes a thread to wait."""
+        return (await self.async_access_token(timeout)).token
+
+    def authorization(self, timeout: float | None = None) -> str:
+        """The value of the ``Authorization`` header: ``Bearer`` and the token. As :meth:`token` otherwise."""
+        return f"Bearer {self.token(timeout)}"
+
+    def report_rejected(self, token: str, timeout: float | None = None) -> bool:
+        """False if *token* is this one: there is no other."""
+        return token != self.token()
+
+    async def async_report_rejected(self, token: str, timeout: float | None = None) -> bool:
+        """As :meth:`report_rejected`, for asyncio and trio."""
+        return self.report_rejected(token)
+
+    def rejected(self, token: str, timeout: float | None = None) -> bool:
+        """The older name of :meth:`report_rejected`."""
+        return self.report_rejected(token, timeout)
+
+    async def async_rejected(self, token: str, timeout: float | None = None) -> bool:
+        """The older name of :meth:`async_report_rejected`."""
+        return await self.async_report_rejected(token, timeout)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+class StaticToken(BaseSource):
     """A token that never changes, in place of a reader: for your own tests, and for programs that run without AWS.
 
     *base_url* is the address that the token is for; with None it may be sent to any host. Its repr hides the token.
     It cannot be pickled, since the token would leave the process in plain text.
     """
-
-    __slots__ = ("_token", "base_url")
 
     def __init__(self, token: str, base_url: str | None = None) -> None:
         if not token or not token.isascii() or any(not "!" <= character <= "~" for character in token):
@@ -58,54 +113,28 @@ class StaticToken:
         self._token = SecretText(token)
         self.base_url = base_url
 
-    def token(self, timeout: float | None = None) -> str:
-        return self._token.reveal()
-
-    def authorization(self, timeout: float | None = None) -> str:
-        return f"Bearer {self._token.reveal()}"
-
     def access_token(self, timeout: float | None = None) -> AccessToken:
         return AccessToken(self._token.reveal(), base_url=self.base_url)
 
     def cached_token(self) -> str | None:
         return self._token.reveal()
 
-    async def async_token(self, timeout: float | None = None) -> str:
-        return self._token.reveal()
-
-    async def async_access_token(self, timeout: float | None = None) -> AccessToken:
-        return self.access_token()
-
-    def report_rejected(self, token: str, timeout: float | None = None) -> bool:
-        """False if *token* is this one: there is no other."""
-        return token != self._token.reveal()
-
-    async def async_report_rejected(self, token: str, timeout: float | None = None) -> bool:
-        return self.report_rejected(token)
-
-    rejected = report_rejected
-    async_rejected = async_report_rejected
-
     def __repr__(self) -> str:
         return f"StaticToken(***, base_url={self.base_url!r})"
 
 
 class SecretsManager(Protocol):
-    """A client of Secrets Manager, boto3's for instance, or anything else with these two methods."""
+    """A client of Secrets Manager, or anything else with these two of its methods."""
 
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]:  # noqa: N803
-        """As in AWS's API of that name."""
-
+    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]: ...  # noqa: N803
     def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
-        """As in AWS's API of that name. Called only after a refusal, to tell what is wrong with the secret."""
+        """Called only after a refusal, to tell what is wrong with the secret."""
 
 
 class BotocoreClient(Protocol):
-    """A client as botocore-stubs describe it: they do not say of which service it is."""
+    """A client as botocore-stubs describe it, which do not say of which service it is; those of boto3-stubs take the
+    paginators of their own service alone."""
 
     @property
-    def meta(self) -> Any:
-        """Of every client of botocore."""
-
-    def get_paginator(self, operation_name: str) -> Any:
-        """Of every client of botocore; the clients of boto3-stubs take the names of their own operations only."""
+    def meta(self) -> Any: ...
+    def get_paginator(self, operation_name: str) -> Any: ...

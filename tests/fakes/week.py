@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError, ConnectTimeoutError
-
-from virtuous_token._shared_read import Read
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -35,7 +31,7 @@ class Week:
     """A Secrets Manager client in front of one bearer secret, and the clock of the simulation.
 
     The token is refreshed at half of its life, and by a login out of turn. A call takes time if the thread that made
-    this object makes it or waits for it; one in the background does not hold that thread up.
+    this object makes it or waits for it: one in the background ends after that thread has gone on, or it holds it up.
     """
 
     def __init__(self, life_seconds: float) -> None:
@@ -43,7 +39,7 @@ class Week:
         self.passed = 0.0
         self.calls: list[float] = []
         self.waited = 0.0
-        self.is_settling = False
+        self.has_gone_on = threading.Event()
         self._caller = threading.current_thread()
         self._issued: list[float] = [-life_seconds / 3]
         while (following := self._issued[-1] + life_seconds / 2) < WEEK:
@@ -92,20 +88,9 @@ class Week:
         self._take(SECONDS_OF_A_READ)
 
     def _take(self, seconds: float) -> None:
-        if threading.current_thread() is self._caller or self._caller_waits():
+        if threading.current_thread() is self._caller or not self.has_gone_on.wait(5):
             self.passed += seconds
             self.waited += seconds
-
-    def _caller_waits(self) -> bool:
-        """True once the caller waits for this read, False once it has gone on without it."""
-        while not self.is_settling:
-            frame = sys._current_frames()[self._caller.ident or 0]
-            while frame is not None:
-                if frame.f_code is Read.wait.__code__:
-                    return True
-                frame = frame.f_back  # type: ignore[assignment]
-            time.sleep(0)
-        return False
 
 
 class Experience:
@@ -135,6 +120,7 @@ def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambd
     is_first, newest, changed_at = True, 1, 0.0
     while week.passed < WEEK:
         week.waited = 0.0
+        week.has_gone_on.clear()
         current = week.generation
         if current != newest:
             newest, changed_at = current, week.passed
@@ -146,13 +132,12 @@ def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambd
             seen.expired += week.clock() >= week.expires_at(held)
             if held < newest:
                 seen.slowest_change_seconds = max(seen.slowest_change_seconds, week.passed - changed_at)
+        week.has_gone_on.set()
         if week.waited and not is_first:
             seen.waits += 1
             seen.longest_wait_seconds = max(seen.longest_wait_seconds, week.waited)
         is_first = False
-        week.is_settling = True
         settle()
-        week.is_settling = False
         week.passed += SECONDS_BETWEEN_CALLS
     per_day = Counter(int(at // DAY) for at in week.calls)
     return seen, Calls(len(week.calls) / 7, max(per_day.values()))

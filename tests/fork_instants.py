@@ -1,12 +1,13 @@
-"""Forks at 25 instants of a cold first read: does the child get a token? ``python -m tests.campaigns.forks READER``.
+"""Forks at 25 instants of a cold first read: ``python -m tests.fork_instants READER SECONDS`` tells who has a token.
 
 Each instant has a process of its own, in which one thread makes the first read with a real botocore client while the
 main thread forks. The instants are counted in imports, which make up most of a cold read, so they fall alike on every
-machine. Prints how many children got the token, of how many.
+machine. Prints how many children got the token, of how many; a child has so many SECONDS.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 SECRET = "virtuous/default/bearer"
@@ -28,50 +29,46 @@ def ours() -> Callable[[], str]:
     return TokenReader(SECRET).token
 
 
-def with_powertools() -> Callable[[], str]:
-    def read() -> str:
-        from aws_lambda_powertools.utilities import parameters
+def of_the_process() -> Callable[[], str]:
+    """The reader is made where the first token is asked for."""
+    from virtuous_token import bearer_token
 
-        token: str = parameters.get_secret(SECRET, transform="json")["access_token"]
-        return token
-
-    return read
+    return bearer_token
 
 
-def with_caching() -> Callable[[], str]:
-    caches: list[Any] = []
+def with_powertools() -> str:
+    from aws_lambda_powertools.utilities import parameters
 
-    def read() -> str:
-        import json
-
-        from aws_secretsmanager_caching import SecretCache  # type: ignore[import-untyped]
-
-        if not caches:
-            caches.append(SecretCache())
-        token: str = json.loads(caches[0].get_secret_string(SECRET))["access_token"]
-        return token
-
-    return read
+    token: str = parameters.get_secret(SECRET, transform="json")["access_token"]
+    return token
 
 
-def with_boto3() -> Callable[[], str]:
-    clients: list[Any] = []
+@cache
+def secret_cache() -> Any:
+    from aws_secretsmanager_caching import SecretCache  # type: ignore[import-untyped]
 
-    def read() -> str:
-        import json
-
-        import boto3
-
-        if not clients:
-            clients.append(boto3.client("secretsmanager"))
-        answer = clients[0].get_secret_value(SecretId=SECRET, VersionStage="AWSCURRENT")
-        token: str = json.loads(answer["SecretString"])["access_token"]
-        return token
-
-    return read
+    return SecretCache()
 
 
-READERS = {"virtuous_token": ours, "Powertools": with_powertools, "caching library": with_caching, "boto3": with_boto3}
+@cache
+def boto3_client() -> Any:
+    import boto3
+
+    return boto3.client("secretsmanager")
+
+
+def parsed(text: str) -> str:
+    token: str = json.loads(text)["access_token"]
+    return token
+
+
+READERS: dict[str, Callable[[], Callable[[], str]]] = {
+    "virtuous_token": ours,
+    "bearer_token": of_the_process,
+    "Powertools": lambda: with_powertools,
+    "caching library": lambda: lambda: parsed(secret_cache().get_secret_string(SECRET)),
+    "boto3": lambda: lambda: parsed(boto3_client().get_secret_value(SecretId=SECRET)["SecretString"]),
+}
 
 
 class Imports:
@@ -93,6 +90,8 @@ def attempt(make: Callable[[], Callable[[], str]], instant: int, seconds: int) -
     """In a process that has read nothing yet. Whether a child that is forked at *instant* gets the token, and how many
     imports the whole read makes."""
     read, imports = make(), Imports(instant)
+    # logging says that its lock is not held, where a fork has waited for its import.
+    sys.unraisablehook = lambda _: None
     sys.meta_path.insert(0, imports)
 
     def first() -> None:
@@ -106,7 +105,7 @@ def attempt(make: Callable[[], Callable[[], str]], instant: int, seconds: int) -
     if child == 0:
         signal.alarm(seconds)
         try:
-            os._exit(0 if read() == "access-1" else 3)
+            os._exit(0 if read() else 3)
         finally:
             os._exit(4)
     served = os.waitpid(child, 0)[1] == 0
@@ -119,11 +118,9 @@ def begun(work: Callable[[], tuple[bool, int]]) -> tuple[int, int]:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        served, count = False, 0
         try:
-            served, count = work()
+            os.write(writing, "{:d} {}".format(*work()).encode())
         finally:
-            os.write(writing, f"{served:d} {count}".encode())
             os._exit(0)
     os.close(writing)
     return child, reading
@@ -132,7 +129,7 @@ def begun(work: Callable[[], tuple[bool, int]]) -> tuple[int, int]:
 def result(child: int, reading: int) -> tuple[bool, int]:
     """What a process that was begun brought."""
     with os.fdopen(reading) as pipe:
-        served, count = pipe.read().split()
+        served, count = (pipe.read() or "0 0").split()
     os.waitpid(child, 0)
     return served == "1", int(count)
 
@@ -144,12 +141,11 @@ def main(arguments: Sequence[str]) -> int:
     imports = result(*begun(lambda: attempt(make, -1, 60)))[1]
     # One that hangs never ends; on a busy machine one that does not takes its time.
     seconds = max(seconds, int(2 * TOGETHER * (time.monotonic() - began)))
-    instants = [1 + imports * step // INSTANTS for step in range(INSTANTS)]
+    works = [partial(attempt, make, 1 + imports * step // INSTANTS, seconds) for step in range(INSTANTS)]
     served = 0
     for group in range(0, INSTANTS, TOGETHER):
-        works = [partial(attempt, make, instant, seconds) for instant in instants[group : group + TOGETHER]]
-        served += sum(result(*one)[0] for one in [begun(work) for work in works])
-    print(served, len(instants))
+        served += sum(result(*one)[0] for one in [begun(work) for work in works[group : group + TOGETHER]])
+    print(served, INSTANTS)
     return 0
 
 
