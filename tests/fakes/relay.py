@@ -7,9 +7,7 @@ import datetime as dt
 import socket
 import ssl
 import threading
-import time
 from pathlib import Path
-from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Self
 
 from cryptography import x509
@@ -18,12 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-class Relay(ThreadingTCPServer):
+class Relay:
     """Passes every connection on to *target_port*, decrypted with *tls* or after a CONNECT.
 
     As a proxy it answers with *answer*, a byte at a time with *drip_seconds* between; it passes on what follows only
-    if that answer is a 200. ``heads`` are the requests that it understood as a proxy. Its threads end with their
-    clients.
+    if that answer is a 200. ``heads`` are the requests that it understood as a proxy.
     """
 
     def __init__(
@@ -34,51 +31,76 @@ class Relay(ThreadingTCPServer):
         answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n",
         drip_seconds: float = 0,
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Passing)
         self.heads: list[bytes] = []
-        self.port: int = self.server_address[1]
-        self.target_port = target_port
-        self.tls = tls
-        self.answer = answer
-        self.drip_seconds = drip_seconds
-        self._acceptor = threading.Thread(target=self.serve_forever, args=[0.01], name="relay")
+        self._target_port = target_port
+        self._tls = tls
+        self._answer = answer
+        self._drip_seconds = drip_seconds
+        self._closing = threading.Event()
+        self._sockets: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
 
     def __enter__(self) -> Self:
-        self._acceptor.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._acceptor.join()
-        self.server_close()
+        self._closing.set()
+        with socket.socket() as waker:
+            waker.connect(("127.0.0.1", self.port))
+        self._threads[0].join()
+        for end in self._sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in (self._listener, *self._sockets):
+            end.close()
 
+    def _start(self, work: object, *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, name="relay", daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
 
-class _Passing(BaseRequestHandler):
-    server: Relay
-
-    def handle(self) -> None:
-        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
-            client = self.request
-            if self.server.tls:
-                client = stack.enter_context(self.server.tls.wrap_socket(client, server_side=True))
-            elif not self._connect(client):
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self._listener.accept()
+            if self._closing.is_set():
+                connection.close()
                 return
-            target = stack.enter_context(socket.create_connection(("127.0.0.1", self.server.target_port)))
-            forth = threading.Thread(target=_pump, args=(client, target))
-            forth.start()
-            _pump(target, client)
-            forth.join()
+            self._sockets.append(connection)
+            self._start(self._serve, connection)
 
-    def _connect(self, client: socket.socket) -> bool:
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self._tls is not None:
+                self._sockets.remove(connection)
+                connection = self._tls.wrap_socket(connection, server_side=True)
+                self._sockets.append(connection)
+            elif not self._connect(connection):
+                connection.shutdown(socket.SHUT_RDWR)
+                return
+            try:
+                target = socket.create_connection(("127.0.0.1", self._target_port))
+            except OSError:
+                connection.shutdown(socket.SHUT_RDWR)
+                raise
+            self._sockets.append(target)
+            self._start(_pump, connection, target)
+            _pump(target, connection)
+
+    def _connect(self, connection: socket.socket) -> bool:
         head = b""
         while b"\r\n\r\n" not in head:
-            head += client.recv(4096) or b"\r\n\r\n"
-        self.server.heads.append(head)
-        answer, size = self.server.answer, 1 if self.server.drip_seconds else 4096
-        for position in range(0, len(answer), size):
-            time.sleep(self.server.drip_seconds)
-            client.sendall(answer[position : position + size])
-        return b" 200 " in answer.partition(b"\r\n")[0]
+            head += connection.recv(4096) or b"\r\n\r\n"
+        self.heads.append(head)
+        size = 1 if self._drip_seconds else len(self._answer) or 1
+        for position in range(0, len(self._answer), size):
+            self._closing.wait(self._drip_seconds)
+            connection.sendall(self._answer[position : position + size])
+        return b" 200 " in self._answer.partition(b"\r\n")[0]
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
@@ -94,17 +116,9 @@ def certificate(folder: Path, host: str) -> tuple[ssl.SSLContext, ssl.SSLContext
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = dt.datetime.now(dt.UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    day, names = dt.timedelta(days=1), x509.SubjectAlternativeName([x509.DNSName(host)])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
+    signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
     path = folder / "certificate.pem"
     path.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

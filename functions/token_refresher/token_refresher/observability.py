@@ -19,10 +19,8 @@ _IN_ORDER = frozenset({OutcomeWord.FRESH, OutcomeWord.REFRESHED, OutcomeWord.REC
 
 
 def log_results(logger: Logger, results: Sequence[Result], prefix: str, *, complete: bool = False) -> None:
-    """One line for each connection that changed or needs somebody: ten thousand that do not are no reason for lines.
-
-    *complete*: one for each of the others too. The dashboard needs them once a day.
-    """
+    """One line for each connection that changed or needs somebody; *complete*: for each of the others too, which the
+    dashboard needs once a day."""
     for result in results:
         if complete or result.outcome not in _UNCHANGED:
             _log_outcome(logger, result, prefix)
@@ -74,8 +72,7 @@ def put_metrics(metrics: Metrics, results: Sequence[Result], notices_not_sent: i
 
 
 def _is_ending(result: Result, now: datetime) -> bool:
-    """True if readers are about to lose their token. One that lives less than a day ends soon all its life: it counts
-    once its refresh is due and none has come."""
+    """True if readers are about to lose their token. One that lives less than a day counts once its refresh is late."""
     if result.readers_work_until is None or result.readers_work_until - now >= ENDING_SOON:
         return False
     waits_for_its_refresh = result.next_refresh_at is not None and now < result.next_refresh_at

@@ -18,10 +18,8 @@ class InvalidSettings(ValueError):
 class Settings(NamedTuple):
     """What the deployment decided.
 
-    ``kms_key_arn`` is checked and that is all: Secrets Manager takes the key that each secret names.
+    ``kms_key_arn`` and ``schedule`` are for reports. ``schedule_interval`` is None where that is not a plain rate.
     HTTPS_PROXY and SSL_CERT_FILE are checked as well: the connection takes them from the environment itself.
-    ``schedule`` is the expression as it was deployed, for reports. ``schedule_interval`` is None where it is absent or
-    not a plain rate; it serves a warning only.
     """
 
     secret_prefix: str
@@ -59,7 +57,7 @@ class Settings(NamedTuple):
 
 
 def _wrong_on_the_way(environment: Mapping[str, str]) -> list[str]:
-    """What is wrong with the way to Virtuous: the proxy, and the file of roots that are trusted."""
+    """The proxy, and the file of roots that are trusted."""
     wrong = []
     try:
         if proxy := environment.get("https_proxy", environment.get("HTTPS_PROXY")):

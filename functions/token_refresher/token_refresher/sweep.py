@@ -46,7 +46,7 @@ class DueConnection(NamedTuple):
 def result_if_fresh(connection: str, stored: Stored | None, policy: Policy, now: datetime) -> Result | DueConnection:
     """The result where *stored* shows that nothing is to be done; else the connection must be read by itself.
 
-    A pair that is never refreshed (an API key) is proved once a day, by that run of its own.
+    An API key is so once a day, to be proved.
     """
     pair = pair_in(stored.pair.text) if stored and stored.pair else None
     if stored is None or pair is None:
@@ -72,10 +72,7 @@ def in_order(due: Iterable[DueConnection], shuffle: Callable[[list[str]], object
 def skip_throttled_organizations(
     refresh: Callable[[str], Result], due: Iterable[DueConnection], now: Callable[[], datetime]
 ) -> Callable[[str], Result]:
-    """*refresh*, but nothing is asked of Virtuous for an organisation that it has just throttled.
-
-    Virtuous counts requests by organisation, whichever credential they carry.
-    """
+    """*refresh*, but nothing is asked for an organisation that Virtuous, which counts so, has just throttled."""
     organizations = {entry.connection: entry.organization for entry in due}
     throttled_until: dict[str, datetime] = {}
 

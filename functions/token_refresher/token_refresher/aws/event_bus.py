@@ -27,7 +27,8 @@ class EventBus:
 
     @cached_property
     def _client(self) -> Any:
-        return boto3.client("events", config=_CONFIG)
+        client: Any = boto3.client
+        return client("events", config=_CONFIG)
 
     def send(self, notice: Notice) -> None:
         """Raises NotSent."""

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_secretsmanager.type_defs import GetSecretValueResponseTypeDef, ResponseMetadataTypeDef
 
-# Secrets Manager answers in milliseconds. Four tries of at most 8 s with standard backoff end within 40 s: the core
-# keeps more than that for saving an answer, so that one call that hangs does not eat all of it.
+# Four tries of at most 8 s with standard backoff end within 40 s: the core keeps more than that for saving an answer.
 _CONFIG = Config(
     connect_timeout=3,
     read_timeout=5,
@@ -54,10 +53,9 @@ _FULL = ": it has about 100 versions; Secrets Manager removes old ones within a 
 
 
 def make_client() -> SecretsManagerClient:
-    """A client for the current Region and credentials, which stays quiet.
+    """A client for the current Region and credentials; its loggers are held at INFO.
 
-    botocore logs whole requests at DEBUG, the values of secrets among them: it and what it stands on are held at INFO
-    whatever the level of the root logger.
+    At DEBUG botocore logs whole requests, the values of secrets among them.
     """
     for name in ("botocore", "boto3", "urllib3"):
         logger = logging.getLogger(name)
@@ -66,7 +64,7 @@ def make_client() -> SecretsManagerClient:
 
 
 class SecretStore(NamedTuple):
-    """The Store of ``refresh/model.py`` for one connection."""
+    """The Store of ``refresh/stored.py`` for one connection."""
 
     client: SecretsManagerClient
     names: SecretNames
@@ -176,8 +174,8 @@ def converted(operation: str, name: str) -> Iterator[None]:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "unknown")
-        if code in _MISCONFIGURED:
-            raise StoreMisconfigured(f"{operation} on {name}: {_MISCONFIGURED[code]} ({code})") from None
+        if hint := _MISCONFIGURED.get(code):
+            raise StoreMisconfigured(f"{operation} on {name}: {hint} ({code})") from None
         hint = _FULL if code == "LimitExceededException" else ""
         raise StoreUnavailable(f"{operation} on {name} failed{hint} ({code})") from None
     except BotoCoreError as error:
