@@ -332,3 +332,10 @@ def test_no_secret_is_visible_at_debug_however_secrets_manager_refuses(
 
     with pytest.raises(SomeConnectionsFailed):
         deployment.invoke({})
+
+
+def test_an_error_about_an_event_holds_no_control_or_direction_character(deployment: Deployment) -> None:
+    with pytest.raises(InvalidEvent, match="unknown keys ") as rejected:
+        deployment.invoke({"force\x1b[2J\r\n\u202e\u2066\x00": True})
+
+    assert str(rejected.value).isprintable()

@@ -253,7 +253,6 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
     "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
-    "chunks that no header names": lambda body: ok() + chunks(body),
     "gzip": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body),
     "gzip in chunks": lambda body: ok("Content-Encoding: gzip", CHUNKED) + chunks(gzip.compress(body)),
     "gzip named deflate": lambda body: ok("Content-Encoding: deflate") + gzip.compress(body),
@@ -264,7 +263,6 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "raw deflate": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body, wbits=-15),
     "no compression where one is named": lambda body: ok("Content-Encoding: gzip") + body,
     "UTF-16 without a mark": lambda body: ok() + body.decode().encode("utf-16-le"),
-    "another encoding": lambda body: ok('Content-Type: x; charset="cp037"') + body.decode().encode("cp037"),
 }
 
 
@@ -287,7 +285,7 @@ def test_a_body_is_read_however_it_was_framed(way: str, endpoint: TokenEndpoint,
 def test_the_largest_body_of_anything_takes_seconds_and_little_memory(pattern: bytes) -> None:
     tracemalloc.start()
     with in_time(18):
-        readable_body(pattern * (LARGEST_BODY // len(pattern)), {})
+        readable_body(pattern * (LARGEST_BODY // len(pattern)))
     assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
     tracemalloc.stop()
 
@@ -505,7 +503,7 @@ def test_a_dripping_proxy_is_bounded_and_keeps_no_thread(virtuous: Virtuous, mon
         with in_time():
             assert refresh(via(proxy, monkeypatch, connect_seconds=SHORT), virtuous) == TOO_LONG
         with in_time():  # the whole answer would take 8 seconds
-            for thread in [one for one in set(threading.enumerate()) - before if one.name == "virtuous-dial"]:
+            for thread in [one for one in set(threading.enumerate()) - before if one.name == "virtuous-connect"]:
                 thread.join()
 
 

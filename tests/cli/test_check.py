@@ -208,13 +208,13 @@ def test_the_state_of_the_stacks_key_is_told(healthy: Operator, answer: Any, sai
 def ends_under_another_key(operator: Operator, key: str = KEY) -> None:
     """As after the secret got another key: AWS encrypts anew what is current, and not the journal's end."""
     strict = operator.deployment.account.strict
-    listed = strict._operations["ListSecretVersionIds"]
+    listed = strict._list_secret_version_ids
 
     def with_keys(params: Any) -> Any:
         answer = listed(params)
         return answer | {"Versions": [version | {"KmsKeyIds": [key]} for version in answer["Versions"]]}
 
-    strict._operations["ListSecretVersionIds"] = with_keys
+    strict._list_secret_version_ids = with_keys  # type: ignore[method-assign]
 
 
 def lose_that_key(operator: Operator) -> None:
