@@ -30,7 +30,7 @@ _RECIPES: dict[str, str] = dict(
 )
 NAMES = tuple(_RECIPES)
 # They read from Secrets Manager, call Virtuous, and print the organisation's name.
-PROGRAMS = ("reader.py", "httpx.py", "urllib3.py", "aiohttp.py", "cli.sh", "node.mjs", "powertools.py", "caching.py")
+PROGRAMS = ("reader.py", "httpx.py", "urllib3.py", "aiohttp.py", "cli.sh", "node.mjs", "powertools.py")
 
 # Their function or their server answers with the organisation's name; each needs these packages.
 MODULES = {
