@@ -74,13 +74,21 @@ def claimed_twice(state: State) -> str:
 
 
 def live_claims(state: State) -> Iterator[str]:
-    """Intents that are not dead, with nothing in their slot."""
+    """Intents that are not dead, with nothing in their slot. What a person stores, be it a copy of one, is none."""
     versions = state.pair_secret.versions
     for version_id, version in versions.items():
         entry = entry_in(version.value)
-        is_open = entry is not None and entry["entry"] == "intent" and _slot(version_id) not in versions
+        is_ours = _is_of_the_chain(version_id) and entry is not None and entry["entry"] == "intent"
+        is_open = is_ours and _slot(version_id) not in versions
         if entry and is_open and not is_dead(entry, version, state.now):
             yield version_id
+
+
+def _is_of_the_chain(version_id: str) -> bool:
+    try:
+        return UUID(version_id).version == 5
+    except ValueError:
+        return False
 
 
 def _slot(claim: str) -> str:

@@ -104,7 +104,7 @@ class Publisher:
         store = self.work.store
         labels = store.write_bearer(version_id, bearer.to_json())
         if labels is None:
-            labels = self._labels_of_ours(version_id)
+            labels = self._labels_of_ours(version_id, if_displaced)
         for _ in range(TRIES):
             if CURRENT in labels or store.move_bearer(version_id, moved_from=self.published):
                 self.published = version_id
@@ -117,16 +117,18 @@ class Publisher:
             OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again while it was to be published"
         )
 
-    def _labels_of_ours(self, version_id: str) -> Collection[str]:
+    def _labels_of_ours(self, version_id: str, if_displaced: OutcomeWord) -> Collection[str]:
         """The labels of the version that has this id already, where an earlier run published this pair.
 
         It may differ by a word (a setting, the organisation's name). It is another token where it is older than the
         pair: then the pair secret was lost and made again, with ids that the bearer secret kept.
         """
         store = self.work.store
-        saved, there = store.pair_versions().get(version_id), store.bearer_versions().get(version_id)
+        versions = store.pair_versions()
+        saved, there = versions.get(version_id), store.bearer_versions().get(version_id)
         if saved is None or there is None:
             raise RunEnds(OutcomeWord.BUSY, "another run has just published")
+        self.check(version_id, versions, if_displaced=if_displaced)
         if there.created_at < saved.created_at:
             raise RunEnds(
                 OutcomeWord.MISCONFIGURED,
