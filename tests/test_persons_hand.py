@@ -70,7 +70,15 @@ def dead_pair_pasted(*more: Kind) -> Play:
     return play(RUN, *more).person("pastes a dead pair").until(0, "records").until(0, "sends")
 
 
+def rolled_back_and_forth_during_a_run() -> Play:
+    played = play(RUN, RUN).ends(0).person("rolls AWSCURRENT back").until(1, "publishes")
+    return played.person("rolls AWSCURRENT back").ends(1)
+
+
 CASES: dict[str, Callable[[], Play]] = {
+    "AWSCURRENT is rolled back, and forth again before a run publishes": lambda: readers_have_the_newest(
+        rolled_back_and_forth_during_a_run()
+    ),
     "a pair secret is made again after a login": lambda: readers_have_the_newest(pair_secret_made_again(0)),
     "a pair secret is made again after three refreshes": lambda: readers_have_the_newest(pair_secret_made_again(3)),
     "the oldest version is lost before a claim": lambda: version_lost_while_another_claims("loses the oldest version"),
