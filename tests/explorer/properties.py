@@ -114,10 +114,10 @@ def readers_went_back(before: State, after: State, i: int) -> str:
     was, new = before.bearer_secret.labels.get(CURRENT), after.bearer_secret.labels.get(CURRENT)
     if new == was or new is None:
         return ""
+    if was is None:  # a secret's first version is current at once, whatever became of the pair since it was read
+        return ""
     if new not in after.pair_secret.versions:
         return "what is published is no version of the pair"
-    if was is None:
-        return ""
     if _access_number(after, new) >= _access_number(before, was):
         return ""
     reigns = [moment.reigns for moment in before.processes[i].pairs] or [before.reigns]
