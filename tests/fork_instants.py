@@ -90,8 +90,6 @@ def attempt(make: Callable[[], Callable[[], str]], instant: int, seconds: int) -
     """In a process that has read nothing yet. Whether a child that is forked at *instant* gets the token, and how many
     imports the whole read makes."""
     read, imports = make(), Imports(instant)
-    # logging says that its lock is not held, where a fork has waited for its import.
-    sys.unraisablehook = lambda _: None
     sys.meta_path.insert(0, imports)
 
     def first() -> None:

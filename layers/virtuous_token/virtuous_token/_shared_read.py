@@ -7,6 +7,7 @@ a renewal        a thread of its own makes the read, and nobody waits ───�
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -85,7 +86,6 @@ class SharedRead:
     """One lock, one token, one read at a time."""
 
     def __init__(self, secret: Secret, clock: Callable[[], float], max_age_seconds: float, timeout: float) -> None:
-        _import_logging()
         self.clock = clock
         self.timeout_seconds = timeout
         self.max_age_seconds = max_age_seconds
@@ -177,10 +177,8 @@ class SharedRead:
                 self._secret.drop_client()  # its credentials or its socket may be the reason
         read.settle(outcome)
         if failure is not None and failure.since < cached.usable_until:
-            from logging import getLogger
-
             # The token in hand works, so no caller hears of it.
-            getLogger("virtuous_token").warning("the token could not be read again: %s", failure.text)
+            logging.getLogger("virtuous_token").warning("the token could not be read again: %s", failure.text)
 
     def reset(self, cached: CachedToken, failure: Failure | None) -> None:
         """Goes on from *cached*, without the read under way and without the client. What was closed stays so."""
@@ -221,20 +219,7 @@ def _after_fork_in_child() -> None:
         shared.after_fork_in_child()
 
 
-def _watch_forks() -> None:
-    if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-        hooks = {"after_in_parent": _after_fork_in_parent, "after_in_child": _after_fork_in_child}
-        os.register_at_fork(before=_before_fork, **hooks)
-
-
-def _import_logging() -> None:
-    """And have a fork wait for imports before it takes logging's lock, since a thread that imports takes them in this
-    order: the hook that was registered last is called first."""
-    with imports:
-        if "logging" not in sys.modules:
-            import logging  # noqa: F401
-
-            _watch_forks()
-
-
-_watch_forks()
+# After logging's, since the hook that was registered last is called first: a fork waits for imports, and then for
+# logging's lock, in the order in which a thread that imports takes them.
+if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
