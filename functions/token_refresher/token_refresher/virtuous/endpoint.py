@@ -147,7 +147,7 @@ class TokenEndpoint:
                 connection.set_tunnel(self._address.host, self._address.port, self._proxy.headers())
             threading.Thread(target=connect, name="virtuous-connect", daemon=True).start()
             made.result(max(0.0, deadline - time.monotonic()))
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 (from the thread, or that nobody foresaw: nothing was sent)
             made.add_done_callback(lambda _: connection.close())
             _shut_down(connection.sock)  # a proxy that drips would keep the thread for hours
             raise _NotConnected(_why_not(error, who)) from None
