@@ -27,7 +27,6 @@ from virtuous_token.auth_httpx import HttpxAuth
 from virtuous_token.auth_requests import RequestsAuth
 from virtuous_token.auth_urllib3 import Urllib3Auth
 from virtuous_token.contract import Bearer
-from virtuous_token.hmac_signature import HmacKeys
 from virtuous_token.secret_text import SecretText
 
 reader = TokenReader("virtuous/default/bearer", max_age_seconds=600, cool_down_seconds=30.0)
@@ -65,8 +64,6 @@ def with_each_client() -> None:
     assert_type(requests.get(url, auth=RequestsAuth(reader), timeout=30), requests.Response)
     assert_type(httpx.get(url, auth=HttpxAuth(reader)), httpx.Response)
     assert_type(Urllib3Auth(reader).request("GET", url), urllib3.BaseHTTPResponse)
-    keys = HmacKeys.read("virtuous/default/hmac")
-    assert_type(keys.authorization("GET", url), str)
 
 
 def errors(text: str) -> str:

@@ -199,21 +199,19 @@ class SharedRead:
 
 
 _of_this_process: weakref.WeakSet[SharedRead] = weakref.WeakSet()
-_forks: list[bool] = []
 
 
 def _before_fork() -> None:
-    _forks.append(imports.acquire(timeout=SECONDS_THAT_A_FORK_WAITS))
+    imports.acquire(timeout=SECONDS_THAT_A_FORK_WAITS)
 
 
 def _after_fork_in_parent() -> None:
-    if _forks and _forks.pop():
+    with suppress(RuntimeError):  # it was not to be had in time
         imports.release()
 
 
 def _after_fork_in_child() -> None:
     global imports
-    _forks.clear()
     imports = threading.RLock()
     for shared in list(_of_this_process):
         shared.after_fork_in_child()

@@ -6,27 +6,23 @@ from contextvars import ContextVar
 
 import aiohttp
 
-from .auth_rules import may_be_repeated, require_trusted
-from .reader import process_reader
+from .auth_rules import AuthFromSource, may_be_repeated
 from .secret_text import SecretText
 from .token_source import TokenSource
 
 
-class AiohttpAuth:
+class AiohttpAuth(AuthFromSource):
     """A client middleware that sets the ``Authorization`` header; after a 401 it sends the request once more, if there
     is another token.
 
-    Without *source* the token is that of :func:`bearer_token`. It goes to its ``base_url``, or where the source does
-    not know that to the host of the first request. Any other request raises UntrustedURL, also one that a redirect
-    leads to, since aiohttp does not tell the two apart. Also raises what ``source.async_token()`` raises. With a body
-    that aiohttp does not hold in memory the caller gets the 401, and the next request has the other token.
-
-    *allow_http* is for development: http to other hosts than loopback. May be shared by sessions and tasks.
+    It goes to its ``base_url``, or where the source does not know that to the host of the first request. Any other
+    request raises UntrustedURL, also one that a redirect leads to, since aiohttp does not tell the two apart. Also
+    raises what ``source.async_token()`` raises. With a body that aiohttp does not hold in memory the caller gets the
+    401, and the next request has the other token.
     """
 
     def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:
-        self._source: TokenSource = process_reader() if source is None else source
-        self._allow_http = allow_http
+        super().__init__(source, allow_http=allow_http)
         self._first_address: str | None = None
 
     async def __call__(
@@ -34,7 +30,8 @@ class AiohttpAuth:
     ) -> aiohttp.ClientResponse:
         was_redirected = _last_was_a_redirect.get()
         await self._source.async_token()  # the first read also tells which host the token is for
-        self._require_trusted(request)
+        self._require_trusted(request.url, has_proxy=request.proxy is not None, base_url=self._first_address)
+        self._first_address = self._first_address or str(request.url.origin())
         sent = SecretText(await self._source.async_token())
         request.headers["Authorization"] = f"Bearer {sent.reveal()}"
         response = await handler(request)
@@ -55,16 +52,6 @@ class AiohttpAuth:
             response = await handler(request)
         _last_was_a_redirect.set(response.status in (301, 302, 303, 307, 308))
         return response
-
-    def _require_trusted(self, request: aiohttp.ClientRequest) -> None:
-        url, base_url = request.url, self._source.base_url or self._first_address
-        has_proxy = request.proxy is not None
-        require_trusted(url.scheme, url.host, url.port, base_url, allow_http=self._allow_http, has_proxy=has_proxy)
-        if self._first_address is None:
-            self._first_address = str(url.origin())
-
-    def __repr__(self) -> str:
-        return f"AiohttpAuth({self._source!r})"
 
 
 # aiohttp calls middlewares for each redirect as for a new request, in the caller's task. Where that is no redirect but

@@ -6,28 +6,20 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 
-from .auth_rules import has_environment_proxy, may_be_repeated, require_trusted, sent_token
-from .reader import process_reader
-from .token_source import TokenSource
+from .auth_rules import AuthFromSource, has_environment_proxy, may_be_repeated, sent_token
 
 
-class HttpxAuth(httpx.Auth):
+class HttpxAuth(AuthFromSource, httpx.Auth):
     """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.
 
-    Without *source* the token is that of :func:`bearer_token`. Raises UntrustedURL for a request that must not get the
-    token, and what ``source.token()`` raises. With a body that httpx does not hold in memory the caller gets the 401,
-    and the next request has the other token.
-
-    *allow_http* is for development: http to other hosts than loopback. May be shared by clients, threads and loops.
+    Raises UntrustedURL for a request that must not get the token, and what ``source.token()`` raises. With a body that
+    httpx does not hold in memory the caller gets the 401, and the next request has the other token.
     """
 
-    def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:
-        self._source: TokenSource = process_reader() if source is None else source
-        self._allow_http = allow_http
-
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        url = request.url
         self._source.token()  # the first read also tells which host the token is for
-        self._require_trusted(request)
+        self._require_trusted(url, has_proxy=has_environment_proxy(url.scheme, url.host))
         _set_token(request, self._source.token())
         response = yield request
         refused = response.request
@@ -36,8 +28,9 @@ class HttpxAuth(httpx.Auth):
             yield refused
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        url = request.url
         await self._source.async_token()
-        self._require_trusted(request)
+        self._require_trusted(url, has_proxy=has_environment_proxy(url.scheme, url.host))
         _set_token(request, await self._source.async_token())
         response = yield request
         refused = response.request
@@ -48,20 +41,6 @@ class HttpxAuth(httpx.Auth):
         ):
             _set_token(refused, await self._source.async_token())
             yield refused
-
-    def _require_trusted(self, request: httpx.Request) -> None:
-        url = request.url
-        require_trusted(
-            url.scheme,
-            url.host,
-            url.port,
-            self._source.base_url,
-            allow_http=self._allow_http,
-            has_proxy=has_environment_proxy(url.scheme, url.host),
-        )
-
-    def __repr__(self) -> str:
-        return f"HttpxAuth({self._source!r})"
 
 
 def _set_token(request: httpx.Request, token: str) -> None:

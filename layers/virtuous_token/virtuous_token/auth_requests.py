@@ -12,43 +12,26 @@ from requests.hooks import dispatch_hook
 from requests.utils import rewind_body
 from urllib3.util import parse_url
 
-from .auth_rules import has_environment_proxy, is_in_memory, may_be_repeated, require_trusted, sent_token
-from .reader import process_reader
+from .auth_rules import AuthFromSource, has_environment_proxy, is_in_memory, may_be_repeated, sent_token
 from .secret_text import SecretText
 from .token_source import TokenSource
 
 
-class RequestsAuth(AuthBase):
+class RequestsAuth(AuthFromSource, AuthBase):
     """Sets the ``Authorization`` header; after a 401 sends the request once more, if there is another token.
 
-    Without *source* the token is that of :func:`bearer_token`. Raises UntrustedURL for a request that must not get the
-    token, and what ``source.token()`` raises. With a body that is neither in memory nor can seek the caller gets the
-    401, and the next request has the other token. The first answer is in the ``history`` of the second.
-
-    *allow_http* is for development: http to other hosts than loopback. May be shared by threads and sessions.
+    Raises UntrustedURL for a request that must not get the token, and what ``source.token()`` raises. With a body that
+    is neither in memory nor can seek the caller gets the 401, and the next request has the other token. The first
+    answer is in the ``history`` of the second.
     """
-
-    def __init__(self, source: TokenSource | None = None, *, allow_http: bool = False) -> None:
-        self._source: TokenSource = process_reader() if source is None else source
-        self._allow_http = allow_http
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         self._source.token()  # the first read also tells which host the token is for
         url = parse_url(request.url or "")
-        require_trusted(
-            url.scheme,
-            url.host,
-            url.port,
-            self._source.base_url,
-            allow_http=self._allow_http,
-            has_proxy=has_environment_proxy(url.scheme, url.host),
-        )
+        self._require_trusted(url, has_proxy=has_environment_proxy(url.scheme, url.host))
         request.headers["Authorization"] = f"Bearer {self._source.token()}"
         request.hooks["response"].append(_AfterA401(self._source, request.url))
         return request
-
-    def __repr__(self) -> str:
-        return f"RequestsAuth({self._source!r})"
 
 
 class _AfterA401:

@@ -1,9 +1,4 @@
-"""Every error that this package raises; each text says what to do about it::
-
-    VirtuousTokenError
-    ├── UnreadableSecret
-    ├── UntrustedURL
-    └── NoToken: NotConfigured, NotAllowed, NoSuchSecret, NotLoggedIn, TokenExpired, Unreachable
+"""Every error that this package raises, with what to do about it in its text; those without a token are NoToken.
 
 No error's text holds a secret, nor does any exception that it was caused by.
 """

@@ -21,7 +21,7 @@ from . import _shared_read
 from ._cached_token import CachedToken, Failure, no_token
 from ._shared_read import CLOSED, Read, SharedRead
 from .errors import NotConfigured, Unreachable, VirtuousTokenError, shown
-from .token_source import AccessToken, BaseSource, BotocoreClient, SecretsManager
+from .token_source import AccessToken, BaseSource
 from .waiting import another_token, async_until, renew, until, usable_in_hand, usable_token
 
 SECRET_VARIABLE = "VIRTUOUS_BEARER_SECRET"
@@ -48,7 +48,7 @@ class TokenReader(BaseSource):
         self,
         secret_id: str | None = None,
         *,
-        client: SecretsManager | BotocoreClient | None = None,
+        client: Any = None,
         max_age_seconds: float = 3600.0,
         cool_down_seconds: float = 60.0,
         timeout_seconds: float = 30.0,
@@ -136,7 +136,7 @@ class TokenReader(BaseSource):
         opened = self._secret.opened if self._secret.given is None else None
         self._shared.reset(no_token(float("inf")), CLOSED)
         if opened is not None:
-            opened[1].close()
+            opened.close()
 
     def __repr__(self) -> str:
         return f"TokenReader({'None' if self._secret.name is None else shown(self._secret.name)})"
@@ -174,23 +174,19 @@ class _Secret:
 
     def _load(self, read: Read, is_first: bool) -> CachedToken:
         with _shared_read.imports:
-            from .contract import Bearer
-            from .secrets_manager import SecretClient, expired
+            from .secrets_manager import BearerSecret
         opened = self.opened
         if opened is None:
             name = self.name or os.environ.get(SECRET_VARIABLE, "").strip()
             if not name:
                 raise NotConfigured(f"name the bearer secret, as TokenReader's argument or in {SECRET_VARIABLE}")
             given, seconds = self.given, self._settings["timeout_seconds"]
-            client = SecretClient.open(name, seconds) if given is None else SecretClient(given)
-            self.opened = opened = name, client
-        name, client = opened
-        bearer = client.parsed(name, Bearer.parse)
-        cached = CachedToken.of(
-            bearer, read.number, read.began_at, self._settings["max_age_seconds"], is_first=is_first
-        )
+            self.opened = opened = BearerSecret.open(name, seconds) if given is None else BearerSecret.of(name, given)
+        bearer = opened.read()
+        max_age_seconds = self._settings["max_age_seconds"]
+        cached = CachedToken.of(bearer, read.number, read.began_at, max_age_seconds, is_first=is_first)
         if self._settings["clock"]() >= cached.usable_until:
-            raise expired(bearer, name)
+            raise opened.expired(bearer)
         return cached
 
     def drop_client(self) -> None:

@@ -14,13 +14,10 @@ class SecretText:
 
     __slots__ = ("_text",)
 
-    _text: str
-
     def __init__(self, text: str) -> None:
         if not isinstance(text, str):
-            # The value is not named: it may be a secret of another type, bytes for instance.
-            raise TypeError(f"a SecretText holds a str, not {type(text).__name__}")
-        object.__setattr__(self, "_text", text)
+            raise TypeError(f"a SecretText holds a str, not {type(text).__name__}")  # which may be a secret: not shown
+        self._text = text
 
     def reveal(self) -> str:
         """The text itself. Call it where the secret leaves the program for its one purpose, and nowhere else."""
@@ -52,15 +49,10 @@ class SecretText:
         return compare_digest(self._text.encode("utf-8", "surrogatepass"), other._text.encode("utf-8", "surrogatepass"))
 
     def __hash__(self) -> int:
-        return hash((SecretText, self._text))
+        return hash(self._text)
 
     def __bool__(self) -> bool:
         return bool(self._text)
-
-    def _refuse(self, *_: object) -> NoReturn:
-        raise AttributeError("a SecretText cannot be changed")
-
-    __setattr__ = __delattr__ = _refuse
 
     def __copy__(self) -> SecretText:
         return self

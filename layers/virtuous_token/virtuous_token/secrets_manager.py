@@ -6,11 +6,12 @@ import logging
 import os
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from . import _shared_read
-from .aws_errors import NOT_AWS, Asked, CodeNeeded, chain_of, credentials_error, read_error, settings_error
+from .aws_errors import NOT_AWS, SETTINGS, Asked, chain_of, credentials_error, read_error
 from .contract import Bearer, format_instant
 from .errors import NotConfigured, NoToken, TokenExpired, Unreachable, UnreadableSecret, can_be_name, shown
 
@@ -20,33 +21,36 @@ ATTEMPTS = 3
 LONGEST_CONNECT_SECONDS = 2.0
 LONGEST_READ_SECONDS = 5.0
 
-T = TypeVar("T")
+_settings_error = partial(read_error, otherwise=SETTINGS)
 
 
-class SecretClient:
-    """A client of Secrets Manager, with what errors must tell: the Region that it asks, and who named that."""
+class BearerSecret:
+    """A bearer secret with the client that reads it, and what errors must tell: the Region, and who named that."""
 
-    __slots__ = ("_credentials", "client", "region", "region_source")
+    __slots__ = ("_asked", "_credentials")
 
-    def __init__(
-        self, client: Any, region: str | None = None, source: str | None = None, credentials: Any = None
-    ) -> None:
-        self.client = client
-        self.region = region or getattr(getattr(client, "meta", None), "region_name", None)
-        self.region_source = source or "the client that was given"
+    def __init__(self, asked: Asked, credentials: Any = None) -> None:
+        self._asked = asked
         self._credentials = credentials
 
     @classmethod
-    def open(cls, secret_id: str, timeout_seconds: float) -> SecretClient:
-        """A client of its own for the Region that :func:`region_of` tells. Raises NoToken.
+    def of(cls, secret_id: str, client: Any) -> BearerSecret:
+        """That of a *client* that somebody else made."""
+        region = getattr(getattr(client, "meta", None), "region_name", None)
+        return cls(Asked(secret_id, region, "the client that was given", client))
+
+    @classmethod
+    def open(cls, secret_id: str, timeout_seconds: float) -> BearerSecret:
+        """With a client of its own for the Region that :func:`region_of` tells. Raises NoToken.
 
         botocore's own session, because importing boto3 on top of it adds a tenth of a second to a cold start. The
         environment's AWS settings (credentials, profile, ``AWS_ENDPOINT_URL``) count as they do for boto3.
         """
-        if not can_be_name(secret_id):
-            raise _no_name(secret_id)
+        _require_name(secret_id)
+        asked = Asked(secret_id)
+        step: Callable[[Exception, Asked], NoToken] = _settings_error
+        credentials: Any = None
         problem: NoToken
-        asked, step = Asked(secret_id), settings_error
         try:
             with _shared_read.imports:
                 session = _session(timeout_seconds)
@@ -59,7 +63,7 @@ class SecretClient:
             credentials = session.get_credentials()  # this may ask the network, so no fork waits for it
             if credentials is not None:
                 credentials.get_frozen_credentials()
-            step = settings_error
+            step = _settings_error
             with _shared_read.imports:
                 client = session.create_client("secretsmanager", region_name=region)
         except ImportError as error:
@@ -72,48 +76,48 @@ class SecretClient:
                 raise
             problem = step(error, asked)
         else:
-            return cls(client, region, source, credentials)
+            return cls(asked._replace(client=client), credentials)
         raise problem  # from here, so that it does not carry botocore's error, which may hold a signed request
 
-    def read(self, secret_id: str) -> str:
-        """The text of the version under AWSCURRENT. Raises NoToken or UnreadableSecret, never anything of others."""
-        if not can_be_name(secret_id):
-            raise _no_name(secret_id)
+    def read(self) -> Bearer:
+        """What the version under AWSCURRENT holds. Raises NoToken or UnreadableSecret, never anything of others."""
+        asked = self._asked
+        _require_name(asked.name)
         _keep_answers_out_of_the_log()
-        asked = Asked(secret_id, self.region, self.region_source, self.client)
-        step = credentials_error
+        step: Callable[[Exception, Asked], NoToken] = credentials_error
+        problem: NoToken | UnreadableSecret
         try:
             if self._credentials is not None:
                 self._credentials.get_frozen_credentials()  # here it is told from what follows if they can't be renewed
             step = read_error
-            answer = self.client.get_secret_value(SecretId=secret_id, VersionStage="AWSCURRENT")
+            answer = asked.client.get_secret_value(SecretId=asked.name, VersionStage="AWSCURRENT")
             text, is_binary = answer.get("SecretString"), answer.get("SecretBinary") is not None
         except Exception as error:
             if is_of_a_signal_handler(error):
                 raise
             problem = step(error, asked)
         else:
-            if isinstance(text, str):
-                return text
-            if is_binary:
-                raise UnreadableSecret(f"secret {asked} holds bytes (SecretBinary) where text must be (SecretString)")
             problem = Unreachable(f"reading secret {asked}: {NOT_AWS}")
+            if is_binary:
+                problem = UnreadableSecret(f"secret {asked} holds bytes (SecretBinary), not text (SecretString)")
+            elif isinstance(text, str):
+                try:
+                    return Bearer.parse(text)
+                except UnreadableSecret as unreadable:
+                    problem = UnreadableSecret(f"secret {shown(asked.name)}: {unreadable}")
+            del text, answer  # an error's traceback leads to them
         raise problem  # as above
 
-    def parsed(self, secret_id: str, parse: Callable[[str], T]) -> T:
-        """The text of the secret as *parse* understands it. Raises as :meth:`read`."""
-        text = self.read(secret_id)
-        try:
-            return parse(text)
-        except UnreadableSecret as unreadable:
-            problem = str(unreadable)
-        del text  # an error's traceback leads to it
-        raise UnreadableSecret(f"secret {shown(secret_id)}: {problem}")
+    def expired(self, bearer: Bearer) -> TokenExpired:
+        """The error for a bearer whose time has passed."""
+        ends, due = (format_instant(at) if at else "unknown" for at in (bearer.expires_at, bearer.next_refresh_at))
+        what = (
+            f"the token in secret {shown(self._asked.name)} has expired (its end: {ends}; its refresh was due at {due})"
+        )
+        return TokenExpired(f"{what}: look at the refresher's alarms, and run `virtuous-token status`")
 
     def close(self) -> None:
-        """Closes the client where it can be closed."""
-        if hasattr(self.client, "close"):
-            self.client.close()
+        self._asked.client.close()
 
 
 def is_of_a_signal_handler(error: Exception) -> bool:
@@ -124,14 +128,6 @@ def is_of_a_signal_handler(error: Exception) -> bool:
     handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
     frames = [frame for one in chain_of(error) for frame, _ in walk_tb(one.__traceback__)]
     return any(frame.f_code in handlers for frame in frames)
-
-
-def expired(bearer: Bearer, secret_id: str) -> TokenExpired:
-    """The error for a bearer whose time has passed."""
-    ends, due = (format_instant(at) if at else "unknown" for at in (bearer.expires_at, bearer.next_refresh_at))
-    plan = f"its end: {ends}; its refresh was due at {due}"
-    what_to_do = "look at the refresher's alarms, and run `virtuous-token status`"
-    return TokenExpired(f"the token in secret {shown(secret_id)} has expired ({plan}): {what_to_do}")
 
 
 def region_of(secret_id: str, session: Any) -> tuple[str | None, str]:
@@ -156,6 +152,7 @@ def _session(timeout_seconds: float) -> Any:
 
     from botocore.config import Config
     from botocore.credentials import CredentialProvider
+    from botocore.exceptions import RefreshWithMFAUnsupportedError
     from botocore.session import Session
 
     session: Any = Session()
@@ -178,7 +175,7 @@ def _session(timeout_seconds: float) -> Any:
             while name in profiles and name not in seen:
                 seen.add(name)
                 if {"role_arn", "mfa_serial"} <= profiles[name].keys():
-                    raise CodeNeeded
+                    raise RefreshWithMFAUnsupportedError
                 name = profiles[name].get("source_profile")
 
     session.get_component("credential_provider").insert_before("assume-role", AsksNobody())
@@ -201,9 +198,10 @@ def _require_readable_certificates(session: Any) -> None:
             raise NotConfigured(f"{what}: name a file that does, or unset it") from None
 
 
-def _no_name(secret_id: str) -> NotConfigured:
-    what = f"the secret's name {shown(secret_id)} is neither a name nor an ARN"
-    return NotConfigured(f"{what}: put the bearer secret's name there, not the token")
+def _require_name(secret_id: str) -> None:
+    if not can_be_name(secret_id):
+        what = f"the secret's name {shown(secret_id)} is neither a name nor an ARN"
+        raise NotConfigured(f"{what}: put the bearer secret's name there, not the token")
 
 
 def _keep_answers_out_of_the_log() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from .secret_text import SecretText
 
@@ -108,8 +107,10 @@ class StaticToken(BaseSource):
     """
 
     def __init__(self, token: str, base_url: str | None = None) -> None:
-        if not token or not token.isascii() or any(not "!" <= character <= "~" for character in token):
-            raise ValueError("a token is visible ASCII without spaces")  # what it was is not said: it may be a secret
+        from .contract import can_be_header
+
+        if not can_be_header(token):
+            raise ValueError("a token is visible ASCII without spaces or quotes")  # which it was not is a secret
         self._token = SecretText(token)
         self.base_url = base_url
 
@@ -121,20 +122,3 @@ class StaticToken(BaseSource):
 
     def __repr__(self) -> str:
         return f"StaticToken(***, base_url={self.base_url!r})"
-
-
-class SecretsManager(Protocol):
-    """A client of Secrets Manager, or anything else with these two of its methods."""
-
-    def get_secret_value(self, *, SecretId: str, VersionStage: str) -> Mapping[str, Any]: ...  # noqa: N803
-    def describe_secret(self, *, SecretId: str) -> Mapping[str, Any]:  # noqa: N803
-        """Called only after a refusal, to tell what is wrong with the secret."""
-
-
-class BotocoreClient(Protocol):
-    """A client as botocore-stubs describe it, which do not say of which service it is; those of boto3-stubs take the
-    paginators of their own service alone."""
-
-    @property
-    def meta(self) -> Any: ...
-    def get_paginator(self, operation_name: str) -> Any: ...

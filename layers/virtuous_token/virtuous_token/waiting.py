@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
@@ -38,9 +38,7 @@ def usable_token(shared: SharedRead, timeout: float | None, last: Read | None, *
     """A token, or the read to wait for. Raises what the *last* read ended in."""
     while (found := usable_in_hand(shared, may_make=may_make)) is None:
         if last is not None and not last.is_done:
-            within = (
-                f"it was not there within {timeout:g} s (timeout)" if timeout is not None else "this call is within it"
-            )
+            within = "this call is within it" if timeout is None else f"it was not there within {timeout:g} s (timeout)"
             raise Unreachable(f"the token is being read, and {within}; the read goes on")
         failure = shared.failure if last is None else last.outcome
         if isinstance(failure, Failure) and (last or failure.lasts(shared.clock())):
@@ -113,34 +111,30 @@ async def wait_until_called(register: Callable[[Callable[[], None]], object], se
 
     A cancelled wait ends at once. The function may be called more than once, and after the event loop has ended.
     """
-    wake, woken = _on_trio() or _on_asyncio()
-    register(wake)
-    await woken(seconds)
+    await (_on_trio if _is_on_trio() else _on_asyncio)(register, seconds)
 
 
-def _on_trio() -> tuple[Callable[[], None], Callable[[float], Awaitable[object]]] | None:
-    """None where no task of trio's is running."""
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return None
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return None
+def _is_on_trio() -> bool:
+    with suppress(KeyError, RuntimeError):  # nobody imported it, or no task of its is running
+        sys.modules["trio"].lowlevel.current_task()
+        return True
+    return False
+
+
+async def _on_trio(register: Callable[[Callable[[], None]], object], seconds: float) -> None:
+    trio = sys.modules["trio"]
     loop, event = trio.lowlevel.current_trio_token(), trio.Event()
 
     def wake() -> None:
         with suppress(trio.RunFinishedError):
             loop.run_sync_soon(event.set)
 
-    async def woken(seconds: float) -> None:
-        with trio.move_on_after(seconds):
-            await event.wait()
-
-    return wake, woken
+    register(wake)
+    with trio.move_on_after(seconds):
+        await event.wait()
 
 
-def _on_asyncio() -> tuple[Callable[[], None], Callable[[float], Awaitable[object]]]:
+async def _on_asyncio(register: Callable[[Callable[[], None]], object], seconds: float) -> None:
     import asyncio
 
     loop, event = asyncio.get_running_loop(), asyncio.Event()
@@ -149,9 +143,7 @@ def _on_asyncio() -> tuple[Callable[[], None], Callable[[float], Awaitable[objec
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(event.set)
 
-    async def woken(seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await event.wait()
-
-    return wake, woken
+    register(wake)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
