@@ -14,16 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from ..refresh.formats import SecretNames
-from ..refresh.model import (
-    CURRENT,
-    PENDING,
-    CurrentPair,
-    Stored,
-    StoredVersion,
-    StoreMisconfigured,
-    StoreUnavailable,
-    Versions,
-)
+from ..refresh.model import CURRENT, CurrentPair, Stored, StoredVersion, StoreMisconfigured, StoreUnavailable, Versions
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -95,7 +86,7 @@ class SecretStore(NamedTuple):
         return self._labels_after_put(self.names.pair, version_id, value, labels)
 
     def write_bearer(self, version_id: str, value: str) -> Collection[str] | None:
-        return self._labels_after_put(self.names.bearer, version_id, value, [PENDING])
+        return self._labels_after_put(self.names.bearer, version_id, value, ["AWSPENDING"])
 
     def move_bearer(self, version_id: str, *, moved_from: str | None) -> bool:
         with converted("UpdateSecretVersionStage", self.names.bearer):

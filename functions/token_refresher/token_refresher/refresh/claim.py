@@ -90,11 +90,8 @@ def _closed(work: Work, written: StoredVersion, intent: Intent, now: datetime) -
         age = now - written.created_at
         if age <= work.policy.limits.request:
             raise RunEnds(OutcomeWord.BUSY, "another run holds the claim")
-        raise RunEnds(
-            OutcomeWord.TRY_AGAIN,
-            f"a claim of {age.total_seconds():.0f} s ago has brought nothing yet; its holder may be dead, and a run "
-            "takes over a minute after its time is up",
-        )
+        what = f"a claim of {age.total_seconds():.0f} s ago has brought nothing yet; its holder may be dead"
+        raise RunEnds(OutcomeWord.TRY_AGAIN, f"{what}, and a run takes over a minute after its time is up")
     # Once is an accident; a holder that dies again and again must not send a credential every minute.
     wait = backoff(intent.history.failures) if intent.history.failures else None
     outcome = intent.ends(Ending.HOLDER_DIED, work.now(), wait=wait)

@@ -16,7 +16,6 @@ from virtuous_token.secret_text import SecretText
 from .due import due_at
 from .formats import TokenPair
 from .stored import CURRENT as CURRENT
-from .stored import PENDING as PENDING
 from .stored import PREVIOUS as PREVIOUS
 from .stored import REMOVED_TAG as REMOVED_TAG
 from .stored import CurrentPair as CurrentPair
@@ -65,14 +64,11 @@ class Granted(NamedTuple):
 
 
 class NotGranted(NamedTuple):
-    """No tokens. ``reason`` is a word of ours or a code of RFC 6749, and never a word of the answer's body.
-
-    ``retry_after``: how long the server asks to wait, where it says so.
-    """
+    """No tokens. ``reason`` is a word of ours or a code of RFC 6749, and never a word of the answer's body."""
 
     ending: Ending
     reason: str
-    retry_after: timedelta | None = None
+    retry_after: timedelta | None = None  # how long the server asks to wait
 
 
 Answer = Granted | NotGranted
@@ -119,17 +115,13 @@ class OutcomeWord(StrEnum):
     MISCONFIGURED = "misconfigured"
 
 
+@dataclass(eq=False)
 class RunEnds(Exception):
-    """Ends the run of one connection with *outcome*; *reason* is for a log and holds no secret.
+    """Ends the run of one connection with *outcome*; *reason* is for a log and holds no secret."""
 
-    *throttled_until*: Virtuous serves the connection's organisation no more before.
-    """
-
-    def __init__(self, outcome: OutcomeWord, reason: str, *, throttled_until: datetime | None = None) -> None:
-        super().__init__(reason)
-        self.outcome = outcome
-        self.reason = reason
-        self.throttled_until = throttled_until
+    outcome: OutcomeWord
+    reason: str
+    throttled_until: datetime | None = None  # Virtuous serves the connection's organisation no more before
 
 
 class TimeLimits(NamedTuple):

@@ -59,7 +59,5 @@ def oddities(renewed: TokenPair, answer: Granted, policy: Policy) -> Iterator[st
     if interval and renewed.issued_at and renewed.expires_at:
         after_due = (renewed.expires_at - renewed.issued_at) * (1 - policy.refresh_at_percent / 100)
         if after_due < 2 * interval:
-            yield (
-                f"the schedule is too slow: {after_due.total_seconds():.0f} s are left when an access token falls due, "
-                f"and the schedule runs every {interval.total_seconds():.0f} s"
-            )
+            left, every = after_due.total_seconds(), interval.total_seconds()
+            yield f"the schedule is too slow: {left:.0f} s are left when a token is due, it runs every {every:.0f} s"

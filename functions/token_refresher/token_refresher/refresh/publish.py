@@ -44,10 +44,8 @@ class Publisher:
                 self.notes.append("the organisation is disabled")
             if pair.organization_id and proof.organization_id and pair.organization_id != proof.organization_id:
                 self.organization_changed = True
-                self.notes.append(
-                    f"the organisation changed: the connection was made for {pair.organization_id}, and its token now "
-                    f"acts for {proof.organization_id}"
-                )
+                made_for = f"the connection was made for {pair.organization_id}"
+                self.notes.append(f"the organisation changed: {made_for}, its token acts for {proof.organization_id}")
         return proof
 
     def publish(self, version_id: str, pair: TokenPair, *, if_displaced: OutcomeWord) -> str:
@@ -113,9 +111,7 @@ class Publisher:
             if self.published == version_id:
                 return
             self.check(version_id, store.pair_versions(), if_displaced=if_displaced)
-        raise RunEnds(
-            OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again while it was to be published"
-        )
+        raise RunEnds(OutcomeWord.TRY_AGAIN, "the bearer's label was moved again and again meanwhile")
 
     def _labels_of_ours(self, version_id: str, if_displaced: OutcomeWord) -> Collection[str]:
         """The labels of the version that has this id already, where an earlier run published this pair.
@@ -130,11 +126,9 @@ class Publisher:
             raise RunEnds(OutcomeWord.BUSY, "another run has just published")
         self.check(version_id, versions, if_displaced=if_displaced)
         if there.created_at < saved.created_at:
-            raise RunEnds(
-                OutcomeWord.MISCONFIGURED,
-                "the bearer secret holds another token under this version's id, and readers keep theirs: "
-                f"run virtuous-token login --connection {self.work.connection}",
-            )
+            what = "the bearer secret holds another token under this version's id, and readers keep theirs"
+            login = f"run virtuous-token login --connection {self.work.connection}"
+            raise RunEnds(OutcomeWord.MISCONFIGURED, f"{what}: {login}")
         return there.labels
 
 

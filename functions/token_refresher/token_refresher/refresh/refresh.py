@@ -240,11 +240,8 @@ class CredentialLoop(NamedTuple):
         if not self._can_spend:
             raise RunEnds(OutcomeWord.POSTPONED, "too little time is left to send a credential and save the answer")
         if versions.kept_since(versions.at - timedelta(days=1)) > MOST_VERSIONS_BEFORE_A_CLAIM:
-            raise RunEnds(
-                OutcomeWord.TRY_AGAIN,
-                "the pair secret has about 100 versions of the last day, as many as Secrets Manager keeps: refresh "
-                "less often; it removes old ones",
-            )
+            full = "the pair secret has about 100 versions of the last day, as many as Secrets Manager keeps"
+            raise RunEnds(OutcomeWord.TRY_AGAIN, f"{full}: refresh less often; it removes old ones")
 
     def _record(self, claim: Claim, answer: NotGranted) -> Head:
         """Saves why there is no pair. Raises RunEnds unless the credential was judged, so that another may be sent."""

@@ -16,7 +16,6 @@ from .formats import TokenPair
 # Secrets Manager's own staging labels.
 CURRENT = "AWSCURRENT"
 PREVIOUS = "AWSPREVIOUS"
-PENDING = "AWSPENDING"
 # The refresh journal's own: it is on the end of the chain (journal.py).
 LABEL = "REFRESHING"
 # A pair that came too late to be current is kept under this one.
