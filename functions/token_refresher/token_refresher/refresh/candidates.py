@@ -1,10 +1,9 @@
 """Core: which credential is sent next.
 
 Refresh tokens come first: that of AWSCURRENT, then those of all other versions that Secrets Manager still has, newest
-first. One that is known to be spent is never sent, wherever a person put it back. One that the provider
-refused is not sent again, except that of AWSCURRENT once a day, in case the refusal was the provider's mistake. A doubt
-uses no token up. Then comes the password, once a day, where an operator stored one and the account has no second
-factor. Then a person must log in.
+first. One that is known to be spent is never sent, wherever a person put it back. One that the provider refused is not
+sent again, except that of AWSCURRENT once a day, in case the refusal was the provider's mistake. A doubt uses no token
+up. Then comes the password, once a day, where one is stored and there is no second factor. Then a person must log in.
 """
 
 from __future__ import annotations

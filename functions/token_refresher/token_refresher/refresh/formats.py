@@ -90,8 +90,7 @@ class TokenPair:
     def to_json(self) -> str:
         """The value to store. It holds both tokens in plain text."""
         token = self.refresh_token
-        is_odd = token is not None and not can_be_header(token.reveal())
-        as_granted = {_AS_GRANTED: token.fingerprint()} if token is not None and is_odd else {}
+        as_granted = {_AS_GRANTED: token.fingerprint()} if token and not can_be_header(token.reveal()) else {}
         return write_object(self, _PAIR_KEYS, {**self.extra, **as_granted})
 
     def dated_by(self, created_at: datetime | None) -> TokenPair:

@@ -125,16 +125,11 @@ class RunEnds(Exception):
 
 
 class TimeLimits(NamedTuple):
-    """Time that must be left before something is begun.
+    """Time that must be left before something is begun."""
 
-    ``request``: the longest that one call to Virtuous takes (the endpoint adapter's own bound). ``save``: kept for
-    saving an answer: one call to Secrets Manager that hangs, and several throttled ones. ``look``: one call that hangs,
-    before a connection is looked at.
-    """
-
-    request: timedelta = timedelta(seconds=45)
-    save: timedelta = timedelta(seconds=75)
-    look: timedelta = timedelta(seconds=45)
+    request: timedelta = timedelta(seconds=45)  # the longest that a call to Virtuous takes: the adapter's own bound
+    save: timedelta = timedelta(seconds=75)  # for an answer: a call to Secrets Manager that hangs, several throttled
+    look: timedelta = timedelta(seconds=45)  # before a connection is looked at: a call that hangs
 
 
 class Policy(NamedTuple):
