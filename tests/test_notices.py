@@ -17,7 +17,7 @@ import pytest
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
 from tests.support import NOW, Account, Deployment, a_pair, deployed, issued_by
-from token_refresher.notices import LABEL, NEED_A_PERSON, Kind, Notice, NotSent, announce
+from token_refresher.notices import LABEL, NEED_A_PERSON, Kind, NotSent, announce
 from token_refresher.refresh.journal import LABEL as REFRESHING
 from token_refresher.refresh.journal import chain_end, claim_id
 from token_refresher.refresh.refresh import OutcomeWord, Result
@@ -34,16 +34,16 @@ class Bus:
     """Keeps what it is sent, unless it *refuses*."""
 
     def __init__(self, refuses: str | None = None) -> None:
-        self.sent: list[Notice] = []
+        self.sent: list[tuple[Kind, dict[str, object]]] = []
         self.refuses = refuses
 
-    def send(self, notice: Notice) -> None:
+    def __call__(self, kind: Kind, detail: dict[str, object]) -> None:
         if self.refuses:
             raise NotSent(self.refuses)
-        self.sent.append(notice)
+        self.sent.append((kind, detail))
 
     def kinds(self) -> list[str]:
-        return [str(notice.kind) for notice in self.sent]
+        return [str(kind) for kind, _ in self.sent]
 
 
 @pytest.fixture
@@ -94,12 +94,11 @@ def test_what_is_announced_in_the_documented_form_with_what_to_run(account: Acco
     assert announce(result, "crm", account.store(), bus, NOW) == []
 
     assert bus.kinds() == kinds
-    for notice in bus.sent:
-        detail = json.loads(notice.to_json())
+    for kind, detail in bus.sent:
         jsonschema.validate(detail, json.loads(SCHEMA.read_text()))
-        assert detail["needs_a_person"] == (notice.kind in NEED_A_PERSON)
+        assert detail["needs_a_person"] == (kind in NEED_A_PERSON)
         run = "virtuous-token --prefix crm login --connection default"
-        assert detail["run"] == (run if notice.kind in NEED_A_PERSON else "nothing")
+        assert detail["run"] == (run if kind in NEED_A_PERSON else "nothing")
         assert detail["readers_work_until"] == "2026-12-02T12:00:00Z"
 
 
@@ -110,7 +109,8 @@ def test_no_text_of_others_can_end_the_quotes_of_a_message(account: Account) -> 
 
     announce(result, "virtuous", account.store(), bus, NOW)
 
-    assert (bus.sent[0].detail["organization"], bus.sent[0].detail["reason"]) == ("The 'Big' Relief /", "said 'no'")
+    ((_, detail),) = bus.sent
+    assert (detail["organization"], detail["reason"]) == ("The 'Big' Relief /", "said 'no'")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates, served
 from token_refresher.aws.pacing import WRITES_PER_SECOND, Pace, pace
 
+THROTTLED = {"Error": {"Code": "ThrottlingException"}}
+
 
 class Seconds:
     """A clock that moves when somebody sleeps."""
@@ -42,9 +44,9 @@ def _calls_until(end: float, seconds: Seconds, kept: Pace, rates: RequestRates |
             if rates:
                 rates.admit("PutSecretValue")
         except AwsError:
-            kept.throttled()
+            kept.observe(THROTTLED)
         else:
-            kept.passed()
+            kept.observe()
             passed += 1
     return passed
 
@@ -102,7 +104,7 @@ def test_calls_go_on_however_little_passes() -> None:
     kept, seconds = _pace(50)
     for _ in range(20):
         kept.wait()
-        kept.throttled()
+        kept.observe(THROTTLED)
     began = seconds.now
 
     kept.wait()

@@ -16,6 +16,7 @@ from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL, SUPERSEDED, Entry, Intent, Outcome, claim_id, result_id
 from token_refresher.refresh.model import CURRENT, Ending, Policy
 from token_refresher.report import describe_connection
+from token_refresher.virtuous.endpoint import TokenEndpoint
 from virtuous_token.contract import format_instant
 from virtuous_token.secret_text import SecretText
 
@@ -37,7 +38,9 @@ def described(account: Account, harness: LeakHarness) -> Callable[[], Report]:
 
     def describe() -> Report:
         before, policy = account.strict.secrets, Policy("https://api.virtuoussoftware.com")
-        shown = harness.watch(describe_connection("default", account.store(), policy, NOW))
+        endpoint = TokenEndpoint("http://127.0.0.1:1", clock=lambda: NOW)
+        store = account.store()
+        shown = harness.watch(describe_connection("default", store, policy, NOW, endpoint, prove=False))
         assert json.loads(json.dumps(shown)) == shown
         assert account.strict.secrets == before
         return shown

@@ -25,8 +25,8 @@ from tests.fakes.virtuous import Step, Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher import __version__
 from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proved, Unclear
-from token_refresher.virtuous.body import LARGEST_BODY, readable_body
 from token_refresher.virtuous.endpoint import TokenEndpoint
+from token_refresher.virtuous.judgement import LARGEST_BODY, read_object
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -285,7 +285,7 @@ def test_a_body_is_read_however_it_was_framed(way: str, endpoint: TokenEndpoint,
 def test_the_largest_body_of_anything_takes_seconds_and_little_memory(pattern: bytes) -> None:
     tracemalloc.start()
     with in_time(18):
-        readable_body(pattern * (LARGEST_BODY // len(pattern)))
+        read_object(pattern * (LARGEST_BODY // len(pattern)))
     assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
     tracemalloc.stop()
 
