@@ -54,18 +54,6 @@ def test_fresh_connections_cost_a_list_of_a_hundred_secrets_and_a_read_of_twenty
         assert deployment.virtuous.requests == []
 
 
-def test_one_that_is_due_costs_its_fresh_neighbours_nothing(harness: LeakHarness) -> None:
-    with deployed(harness, "acme", "default", "zebra") as deployment:
-        _log_in(deployment, "acme", "zebra")
-        _log_in(deployment, "default", age=DUE)
-
-        answer = deployment.invoke({})
-
-        assert answer["outcomes"] == {"acme": "fresh", "default": "refreshed", "zebra": "fresh"}
-        touched = {call.secret_name for call in deployment.account.strict.log}
-        assert not [name for name in touched if "acme" in name or "zebra" in name]
-
-
 @pytest.mark.parametrize("operation", ["ListSecrets", "BatchGetSecretValue"])
 def test_what_lags_in_a_list_or_a_batch_spends_nothing_twice(harness: LeakHarness, operation: str) -> None:
     """An old view can send a connection to a look that finds nothing to do, or postpone it by a run."""

@@ -88,22 +88,16 @@ def test_a_refresh_is_one_url_encoded_post(endpoint: TokenEndpoint, virtuous: Vi
     }
 
 
-def test_a_login_with_a_code_names_it_otp() -> None:
-    with Virtuous(two_factor=True, now=NOW.timestamp) as virtuous:
-        endpoint, password = endpoint_of(virtuous.base_url), SecretText(virtuous.password)
-        assert endpoint.log_in(virtuous.user, password) == NotGranted(Ending.CODE_NEEDED, "one-time code needed")
-        assert isinstance(endpoint.log_in(virtuous.user, password, SecretText(virtuous.last_code)), Granted)
-        [first, second] = [request.form() for request in virtuous.requests]
-        assert second == first | {"otp": virtuous.last_code}
-
-
-def test_what_is_decoded_is_what_was_typed() -> None:
+def test_a_login_is_decoded_as_it_was_typed_and_names_its_code_otp() -> None:
     user, password = "zoë+b@x.org", "  a&b=c;d+e%2B'\"<>pässwörd-€-\U0001f600\nend\tand\x00nul  "
-    with Virtuous(users={user: password}, now=NOW.timestamp) as virtuous:
-        assert isinstance(endpoint_of(virtuous.base_url).log_in(user, SecretText(password)), Granted)
-        [request] = virtuous.requests
-        assert request.form() == {"grant_type": "password", "username": user, "password": password}
-        assert b"+" not in request.body
+    with Virtuous(users={user: password}, two_factor=True, now=NOW.timestamp) as virtuous:
+        endpoint, secret = endpoint_of(virtuous.base_url), SecretText(password)
+        assert endpoint.log_in(user, secret) == NotGranted(Ending.CODE_NEEDED, "one-time code needed")
+        assert isinstance(endpoint.log_in(user, secret, SecretText(virtuous.last_code)), Granted)
+        first, second = virtuous.requests
+        form = {"grant_type": "password", "username": user, "password": password}
+        assert (first.form(), second.form()) == (form, form | {"otp": virtuous.last_code})
+        assert b"+" not in first.body
 
 
 def test_a_lone_surrogate_is_refused_unsent(endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
@@ -114,13 +108,6 @@ def test_a_lone_surrogate_is_refused_unsent(endpoint: TokenEndpoint, virtuous: V
     assert virtuous.requests == []
 
 
-def test_cookies_are_neither_kept_nor_sent(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-    virtuous.script(fake.headers({"Set-Cookie": "session=cookie-4711; Path=/"}))
-    log_in(endpoint, virtuous)
-    log_in(endpoint, virtuous)
-    assert [request.header("Cookie") for request in virtuous.requests] == [None, None]
-
-
 def test_the_proof_is_one_get_with_the_token_in_its_header(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
     token = str(virtuous.issue_pair()["access_token"])
     assert endpoint.prove(SecretText(token)) == Proved("4711", "Example Relief", True)
@@ -129,7 +116,7 @@ def test_the_proof_is_one_get_with_the_token_in_its_header(endpoint: TokenEndpoi
     assert request.header("Authorization") == f"Bearer {token}"
 
 
-@pytest.mark.parametrize("token", ["two words", "line\nend", '"quoted"', "'ticked'", "ümlaut", "half\ud800", ""])
+@pytest.mark.parametrize("token", ["two words", "line\nend", "half\ud800", ""])
 def test_a_token_that_no_header_may_carry_is_denied_unsent(
     token: str, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
 ) -> None:
@@ -138,7 +125,7 @@ def test_a_token_that_no_header_may_carry_is_denied_unsent(
     assert virtuous.requests == []
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [302, 307])
 def test_a_redirect_is_not_followed(status: int, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
     with Virtuous() as elsewhere:
         redirect = fake.redirect(f"{elsewhere.base_url}/Token", status)
@@ -168,14 +155,12 @@ BROKEN = NotGranted(Ending.UNKNOWN, "the connection broke before the answer")
 CUT_SHORT = NotGranted(Ending.UNKNOWN, "HTTP 200 cut short")
 WAYS_TO_END: dict[str, tuple[Step, NotGranted]] = {
     "throttled": (fake.throttled(847), NotGranted(Ending.THROTTLED, "HTTP 429", timedelta(seconds=847))),
-    "a proxy's 502 after the grant": (fake.bad_gateway(granted=True), NotGranted(Ending.UNKNOWN, "HTTP 502")),
     "lost by a reset": (fake.answer_lost("reset"), BROKEN),
     "lost by a close": (fake.answer_lost("closed"), BROKEN),
     "another protocol": (fake.raw(b"SSH-2.0-x\r\n"), BROKEN),
     "a header without an end": (fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000), BROKEN),
     "truncated": (fake.truncated(), CUT_SHORT),
     "truncated in a chunk": (fake.truncated(chunked=True), CUT_SHORT),
-    "truncated by a reset": (fake.truncated(how="reset"), CUT_SHORT),
     "no size of a chunk": (fake.raw(ok(CHUNKED) + b"zz\r\n{}"), CUT_SHORT),
 }
 
@@ -213,12 +198,7 @@ def test_no_answer_takes_longer_than_the_bound_and_no_thread_is_left(step: Step)
 
 
 @pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param(fake.truncated(10**6, chunked=True, how="reset"), id="reset before the last chunk"),
-        pytest.param(fake.truncated(10**6, chunked=True, how="hang"), id="never closed"),
-        pytest.param(fake.endless(), id="endless"),
-    ],
+    "step", [fake.truncated(10**6, chunked=True, how="reset"), fake.endless()], ids=["a reset", "an endless body"]
 )
 def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(step: Step, virtuous: Virtuous) -> None:
     endpoint = endpoint_of(virtuous.base_url, request_seconds=1)
@@ -248,12 +228,10 @@ def test_a_cut_behind_the_last_byte_of_the_object_costs_no_token(
 
 
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
-    "a length": lambda body: ok(f"Content-Length: {len(body)}") + body,
     "no length": lambda body: ok() + body,
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
     "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
-    "gzip": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body),
     "gzip in chunks": lambda body: ok("Content-Encoding: gzip", CHUNKED) + chunks(gzip.compress(body)),
     "gzip named deflate": lambda body: ok("Content-Encoding: deflate") + gzip.compress(body),
     "gzip that no header names": lambda body: ok() + gzip.compress(body),
@@ -268,7 +246,6 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("way", FRAMINGS)
 def test_a_body_is_read_however_it_was_framed(way: str, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-    """The grant keeps its tokens, and the proof its organisation."""
     tokens = {"access_token": "access-2", "refresh_token": "refresh-2", "token_type": "bearer", "expires_in": 3599}
     virtuous.script(fake.raw(FRAMINGS[way](json.dumps(tokens).encode()), granted=True))
     answer = refresh(endpoint, virtuous)
@@ -374,29 +351,17 @@ def swallowing_packets(port: int, count: int) -> Iterator[list[str]]:
         yield addresses
 
 
-@pytest.mark.parametrize(
-    ("silent", "good", "answer"),
-    [
-        pytest.param(1, ["127.0.0.1"], Granted, id="one before a good one"),
-        pytest.param(12, ["127.0.0.1"], Granted, id="twelve before a good one"),
-        pytest.param(3, [], NotGranted, id="all"),
-    ],
-)
-def test_addresses_that_swallow_packets_hide_no_good_one_and_are_bounded(
-    silent: int, good: list[str], answer: type, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+def test_addresses_that_swallow_packets_or_refuse_hide_no_good_one(
+    virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with swallowing_packets(virtuous.port, silent) as addresses, in_time(SLACK):
-        resolve_localhost_as([*addresses, *good], virtuous.port, monkeypatch)
-        endpoint = endpoint_of(f"http://localhost:{virtuous.port}", connect_seconds=SLACK)
-        assert isinstance(refresh(endpoint, virtuous), answer)
-    assert len(virtuous.token_requests) == len(good)
-
-
-def test_addresses_that_refuse_cost_no_time(virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = endpoint_of(f"http://localhost:{virtuous.port}", connect_seconds=SLACK)
     refusing = ["::1", *(f"127.0.1.{number}" for number in range(1, 20))]
-    resolve_localhost_as([*refusing, "127.0.0.1"], virtuous.port, monkeypatch)
-    with in_time(0):
-        assert isinstance(refresh(endpoint_of(f"http://localhost:{virtuous.port}"), virtuous), Granted)
+    with swallowing_packets(virtuous.port, 3) as silent:
+        for good, answer in (["127.0.0.1"], Granted), ([], NotGranted):
+            resolve_localhost_as([*silent, *refusing, *good], virtuous.port, monkeypatch)
+            with in_time(SLACK):
+                assert isinstance(refresh(endpoint, virtuous), answer)
+    assert len(virtuous.token_requests) == 1
 
 
 def test_a_handshake_that_never_ends() -> None:
