@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from botocore.awsrequest import AWSResponse, HTTPHeaders
 
 from tests.fakes.secrets_manager import StrictSecretsManager
-from tests.support import Account, Clock, a_pair
+from tests.support import Account, Clock, a_pair, answered
 from token_refresher.aws.batch_read import READ_AT_ONCE, Connections
 from token_refresher.refresh.model import CURRENT, REMOVED_TAG, Stored
 from virtuous_token.secret_text import SecretText
@@ -23,18 +22,15 @@ def client() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "secrets", "names"),
+    ("secrets", "names"),
     [
-        pytest.param("virtuous", [], [], id="an empty account"),
-        pytest.param("virtuous", ["a-1/tokens", "b/bearer", "c/login"], ["a-1", "b"], id="pairs and bearers, no login"),
-        pytest.param("virtuous", ["U/tokens", "under_score/tokens", "/tokens"], [], id="names that are none"),
-        pytest.param("virtuous", ["deep/er/tokens", "tokens", "tokens/", "a/tokens-of-mine"], [], id="other forms"),
-        pytest.param("crm/virtuous", ["acme/tokens"], ["acme"], id="a prefix of several parts"),
-        pytest.param(
-            "virtuous", [f"c{n:03d}/tokens" for n in range(120)], [f"c{n:03d}" for n in range(120)], id="a second page"
-        ),
+        pytest.param([], [], id="an empty account"),
+        pytest.param(["a-1/tokens", "b/bearer", "c/login"], ["a-1", "b"], id="pairs and bearers, no login"),
+        pytest.param(["U/tokens", "under_score/tokens", "/tokens", "tokens", "a/tokens-of-mine"], [], id="other names"),
+        pytest.param([f"c{n:03d}/tokens" for n in range(120)], [f"c{n:03d}" for n in range(120)], id="a second page"),
     ],
 )
+@pytest.mark.parametrize("prefix", ["virtuous", "crm/virtuous"])
 def test_a_pair_or_a_bearer_secret_makes_a_connection(
     client: Any, prefix: str, secrets: list[str], names: list[str]
 ) -> None:
@@ -45,13 +41,9 @@ def test_a_pair_or_a_bearer_secret_makes_a_connection(
 
 
 def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(client: Any) -> None:
-    """The name decides, not the filter."""
     names = ("virtuous2/tokens", "virtuous/acme/tokens", "other/x/tokens", "my/virtuous/mine/tokens", "tokens")
     listed = {"SecretList": [{"Name": name} for name in names]}
-    client.meta.events.register(
-        "before-call.secrets-manager.ListSecrets",
-        lambda **_: (AWSResponse("https://aws.invalid/", 200, HTTPHeaders(), None), listed),
-    )
+    answered(client.meta.events, "secrets-manager.ListSecrets", lambda: listed)
 
     assert Connections.of(client, "virtuous").names == ["acme"]
 
@@ -111,7 +103,7 @@ def test_a_connection_that_lost_a_secret_does_not_seem_whole(kind: str) -> None:
     assert stored is None or stored.bearer_labels == {}
 
 
-@pytest.mark.parametrize("count", [0, 1, READ_AT_ONCE, READ_AT_ONCE + 1, 3 * READ_AT_ONCE])
+@pytest.mark.parametrize("count", [0, READ_AT_ONCE, READ_AT_ONCE + 1])
 def test_twenty_pairs_cost_one_call_and_come_in_the_order_asked_for(count: int) -> None:
     names = [f"c{number:02d}" for number in range(count)]
     account = an_account(*names)
@@ -130,11 +122,10 @@ def test_a_pair_that_cannot_be_read_leaves_the_others_alone() -> None:
     assert [stored is not None for _, stored in read(account, "a", "b", "c")] == [True, False, True]
 
 
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "ReadTimeoutError"])
-def test_a_batch_that_fails_shows_nothing_and_says_why(code: str) -> None:
+def test_a_batch_that_fails_shows_nothing_and_says_why() -> None:
     account = an_account("a")
-    account.strict.fail("BatchGetSecretValue", code)
+    account.strict.fail("BatchGetSecretValue", "AccessDeniedException")
     connections = Connections.of(account.client, "virtuous")
 
     assert list(connections.read(["a"], lambda _, stored: stored)) == [None]
-    assert code in "".join(connections.problems)
+    assert "AccessDeniedException" in "".join(connections.problems)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -106,19 +104,8 @@ def test_calls_go_on_however_little_passes() -> None:
         kept.wait()
         kept.observe(THROTTLED)
     began = seconds.now
-
     kept.wait()
-
     assert seconds.now - began <= 0.21
-
-
-def test_threads_share_one_pace() -> None:
-    kept, began = Pace(1_000), time.monotonic()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: kept.wait(), range(102)))  # the first, one that is made up for, and a hundred
-
-    assert time.monotonic() - began >= 0.1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL
 from token_refresher.refresh.model import CURRENT, CurrentPair, OutcomeWord, Policy, Result, Stored
 from token_refresher.sweep import (
-    FAILED,
     SHUFFLED_GROUP_SIZE,
     WORKERS,
     DueConnection,
@@ -87,9 +86,7 @@ def test_an_api_key_is_proved_every_day_and_rarely_more_than_once(hours: int) ->
         gaps = [later - earlier for earlier, later in pairwise(looked_at)]
         assert max(gaps) <= timedelta(days=1, hours=hours)
         assert len(looked_at) <= 30 * 1.3 + 1
-
-
-def test_an_api_key_is_proved_in_every_run_where_nobody_knows_how_often_they_come() -> None:
+    # In every run where nobody knows how often they come.
     assert isinstance(result_if_fresh("acme", _look(API_KEY), Policy(""), NOW), DueConnection)
 
 
@@ -142,31 +139,17 @@ def _fresh(connection: str) -> Result:
     return Result(connection, OutcomeWord.FRESH)
 
 
-def test_results_come_in_the_order_asked_for_whoever_is_done_first() -> None:
-    second_is_done = threading.Event()
-
-    def refresh(connection: str) -> Result:
-        if connection == "first":
-            assert second_is_done.wait(SECONDS)
-        else:
-            second_is_done.set()
-        return _fresh(connection)
-
-    assert [result.connection for result in sweep(["first", "second"], refresh)] == ["first", "second"]
-
-
-@pytest.mark.parametrize("error", [ValueError("refresh-1"), MemoryError(), RecursionError()], ids=repr)
-def test_a_defect_in_one_connection_leaves_the_others_alone_and_tells_its_type_alone(error: Exception) -> None:
+def test_a_defect_in_one_connection_leaves_the_others_alone_and_tells_its_type_alone() -> None:
     def refresh(connection: str) -> Result:
         if connection == "broken":
-            raise error
+            raise ZeroDivisionError("refresh-1")
         return _fresh(connection)
 
     before, broken, after = sweep(["before", "broken", "after"], refresh)
 
     assert (before, after) == (_fresh("before"), _fresh("after"))
-    assert (broken.connection, broken.outcome in FAILED) == ("broken", True)
-    assert type(error).__name__ in broken.reason
+    assert (broken.connection, broken.outcome) == ("broken", "try_again")
+    assert "ZeroDivisionError" in broken.reason
     assert "refresh-1" not in repr(broken)
 
 
@@ -187,10 +170,6 @@ def test_as_many_connections_run_at_once_as_there_are_workers_and_no_thread_is_l
 
     results = sweep([str(number) for number in range(5 * WORKERS)], refresh)
 
-    assert {result.outcome for result in results} == {OutcomeWord.FRESH}
+    assert [result.connection for result in results] == [str(number) for number in range(5 * WORKERS)]
     assert most == WORKERS
     assert threading.active_count() == before
-
-
-def test_what_makes_an_invocation_fail() -> None:
-    assert {OutcomeWord.TRY_AGAIN, OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED} == FAILED
