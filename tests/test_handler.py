@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -126,18 +125,6 @@ def test_of_several_connections_the_others_are_done_and_only_the_failed_are_name
         assert str(failed.value) == "broken: try_again, defect: try_again, garbled: misconfigured"
         assert deployment.account.bearer("acme").access_token == deployment.account.pair("acme").access_token
     assert "ZeroDivisionError" in capsys.readouterr().out
-
-
-def test_a_page_of_something_in_between_condemns_no_api_key(deployment: Deployment) -> None:
-    api_key = replace(issued_by(deployment.virtuous), refresh_token=None, expires_at=None)
-    deployment.account.publish(deployment.account.put_pair(api_key), api_key)
-    page = "<html><title>Just a moment...</title></html>"
-    deployment.virtuous.script_organization(step.reply(403, page, {"Content-Type": "text/html"}))
-
-    assert deployment.invoke(SCHEDULED)["outcomes"] == {"default": "fresh"}
-
-    assert len(deployment.virtuous.requests) == 1
-    assert deployment.notices == []
 
 
 def test_a_named_connection_needs_no_list(deployment: Deployment) -> None:
