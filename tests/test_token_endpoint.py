@@ -100,11 +100,16 @@ def test_a_login_is_decoded_as_it_was_typed_and_names_its_code_otp() -> None:
         assert b"+" not in first.body
 
 
-def test_a_lone_surrogate_is_refused_unsent(endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
+def test_what_cannot_be_sent_is_refused_unsent(
+    endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+) -> None:
     password = harness.secret("password-\udce9")
     wrong = NotGranted(Ending.MISCONFIGURED, "a credential holds half a surrogate pair")
     assert endpoint.log_in("me@x.org", SecretText(password)) == wrong
     assert endpoint.refresh(SecretText("refresh-\ud800")) == wrong
+    for token in ("two words", "line\nend", "half\ud800", ""):
+        denied = harness.watch(endpoint.prove(SecretText(harness.secret(token))))
+        assert denied == Denied("the access token holds a character that no header may carry")
     assert virtuous.requests == []
 
 
@@ -116,23 +121,13 @@ def test_the_proof_is_one_get_with_the_token_in_its_header(endpoint: TokenEndpoi
     assert request.header("Authorization") == f"Bearer {token}"
 
 
-@pytest.mark.parametrize("token", ["two words", "line\nend", "half\ud800", ""])
-def test_a_token_that_no_header_may_carry_is_denied_unsent(
-    token: str, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
-) -> None:
-    denied = harness.watch(endpoint.prove(SecretText(harness.secret(token))))
-    assert denied == Denied("the access token holds a character that no header may carry")
-    assert virtuous.requests == []
-
-
-@pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed(status: int, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+def test_a_redirect_is_not_followed(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
     with Virtuous() as elsewhere:
-        redirect = fake.redirect(f"{elsewhere.base_url}/Token", status)
+        redirect = fake.redirect(f"{elsewhere.base_url}/Token", 307)
         virtuous.script(redirect)
         virtuous.script_organization(redirect)
-        assert refresh(endpoint, virtuous) == NotGranted(Ending.MISCONFIGURED, f"HTTP {status}")
-        assert endpoint.prove(SecretText("access-1")) == Unclear(f"HTTP {status}")
+        assert refresh(endpoint, virtuous) == NotGranted(Ending.MISCONFIGURED, "HTTP 307")
+        assert endpoint.prove(SecretText("access-1")) == Unclear("HTTP 307")
         assert elsewhere.requests == []
     assert len(virtuous.requests) == 2
 
@@ -175,25 +170,16 @@ def test_each_way_to_end_is_a_result_of_one_post(way: str, endpoint: TokenEndpoi
 
 @pytest.mark.parametrize(
     "step",
-    [
-        pytest.param(fake.answer_lost("hang"), id="no answer"),
-        pytest.param(fake.drip(SHORT / 4, head=True), id="a dripping head"),
-        pytest.param(fake.drip(SHORT / 4), id="a dripping body"),
-        pytest.param(fake.truncated(how="hang"), id="a body that stops"),
-    ],
+    [fake.answer_lost("hang"), fake.drip(SHORT / 4, head=True), fake.drip(SHORT / 4)],
+    ids=["no answer", "a dripping head", "a dripping body"],
 )
 def test_no_answer_takes_longer_than_the_bound_and_no_thread_is_left(step: Step) -> None:
     before = threading.active_count()
-    with Virtuous(now=NOW.timestamp) as virtuous:
-        endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
+    with Virtuous(now=NOW.timestamp) as virtuous, in_time():
         virtuous.script(step)
-        virtuous.script_organization(step)
-        with in_time():
-            answer = refresh(endpoint, virtuous)
-        assert isinstance(answer, NotGranted)
-        assert answer.ending is Ending.UNKNOWN
-        with in_time():
-            assert isinstance(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))), Unclear)
+        answer = refresh(endpoint_of(virtuous.base_url, request_seconds=SHORT), virtuous)
+    assert isinstance(answer, NotGranted)
+    assert answer.ending is Ending.UNKNOWN
     assert threading.active_count() == before
 
 
@@ -208,34 +194,18 @@ def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(step: Step
     assert answer.oddities == ("the answer's end is missing",)
 
 
-WHOLE = b'{"refresh_token":"refresh-2"}'
-
-
-@pytest.mark.parametrize(
-    ("body", "head", "least"),
-    [
-        pytest.param(WHOLE, ok("Content-Length: 100"), 0, id="by length"),
-        pytest.param(b"%x\r\n%b\r\n0\r\n\r\n" % (len(WHOLE), WHOLE), ok(CHUNKED), 7, id="chunked"),
-        pytest.param(gzip.compress(WHOLE), ok("Content-Encoding: gzip"), 8, id="gzip"),
-    ],
-)
-def test_a_cut_behind_the_last_byte_of_the_object_costs_no_token(
-    body: bytes, head: bytes, least: int, endpoint: TokenEndpoint, virtuous: Virtuous
-) -> None:
-    for cut in range(least + 1):
-        virtuous.script(fake.raw(head + body[: len(body) - cut]))
-        assert isinstance(refresh(endpoint, virtuous), Granted), cut
-
-
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "no length": lambda body: ok() + body,
+    "a length that is too long": lambda body: ok("Content-Length: 9999") + body,
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
+    "chunked without the last chunk": lambda body: ok(CHUNKED) + chunks(body)[:-7],
     "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
     "gzip in chunks": lambda body: ok("Content-Encoding: gzip", CHUNKED) + chunks(gzip.compress(body)),
     "gzip named deflate": lambda body: ok("Content-Encoding: deflate") + gzip.compress(body),
     "gzip that no header names": lambda body: ok() + gzip.compress(body),
     "gzip in two members": lambda body: ok() + gzip.compress(body[:5]) + gzip.compress(body[5:]),
+    "gzip without its checksum": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body)[:-8],
     "gzip with a wrong checksum": lambda body: ok() + gzip.compress(body)[:-8] + b"wrong sum",
     "zlib": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body),
     "raw deflate": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body, wbits=-15),
@@ -443,10 +413,9 @@ def test_a_proxy_sees_the_host_its_credentials_and_nothing_of_the_request(
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        pytest.param("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407", id="407"),
-        pytest.param("HTTP/1.1 302 Log in\r\nLocation: /", "the proxy answered HTTP 302", id="a portal's redirect"),
-        pytest.param("SSH-2.0-server", "the proxy gave no answer of HTTP", id="another protocol"),
-        pytest.param("", "the proxy gave no answer of HTTP", id="nothing"),
+        ("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407"),
+        ("SSH-2.0-server", "the proxy gave no answer of HTTP"),
+        ("", "the proxy gave no answer of HTTP"),
     ],
 )
 def test_what_a_proxy_refuses_is_told_by_its_status(
@@ -472,23 +441,16 @@ def test_a_dripping_proxy_is_bounded_and_keeps_no_thread(virtuous: Virtuous, mon
                 thread.join()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://localhost:1", "https://[::1]:1"])
-def test_loopback_is_never_proxied(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_loopback_nor_what_no_proxy_names_is_proxied(monkeypatch: pytest.MonkeyPatch) -> None:
     with Relay(1) as proxy:
+        via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        endpoint_of(url).refresh(SecretText("refresh-1"))
-    assert proxy.heads == []
-
-
-@pytest.mark.parametrize("exception", [HOST, ".example", f"other.example, {HOST}", "*", f"{HOST}:443"])
-def test_no_proxy_names_hosts_that_are_not_proxied(exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Relay(1) as proxy:
-        via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
-        assert len(proxy.heads) == 1
-        monkeypatch.setenv("NO_PROXY", exception)
-        via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
-        assert len(proxy.heads) == 1
+        for url in ("http://127.0.0.1:1", "https://localhost:1", "https://[::1]:1"):
+            endpoint_of(url).refresh(SecretText("refresh-1"))
+        for named in (HOST, ".example", f"other.example, {HOST}", "*", f"{HOST}:443"):
+            monkeypatch.setenv("NO_PROXY", named)
+            via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
+    assert len(proxy.heads) == 1
 
 
 # Nothing leaks
