@@ -11,9 +11,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from tests.fakes.secrets_manager import TRANSPORT_ERRORS, StrictSecretsManager
+from tests.fakes.secrets_manager import TRANSPORT_ERRORS
 from tests.leak_harness import LeakHarness
-from tests.support import REGION, Account, a_version
+from tests.support import REGION, Account, a_version, answered
 from token_refresher.aws.batch_read import Connections
 from token_refresher.aws.secret_store import SecretStore, make_client
 from token_refresher.refresh.formats import SecretNames
@@ -23,8 +23,10 @@ from token_refresher.refresh.model import (
     PREVIOUS,
     CurrentPair,
     Stored,
+    StoredVersion,
     StoreMisconfigured,
     StoreUnavailable,
+    Versions,
 )
 
 NAMES = SecretNames.of("virtuous", "default")
@@ -41,18 +43,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def strict(account: Account) -> StrictSecretsManager:
-    return account.strict
-
-
-@pytest.fixture
-def store(account: Account) -> SecretStore:
-    return account.store()
+def store() -> SecretStore:
+    return Account().store()
 
 
 def publish(store: SecretStore, version: str, value: str) -> None:
@@ -127,6 +119,15 @@ def test_a_value_or_labels_that_an_answer_lacks_are_empty(store: SecretStore, mo
     assert (store.pair_value(a_version()), store.login_value(), _write(store)) == ("", "", ())
 
 
+def test_a_current_pair_that_is_listed_and_not_there_yet_is_for_later(store: SecretStore) -> None:
+    store.write_pair(a_version(), VALUE, CURRENT)
+    events = store.client.meta.events
+    answered(events, "secrets-manager.GetSecretValue", lambda: {"Error": {"Code": "ResourceNotFoundException"}})
+
+    with pytest.raises(StoreUnavailable, match="can't be read yet"):
+        store.read()
+
+
 def test_the_bearer_is_not_moved_from_where_it_is_not_nor_to_what_is_gone(store: SecretStore) -> None:
     first, second, third = a_version(), a_version(), a_version()
     for version in (first, second):
@@ -141,24 +142,15 @@ def test_the_bearer_is_not_moved_from_where_it_is_not_nor_to_what_is_gone(store:
     assert store.read().bearer_labels[CURRENT] == second
 
 
-def test_versions_that_secrets_manager_keeps_are_counted(store: SecretStore, strict: StrictSecretsManager) -> None:
-    """Those younger than a day, and old ones with a label: the last, the one before, and two more."""
-    now = datetime.now(UTC)
-    strict.now = lambda: now - timedelta(days=2)
-    for label in [CURRENT] * 60 + ["SUPERSEDED", LABEL, LABEL]:
-        store.write_pair(a_version(), "old", label)
-    assert store.pair_versions().kept_since(now) == 4
-    strict.now = lambda: now
-    for _ in range(30):
-        store.write_pair(a_version(), "new", LABEL)
-
-    assert store.pair_versions().kept_since(now - timedelta(days=1)) == 33
-    assert store.pair_versions().kept_since(now - timedelta(days=3)) == 93
+def test_versions_that_secrets_manager_cannot_remove_are_counted() -> None:
+    now, day = datetime.now(UTC), timedelta(days=1)
+    listed = [StoredVersion("1", now - 2 * day, [CURRENT]), StoredVersion("2", now - 2 * day), StoredVersion("3", now)]
+    versions = Versions(tuple(listed), "arn", now)
+    assert [versions.kept_since(now - days * day) for days in (0, 1, 3)] == [1, 2, 3]
 
 
 def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = datetime.now(UTC)
-    listed = [{"VersionId": a_version(), "CreatedDate": now}]
+    listed = [{"VersionId": a_version(), "CreatedDate": datetime.now(UTC)}]
     page: dict[str, Any] = {"Versions": listed, "ARN": "arn", "ResponseMetadata": {}}
     answers = [page | {"NextToken": "more"}, page | {"NextToken": "yet more"}, page]
     asked: list[str | None] = []
@@ -169,7 +161,7 @@ def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pyt
 
     monkeypatch.setattr(store.client, "list_secret_version_ids", list_secret_version_ids)
 
-    assert store.pair_versions().kept_since(now - timedelta(days=1)) == 3
+    assert len(store.pair_versions().listed) == 3
     assert asked == [None, "more", "yet more"]
 
 
@@ -214,26 +206,25 @@ PASSES = {
     **dict.fromkeys(("TooManyRequestsException", "ACodeThatAwsMayInvent"), ""),
     "LimitExceededException": "100 versions.*within a day",
 }
-# A label that was moved meanwhile has a test of its own.
-REFUSALS = {(use, code) for use in USES for code in PASSES | ADVICE}
-REFUSALS -= {("move_bearer", "InvalidParameterException")}
 
 
-@pytest.mark.parametrize(("use", "code"), sorted(REFUSALS))
-def test_a_refusal_is_told_with_what_to_do_and_in_none_of_botocores_words(
-    store: SecretStore, strict: StrictSecretsManager, harness: LeakHarness, use: str, code: str
-) -> None:
+@pytest.mark.parametrize("use", USES)
+def test_a_refusal_is_told_with_what_to_do_and_in_none_of_botocores_words(use: str, harness: LeakHarness) -> None:
     """Theirs may quote a request."""
     operation, name, call = USES[use]
     harness.secret(VALUE)
-    strict.fail(operation, code)
+    for code, hint in (PASSES | ADVICE).items():
+        if (use, code) == ("move_bearer", "InvalidParameterException"):
+            continue  # the label was moved meanwhile
+        account = Account()
+        account.strict.fail(operation, code)
 
-    kind = StoreMisconfigured if code in ADVICE else StoreUnavailable
-    with pytest.raises(kind, match=f"{operation} on {name}.*{(ADVICE | PASSES)[code]}.*{code}") as failed:
-        call(store)
+        kind = StoreMisconfigured if code in ADVICE else StoreUnavailable
+        with pytest.raises(kind, match=f"{operation} on {name}.*{hint}.*{code}") as failed:
+            call(account.store())
 
-    assert "asked for by the test" not in str(failed.value)
-    assert (failed.value.__cause__, failed.value.__suppress_context__) == (None, True)
+        assert "asked for by the test" not in str(failed.value)
+        assert (failed.value.__cause__, failed.value.__suppress_context__) == (None, True)
 
 
 @pytest.mark.parametrize("use", sorted(USES.keys() - {"read the pair", "pair_value", "login_value", "connections"}))
@@ -277,21 +268,17 @@ def test_no_library_logs_a_value_though_the_root_logger_is_at_debug(
     assert any(VALUE in repr(vars(record)) for record in harness.records) is (level == logging.DEBUG)
 
 
-@pytest.mark.parametrize("name", ["botocore", "boto3", "urllib3"])
-def test_a_logger_that_is_quieter_already_stays_so(credentials: None, name: str) -> None:
-    logging.getLogger(name).setLevel(logging.ERROR)
-
-    make_client()
-
-    assert logging.getLogger(name).level == logging.ERROR
-
-
-def test_a_throttled_call_is_repeated_within_the_client_and_one_that_hangs_ends_within_40_seconds(
+def test_a_throttled_call_is_repeated_and_one_that_hangs_ends_in_40_seconds_and_quiet_loggers_stay_so(
     credentials: None,
 ) -> None:
     """The core repeats a save until its deadline, and one call must not use that up alone."""
+    loggers = [logging.getLogger(name) for name in ("botocore", "boto3", "urllib3")]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+
     config: Any = make_client().meta.config
 
+    assert {logger.level for logger in loggers} == {logging.ERROR}
     assert (config.retries["mode"], config.retries["total_max_attempts"]) == ("standard", 4)
     pauses = 7  # standard mode's, at most
     assert 4 * (config.connect_timeout + config.read_timeout) + pauses <= 40
