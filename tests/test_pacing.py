@@ -51,7 +51,6 @@ def _calls_until(end: float, seconds: Seconds, kept: Pace, rates: RequestRates |
 
 def test_calls_are_spaced_evenly_and_a_pause_is_made_up_for_by_one_call_alone() -> None:
     kept, seconds = _pace(50)
-
     for began in (0, 100):
         seconds.now = began
         kept.wait()
@@ -63,11 +62,9 @@ def test_calls_are_spaced_evenly_and_a_pause_is_made_up_for_by_one_call_alone() 
 
 def test_callers_that_come_now_a_little_late_and_now_a_little_early_keep_the_whole_pace() -> None:
     kept, seconds = _pace(50)
-
     for late in [0.03, 0.01] * 50:
         kept.wait()
         seconds.now += late
-
     assert round(seconds.now, 3) == 2
 
 
