@@ -308,15 +308,6 @@ def test_no_secret_is_visible_at_debug_however_the_refresh_ends(
     assert any(context.aws_request_id in repr(vars(record)) for record in harness.records)
 
 
-@pytest.mark.parametrize("operation", ["GetSecretValue", "PutSecretValue"])
-def test_no_secret_is_visible_at_debug_where_secrets_manager_refuses(deployment: Deployment, operation: str) -> None:
-    deployment.log_in(age=DUE)
-    deployment.account.strict.fail(operation, "AccessDeniedException")
-
-    with pytest.raises(SomeConnectionsFailed):
-        deployment.invoke({})
-
-
 # Many at a time
 
 

@@ -152,79 +152,69 @@ def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and
 # One value of a good answer that is another: what changes in the grant, and what is named as odd.
 NO_HEADER, NO_TEXT = "holds a character that no header may carry", "is blank or holds half a surrogate pair"
 AT_11 = datetime(2026, 11, 25, 11, tzinfo=UTC)
-VALUES: list[tuple[str, object, Mapping[str, object], str]] = [
-    ("userName", "me@example.org", {}, ""),
-    *(
-        ("access_token", value, {"access_token": None}, f"access_token {what}")
-        for value, what in (
-            *((None, "is empty"), ("", "is empty"), (12, "is not a text"), (["access-2"], "is not a text")),
-            *((value, NO_HEADER) for value in ("access\n2", '"a"', "a b", "ä", "\ud800")),
-            ("a" * LONGEST_TOKEN, "is too long to be stored"),
-        )
-    ),
-    *(
-        ("refresh_token", value, {"refresh_token": None}, f"refresh_token {what}")
-        for value, what in (
-            *((None, "is empty"), ("", "is empty"), (" ", NO_TEXT), ("\udfff", NO_TEXT), (7, "is not a text")),
-            ("é" * LONGEST_TOKEN, "is too long to be stored"),
-        )
-    ),
-    ("refresh_token", ABSENT, {"refresh_token": None}, ""),
-    ("refresh_token", 'a "b"\n€', {"refresh_token": SecretText('a "b"\n€')}, ""),
-    # Seconds count from the start of the request, rounded down; the earlier of two ends counts.
-    *(
-        ("expires_in", value, {"expires_at": START + timedelta(seconds=seconds)}, "")
-        for value, seconds in ((3599, 3599), (3599.9, 3599), ("3599", 3599), (" 3599.7 ", 3599), (1, 1))
-    ),
-    *(
-        ("expires_in", value, {"expires_at": BY_DATE}, "expires_in is too far ahead")
-        for value in (10**12, math.inf, "9" * 400)
-    ),
-    *(
-        ("expires_in", value, {"expires_at": BY_DATE}, "expires_in is unreadable")
-        for value in (True, False, math.nan, "soon", "1_000", "", [1], {"seconds": 1}, "-1e9")
-    ),
-    *(
-        ("expires_in", value, {"expires_at": BY_DATE}, "expires_in is over already")
-        for value in (0, 0.9, -1, -math.inf, "-5")
-    ),
-    ("expires_in", ABSENT, {"expires_at": BY_DATE}, ""),
-    *(
-        (".expires", value, {"expires_at": AT_11}, "")
-        for value in (
-            "Wed, 25 Nov 2026 11:00:00 GMT",
-            "Sun, 25 Nov 2026 11:00:00 GMT",  # a wrong weekday
-            "25 Nov 2026 11:00:00",
-            "Wed, 25 Nov 2026 13:00:00 +0200",
-            "Wed Nov 25 11:00:00 2026",  # C's asctime
-            "Wednesday, 25-Nov-26 11:00:00 GMT",  # RFC 850
-            "2026-11-25T11:00:00Z",
-        )
-    ),
+# What is odd of a value costs that value alone: by key and oddity, the values.
+ODD: dict[tuple[str, str], tuple[object, ...]] = {
+    ("access_token", "is empty"): (None, ""),
+    ("access_token", "is not a text"): (12, ["access-2"]),
+    ("access_token", NO_HEADER): ("access\n2", '"a"', "a b", "ä", "\ud800"),
+    ("access_token", "is too long to be stored"): ("a" * LONGEST_TOKEN,),
+    ("refresh_token", "is empty"): (None, ""),
+    ("refresh_token", "is not a text"): (7,),
+    ("refresh_token", NO_TEXT): (" ", "\udfff"),
+    ("refresh_token", "is too long to be stored"): ("é" * LONGEST_TOKEN,),
+    ("expires_in", "is too far ahead"): (10**12, math.inf, "9" * 400),
+    ("expires_in", "is unreadable"): (True, False, math.nan, "soon", "1_000", "", [1], {"seconds": 1}, "-1e9"),
+    ("expires_in", "is over already"): (0, 0.9, -1, -math.inf, "-5"),
     # A date whose zone or clock is not understood is no date.
-    *(
-        (".expires", value, {}, ".expires is unreadable")
-        for value in (
-            *("soon", "", 1_795_600_000, "Thu, 99 Dec 2026 10:00:00 GMT", "Mon, 07 Dec 2026", "2026-12-07"),
-            *("Mon, 07 Dec 2026 14:30:05 CET", "Mon, 07 Dec 2026 14:30:05 EST", "Mon, 07 Dec 2026 14:30:05 +9900"),
-            *("Mon, 07 Dec 2026 02:30:05 PM", "12/07/2026 14:30:05", "2026-12-07T14:30:05 CET"),
-        )
+    (".expires", "is unreadable"): (
+        *("soon", "", 1_795_600_000, "Thu, 99 Dec 2026 10:00:00 GMT", "Mon, 07 Dec 2026", "2026-12-07"),
+        *("Mon, 07 Dec 2026 14:30:05 CET", "Mon, 07 Dec 2026 14:30:05 EST", "Mon, 07 Dec 2026 14:30:05 +9900"),
+        *("Mon, 07 Dec 2026 02:30:05 PM", "12/07/2026 14:30:05", "2026-12-07T14:30:05 CET"),
     ),
-    (".expires", "Tue, 24 Nov 2026 10:00:00 GMT", {}, ".expires is over already"),
-    (".expires", ABSENT, {}, ""),
-    *(("twoFactorEnabled", value, {"two_factor_enabled": True}, "") for value in ("True", " true ", True)),
-    ("twoFactorEnabled", None, {"two_factor_enabled": None}, ""),
+    (".expires", "is over already"): ("Tue, 24 Nov 2026 10:00:00 GMT",),
+    ("twoFactorEnabled", "is neither true nor false"): ("maybe", 1),
+    ("userName", "is unusable"): ("\ud800", "x" * 501, 5),
+    ("token_type", "is not bearer"): ("mac", None, 5, ["bearer"]),
+}
+WITHOUT: dict[str, dict[str, object]] = {
+    "access_token": {"access_token": None},
+    "refresh_token": {"refresh_token": None},
+    "expires_in": {"expires_at": BY_DATE},
+    "twoFactorEnabled": {"two_factor_enabled": None},
+    "userName": {"user_name": None},
+}
+DATES = (
     *(
-        ("twoFactorEnabled", value, {"two_factor_enabled": None}, "twoFactorEnabled is neither true nor false")
-        for value in ("maybe", 1)
+        "Wed, 25 Nov 2026 11:00:00 GMT",
+        "25 Nov 2026 11:00:00",
+        "Wed, 25 Nov 2026 13:00:00 +0200",
+        "2026-11-25T11:00:00Z",
     ),
+    "Sun, 25 Nov 2026 11:00:00 GMT",  # a wrong weekday
+    *("Wed Nov 25 11:00:00 2026", "Wednesday, 25-Nov-26 11:00:00 GMT"),  # C's asctime, RFC 850
+)
+# And what is fine: seconds count from the start of the request, rounded down; the earlier of two ends counts.
+FINE: list[tuple[str, object, Mapping[str, object]]] = [
+    ("refresh_token", ABSENT, {"refresh_token": None}),
+    ("refresh_token", 'a "b"\n€', {"refresh_token": SecretText('a "b"\n€')}),
+    *(
+        ("expires_in", value, {"expires_at": START + timedelta(hours=1)})
+        for value in (3600, 3600.9, "3600", " 3600.7 ")
+    ),
+    ("expires_in", ABSENT, {"expires_at": BY_DATE}),
+    *((".expires", date, {"expires_at": AT_11}) for date in DATES),
+    (".expires", ABSENT, {}),
+    *(("twoFactorEnabled", value, {"two_factor_enabled": True}) for value in ("True", " true ", True)),
+    ("twoFactorEnabled", None, {"two_factor_enabled": None}),
     # No control or direction character of a name gets any further.
     *(
-        ("userName", value, {"user_name": read}, "")
+        ("userName", value, {"user_name": read})
         for value, read in (("Zoë", "Zoë"), ("a\x1b[2J", "a [2J"), ("a\u202eb\u200b\u2028c\x00", "a b c"))
     ),
-    *(("userName", value, {"user_name": None}, "userName is unusable") for value in ("\ud800", "x" * 501, 5)),
-    *(("token_type", value, {}, "token_type is not bearer") for value in ("mac", None, 5, ["bearer"])),
+]
+VALUES = [(key, value, changes, "") for key, value, changes in FINE]
+VALUES += [
+    (key, value, WITHOUT.get(key, {}), f"{key} {what}") for (key, what), values in ODD.items() for value in values
 ]
 
 

@@ -156,7 +156,7 @@ def test_between_deployment_and_first_login_nobody_is_called() -> None:
 def test_what_cannot_be_remembered_is_not_sent_and_returned_with_its_code(account: Account) -> None:
     account.strict.fail("PutSecretValue", "ThrottlingException")
 
-    (failure,) = announce(a_result(LOGIN), "virtuous", account.store(), lambda *_: pytest.fail(), NOW)
+    (failure,) = announce(a_result(LOGIN), "virtuous", account.store(), lambda *_: pytest.fail("sent"), NOW)
 
     assert re.match(r"Login Required: .*\(ThrottlingException\)", failure)
 
