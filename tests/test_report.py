@@ -21,7 +21,7 @@ from virtuous_token.contract import format_instant
 from virtuous_token.secret_text import SecretText
 
 PAIR_SECRET = "virtuous/default/tokens"
-MINUTES = timedelta(minutes=1)
+MINUTES, A_DAY = timedelta(minutes=1), timedelta(days=1)
 Report = dict[str, Any]
 
 
@@ -73,8 +73,8 @@ def test_a_connection_in_good_order(account: Account, described: Callable[[], Re
     }
 
 
-def _with_entry(entry: Callable[[str], Entry]) -> Callable[[Account], object]:
-    """The current pair, and after it the journal's *entry*, given that pair's version id."""
+def _stored(entry: Callable[[str], Entry]) -> Callable[[Account], object]:
+    """The current pair, and in the next place of the journal the *entry*, given that pair's version id."""
 
     def arrange(account: Account) -> object:
         current = account.put_pair(a_pair())
@@ -87,14 +87,15 @@ def _intent(current: str, holds_for: timedelta) -> Intent:
     return Intent(current, a_version(), "0a0a0a0a", NOW - MINUTES, holds_for)
 
 
-def _published(version_of: Callable[[Account], str]) -> Callable[[Account], object]:
-    """The bearer is of that version, and another pair is current."""
+def _published_earlier(account: Account) -> None:
+    """Readers have an earlier pair's token."""
+    account.publish(account.put_pair(a_pair(1, NOW - 2 * A_DAY)), a_pair(1))
+    account.put_pair(a_pair(2))
 
-    def arrange(account: Account) -> object:
-        account.publish(version_of(account), a_pair(1))
-        return account.put_pair(a_pair(2))
 
-    return arrange
+def _published_and_gone(account: Account) -> None:
+    account.publish(a_version(), a_pair(1))
+    account.put_pair(a_pair(2))
 
 
 def _refreshed(account: Account) -> None:
@@ -108,7 +109,6 @@ UNKNOWN = {"bearer_in_step": False, "readers_work_until": None}
 IDLE = {"journal": "idle", "last_outcome": None, "last_outcome_at": None}
 REFRESHING = {"journal": "refreshing, since 2026-11-25T11:59:00Z", "last_outcome": None, "last_outcome_at": None}
 REFUSED = {"last_outcome": "refused", "last_outcome_at": "2026-11-25T12:00:00Z"}
-A_DAY = timedelta(days=1)
 STATES: dict[str, tuple[Callable[[Account], object], Report]] = {
     "nobody logged in": (lambda account: None, {"state": "no token pair was stored yet", "journal": None}),
     "an API key has no refresh token and no end": (
@@ -117,25 +117,25 @@ STATES: dict[str, tuple[Callable[[Account], object], Report]] = {
     ),
     "a bearer that was never published": (lambda account: account.put_pair(a_pair()), UNKNOWN),
     "a bearer of an earlier pair, whose end counts": (
-        _published(lambda account: account.put_pair(a_pair(1, NOW - 2 * A_DAY))),
+        _published_earlier,
         {"bearer_in_step": False, "readers_work_until": "2026-12-08T12:00:00Z", "expires_at": "2026-12-10T12:00:00Z"},
     ),
-    "a bearer of a version that is gone": (_published(lambda account: a_version()), UNKNOWN),
-    "a holder that lives": (_with_entry(lambda current: _intent(current, 5 * MINUTES)), REFRESHING),
+    "a bearer of a version that is gone": (_published_and_gone, UNKNOWN),
+    "a holder that lives": (_stored(lambda current: _intent(current, 5 * MINUTES)), REFRESHING),
     "a holder that died": (
-        _with_entry(lambda current: _intent(current, timedelta(seconds=-1))),
+        _stored(lambda current: _intent(current, timedelta(seconds=-1))),
         {"journal": "its holder died, since 2026-11-25T11:59:00Z", "last_outcome": None},
     ),
-    "a refusal that waits for a login": (
-        _with_entry(lambda current: Outcome(current, Ending.REFUSED, NOW, NOW + A_DAY)),
-        {"journal": "waits until 2026-11-26T12:00:00Z"} | REFUSED,
-    ),
-    "an outcome after which the next try may be made at once": (
-        _with_entry(lambda current: Outcome(current, Ending.REFUSED, NOW)),
+    "a refusal that waited long enough": (
+        _stored(lambda current: Outcome(current, Ending.REFUSED, NOW, NOW)),
         {"journal": "idle"} | REFUSED,
     ),
+    "a refusal that waits for a login": (
+        _stored(lambda current: Outcome(current, Ending.REFUSED, NOW, NOW + A_DAY)),
+        {"journal": "waits until 2026-11-26T12:00:00Z"} | REFUSED,
+    ),
     "an outcome about an earlier pair": (
-        _with_entry(lambda _: Outcome(a_version(), Ending.REFUSED, NOW, NOW + A_DAY)),
+        _stored(lambda _: Outcome(a_version(), Ending.REFUSED, NOW, NOW + A_DAY)),
         IDLE,
     ),
     "the intent that made the current pair is done": (_refreshed, IDLE | {"obtained_by": "refresh"}),

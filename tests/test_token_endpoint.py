@@ -247,6 +247,14 @@ def test_the_clock_is_asked_before_the_request(virtuous: Virtuous) -> None:
 # Nothing is sent
 
 
+def reason_of(endpoint: TokenEndpoint) -> str:
+    """Why a refresh and a proof sent nothing."""
+    answer, proof = endpoint.refresh(SecretText("refresh-1")), endpoint.prove(SecretText("access-1"))
+    assert isinstance(answer, NotGranted)
+    assert (answer.ending, proof) == (Ending.UNREACHABLE, Unclear(answer.reason))
+    return answer.reason
+
+
 @pytest.mark.parametrize(
     ("url", "proxy", "reason"),
     [
@@ -261,20 +269,14 @@ def test_who_cannot_be_reached_is_named(
 ) -> None:
     if proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-    assert endpoint_of(url).refresh(SecretText("refresh-1")) == NotGranted(Ending.UNREACHABLE, reason)
-    assert endpoint_of(url).prove(SecretText("access-1")) == Unclear(reason)
+    assert reason_of(endpoint_of(url)) == reason
 
 
 def test_a_resolver_that_hangs_is_bounded_and_what_it_finds_later_is_not_used(
     virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve, may_answer = socket.getaddrinfo, threading.Event()
-
-    def hang(*arguments: Any, **named: Any) -> Any:
-        may_answer.wait(30)
-        return resolve(*arguments, **named)
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **named: may_answer.wait(30) and resolve(*args, **named))
     before = set(threading.enumerate())
     with in_time():
         assert refresh(endpoint_of(virtuous.base_url, connect_seconds=SHORT), virtuous) == TOO_LONG
@@ -288,21 +290,8 @@ def test_an_error_that_nobody_foresaw_has_sent_nothing(
     endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: None)
-    answer = refresh(endpoint, virtuous)
-    assert answer == NotGranted(Ending.UNREACHABLE, "the connection broke before it stood")
-
-
-def resolve_localhost_as(found: list[str], port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve = socket.getaddrinfo
-    answer = [
-        (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-        for address in found
-    ]
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *rest, **named: answer if host == "localhost" else resolve(host, *rest, **named),
-    )
+    assert reason_of(endpoint) == "the connection broke before it stood"
+    assert virtuous.requests == []
 
 
 @contextlib.contextmanager
@@ -324,11 +313,12 @@ def swallowing_packets(port: int, count: int) -> Iterator[list[str]]:
 def test_addresses_that_swallow_packets_or_refuse_hide_no_good_one(
     virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    endpoint = endpoint_of(f"http://localhost:{virtuous.port}", connect_seconds=SLACK)
-    refusing = ["::1", *(f"127.0.1.{number}" for number in range(1, 20))]
+    endpoint = endpoint_of(virtuous.base_url, connect_seconds=SLACK)
     with swallowing_packets(virtuous.port, 3) as silent:
-        for good, answer in (["127.0.0.1"], Granted), ([], NotGranted):
-            resolve_localhost_as([*silent, *refusing, *good], virtuous.port, monkeypatch)
+        bad = [*silent, *(f"127.0.1.{number}" for number in range(1, 20))]
+        for addresses, answer in ([*bad, "127.0.0.1"], Granted), (bad, NotGranted):
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, virtuous.port)) for name in addresses]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: found)
             with in_time(SLACK):
                 assert isinstance(refresh(endpoint, virtuous), answer)
     assert len(virtuous.token_requests) == 1
@@ -340,29 +330,13 @@ def test_a_handshake_that_never_ends() -> None:
         assert endpoint.refresh(SecretText("refresh-1")) == TOO_LONG
 
 
-def test_a_server_that_speaks_no_tls(virtuous: Virtuous) -> None:
-    answer = refresh(endpoint_of(f"https://127.0.0.1:{virtuous.port}"), virtuous)
-    assert answer == NotGranted(Ending.UNREACHABLE, "TLS failed")
-    assert virtuous.requests == []
-
-
-@pytest.mark.parametrize(
-    ("named", "is_trusted", "reason"),
-    [
-        pytest.param("localhost", False, "TLS: self-signed certificate", id="a certificate that nobody trusts"),
-        pytest.param(HOST, True, "TLS: Hostname mismatch", id="a certificate for another host"),
-    ],
-)
-def test_a_certificate_that_proves_nothing(
-    named: str, is_trusted: bool, reason: str, virtuous: Virtuous, tmp_path: Path
-) -> None:
-    server, client = certificate(tmp_path, named)
-    with Relay(virtuous.port, tls=server) as relay:
-        endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client if is_trusted else None)
-        answer = refresh(endpoint, virtuous)
-    assert isinstance(answer, NotGranted)
-    assert answer.ending is Ending.UNREACHABLE
-    assert answer.reason.startswith(reason)
+def test_a_server_that_proves_nothing_by_tls(virtuous: Virtuous, tmp_path: Path) -> None:
+    assert reason_of(endpoint_of(f"https://127.0.0.1:{virtuous.port}")) == "TLS failed"
+    for named, reason in (("localhost", "TLS: self-signed certificate"), (HOST, "TLS: Hostname mismatch")):
+        server, client = certificate(tmp_path, named)
+        with Relay(virtuous.port, tls=server) as relay:
+            trusted = client if named == HOST else None
+            assert reason_of(endpoint_of(f"https://localhost:{relay.port}", ssl_context=trusted)).startswith(reason)
     assert virtuous.requests == []
 
 
@@ -424,10 +398,7 @@ def test_what_a_proxy_refuses_is_told_by_its_status(
     harness.secret("p€ss@wörd")
     body = harness.secret("the-page-of-the-proxy")
     with Relay(virtuous.port, answer=f"{said}\r\n\r\n{body}".encode() if said else b"") as proxy:
-        endpoint = via(proxy, monkeypatch)
-        answer, proof = refresh(endpoint, virtuous), endpoint.prove(SecretText("access-1"))
-    assert harness.watch(answer) == NotGranted(Ending.UNREACHABLE, reason)
-    assert harness.watch(proof) == Unclear(reason)
+        assert harness.watch(reason_of(via(proxy, monkeypatch))) == reason
     assert virtuous.requests == []
 
 
