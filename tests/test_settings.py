@@ -21,22 +21,16 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert Settings.from_environment({}) == Settings.from_environment(empty) == Settings("virtuous", VIRTUOUS)
 
 
-def test_every_setting_is_read_and_none_can_be_changed() -> None:
+def test_every_setting_is_read() -> None:
     environment = {
         "SECRET_PREFIX": "crm/virtuous",
         "VIRTUOUS_BASE_URL": "http://127.0.0.1:8080",
         "REFRESH_AT_PERCENT": "33",
         "KMS_KEY_ARN": KEY,
         "SCHEDULE_EXPRESSION": "rate(6 hours)",
-        "PATH": "/usr/bin",
     }
-
-    settings = Settings.from_environment(environment)
-
-    interval = timedelta(hours=6)
-    assert settings == Settings("crm/virtuous", "http://127.0.0.1:8080", 33, KEY, "rate(6 hours)", interval)
-    with pytest.raises(AttributeError):
-        settings.refresh_at_percent = 99  # type: ignore[misc]
+    six_hours = Settings("crm/virtuous", "http://127.0.0.1:8080", 33, KEY, "rate(6 hours)", timedelta(hours=6))
+    assert Settings.from_environment(environment) == six_hours
 
 
 @pytest.mark.parametrize(
@@ -109,28 +103,14 @@ def test_one_error_lists_everything_that_is_wrong() -> None:
     assert [name for name in WRONG if name not in message] == []
 
 
-@pytest.mark.parametrize(
-    ("expression", "interval"),
-    [
-        ("rate(1 minute)", timedelta(minutes=1)),
-        ("rate(2 days)", timedelta(days=2)),
-        ("cron(0 6 * * ? *)", None),
-        ("rate(soon)", None),
-        ("", None),
-        pytest.param("rate(" + "9" * 30 + " days)", None, id="a rate beyond any calendar"),
-    ],
-)
-def test_the_interval_of_a_plain_rate(expression: str, interval: timedelta | None) -> None:
-    assert Settings.from_environment({"SCHEDULE_EXPRESSION": expression}).schedule_interval == interval
+def test_the_interval_of_a_plain_rate() -> None:
+    expressions = ("rate(1 minute)", "rate(2 days)", "cron(0 6 * * ? *)", "rate(soon)", "", f"rate({'9' * 30} days)")
+    read = [Settings.from_environment({"SCHEDULE_EXPRESSION": text}).schedule_interval for text in expressions]
+    assert read == [timedelta(minutes=1), timedelta(days=2), None, None, None, None]
 
 
-@pytest.mark.parametrize(
-    "proxy", ["", "proxy.test:3128", "http://proxy.test", "http://me:p%40ss@proxy.test:3129/", "http://[::1]:3128"]
-)
-def test_a_proxy_with_or_without_scheme_and_credentials_is_taken_and_a_file_of_roots(
-    proxy: str, tmp_path: Path
-) -> None:
+def test_a_proxy_with_or_without_scheme_and_credentials_is_taken_and_a_file_of_roots(tmp_path: Path) -> None:
     certificate(tmp_path, "virtuous.test")
     roots = str(tmp_path / "certificate.pem")
-
-    Settings.from_environment({"HTTPS_PROXY": proxy, "NO_PROXY": ".example.org", "SSL_CERT_FILE": roots})
+    for proxy in ("proxy.test:3128", "http://proxy.test", "http://me:p%40ss@proxy.test:3129/", "http://[::1]:3128"):
+        Settings.from_environment({"HTTPS_PROXY": proxy, "NO_PROXY": ".example.org", "SSL_CERT_FILE": roots})
