@@ -5,6 +5,7 @@ Everything in here goes through the product's own adapters; only AWS and time ar
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import uuid
@@ -257,3 +258,4 @@ def deployed(
             yield deployment
         finally:
             handler.application.cache_clear()
+            gc.unfreeze()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,17 +15,17 @@ import pytest
 
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
-from tests.support import Context, Deployment, a_version, deployed, issued_by
-from token_refresher import __version__, handler
+from tests.support import Context, Deployment, a_pair, a_version, deployed, issued_by
+from token_refresher import __version__, handler, report
 from token_refresher.events import InvalidEvent
 from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
 from token_refresher.refresh.claim import GRACE
 from token_refresher.refresh.journal import LABEL, Intent, parse_entry
-from token_refresher.refresh.model import StoreMisconfigured, StoreUnavailable
+from token_refresher.refresh.model import CURRENT, CurrentPair, Policy, Stored, StoreMisconfigured
 from token_refresher.refresh.refresh import refresh_connection
-from token_refresher.settings import InvalidSettings
+from token_refresher.sweep import WORKERS
 
-DUE = timedelta(days=14)
+DUE = timedelta(days=9)
 PAIR_SECRET = "virtuous/default/tokens"
 SCHEDULED = {"source": "aws.scheduler"}
 
@@ -40,7 +42,18 @@ def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
-# What comes back
+def _log_in(deployment: Deployment, *names: str, age: timedelta = timedelta(hours=1)) -> None:
+    """As the command does: the pair is idle and published."""
+    for name in names:
+        pair, version = issued_by(deployment.virtuous, age=age), a_version()
+        deployment.account.store(name).write_pair(version, pair.to_json(), CURRENT, LABEL)
+        deployment.account.publish(version, pair, name)
+    deployment.account.strict.settle()
+    deployment.account.strict.log.clear()
+
+
+def _names(count: int) -> list[str]:
+    return [f"c{number:03d}" for number in range(count)]
 
 
 def test_what_is_due_is_refreshed_and_published_and_what_is_fresh_is_left_alone(harness: LeakHarness) -> None:
@@ -59,20 +72,23 @@ def test_what_is_due_is_refreshed_and_published_and_what_is_fresh_is_left_alone(
     assert json.loads(json.dumps(answer)) == {"checked": 3, "outcomes": outcomes}
 
 
-def test_an_account_without_connections_is_no_error(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECRET_PREFIX", "elsewhere")
+def test_force_refreshes_what_is_fresh_too(harness: LeakHarness) -> None:
+    with deployed(harness, "acme", "default") as deployment:
+        _log_in(deployment, "acme", "default")
 
-    assert deployment.invoke({}) == {"checked": 0, "outcomes": {}}
+        assert deployment.invoke({"force": True, "connections": ["acme"]})["outcomes"] == {"acme": "refreshed"}
+        assert set(deployment.invoke({"force": True})["outcomes"].values()) == {"refreshed"}
 
 
-def test_a_report_refreshes_nothing(deployment: Deployment) -> None:
+def test_a_report_refreshes_nothing_and_says_if_asked_whether_virtuous_takes_the_tokens(
+    deployment: Deployment,
+) -> None:
     deployment.log_in(age=DUE)
     writes = deployment.account.strict.writes(PAIR_SECRET)
 
     answer = deployment.invoke({"report": True})
 
-    assert answer["checked"] == 1
-    assert answer["version"] == __version__
+    assert (answer["checked"], answer["version"], list(answer["connections"])) == (1, __version__, ["default"])
     assert answer["settings"] == {
         "prefix": "virtuous",
         "base_url": deployment.virtuous.base_url,
@@ -80,18 +96,11 @@ def test_a_report_refreshes_nothing(deployment: Deployment) -> None:
         "refresh_at_percent": 50,
         "schedule": "",
     }
-    assert answer["connections"]["default"]["organization_name"] == "Example Relief"
     assert deployment.virtuous.requests == []
-    assert deployment.account.strict.writes(PAIR_SECRET) == writes
-
-
-def test_a_report_with_proof_says_whether_virtuous_takes_the_tokens(deployment: Deployment) -> None:
-    deployment.log_in()
     deployment.virtuous.script_organization(step.late(0), step.denied(), step.bad_gateway())
-
     proofs = [deployment.invoke({"report": True, "prove": True})["connections"]["default"]["proof"] for _ in range(3)]
-
     assert proofs == ["accepted", "refused (HTTP 401)", "unclear (HTTP 502)"]
+    assert (deployment.virtuous.token_requests, deployment.account.strict.writes(PAIR_SECRET)) == ([], writes)
 
 
 # What is an error, and what it says
@@ -135,30 +144,6 @@ def test_of_several_connections_the_others_are_done_and_only_the_failed_are_name
     assert "ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_a_page_of_something_in_between_condemns_no_api_key(deployment: Deployment) -> None:
-    api_key = replace(issued_by(deployment.virtuous), refresh_token=None, expires_at=None)
-    deployment.account.publish(deployment.account.put_pair(api_key), api_key)
-    page = "<html><title>Just a moment...</title></html>"
-    deployment.virtuous.script_organization(step.reply(403, page, {"Content-Type": "text/html"}))
-
-    assert deployment.invoke(SCHEDULED)["outcomes"] == {"default": "fresh"}
-
-    assert len(deployment.virtuous.requests) == 1
-    assert deployment.notices == []
-
-
-@pytest.mark.parametrize(
-    ("code", "error"), [("ThrottlingException", StoreUnavailable), ("AccessDeniedException", StoreMisconfigured)]
-)
-def test_connections_that_cannot_be_listed_are_an_error(
-    deployment: Deployment, code: str, error: type[Exception]
-) -> None:
-    deployment.account.strict.fail("ListSecrets", code)
-
-    with pytest.raises(error, match="ListSecrets"):
-        deployment.invoke({})
-
-
 def test_a_named_connection_needs_no_list(deployment: Deployment) -> None:
     """ListSecrets may lag minutes behind; who names a connection does not wait for it."""
     deployment.log_in()
@@ -167,16 +152,8 @@ def test_a_named_connection_needs_no_list(deployment: Deployment) -> None:
     assert deployment.invoke({"connections": ["default"]})["outcomes"] == {"default": "fresh"}
     with pytest.raises(SomeConnectionsFailed, match=r"^nobody: misconfigured$"):
         deployment.invoke({"connections": ["nobody"]})
-
-
-def test_wrong_settings_end_an_invocation(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REFRESH_AT_PERCENT", "99")
-
-    with pytest.raises(InvalidSettings, match="REFRESH_AT_PERCENT"):
+    with pytest.raises(StoreMisconfigured, match="ListSecrets"):
         deployment.invoke({})
-
-
-# Time
 
 
 @pytest.mark.parametrize("milliseconds", [0, 30_000, 80_000])
@@ -208,9 +185,6 @@ def test_the_claim_ends_a_minute_after_the_invocation_does(deployment: Deploymen
     until_dead = timedelta(seconds=200 - CLOSING_SECONDS) + GRACE
     # The beginning and the length are stored in whole seconds, rounded down.
     assert before + until_dead - timedelta(seconds=2) <= intent.started_at + intent.holds_for <= after + until_dead
-
-
-# Warm processes
 
 
 def test_a_warm_process_sends_each_refresh_token_once_and_uses_the_pair_that_is_stored_now(
@@ -280,9 +254,10 @@ def test_an_invalid_event_writes_no_word_of_it(deployment: Deployment, capsys: p
     pasted = deployment.virtuous.issue_pair()
     capsys.readouterr()
 
-    for event in (pasted, {"connections": pasted}):
-        with pytest.raises(InvalidEvent):
+    for event in (pasted, {"connections": pasted}, {"force\x1b[2J\r\n\u202e\u2066\x00": True}):
+        with pytest.raises(InvalidEvent) as rejected:
             deployment.invoke(event)
+        assert str(rejected.value).isprintable()
 
     assert capsys.readouterr() == ("", "")
 
@@ -291,13 +266,9 @@ def test_an_invalid_event_writes_no_word_of_it(deployment: Deployment, capsys: p
     "misbehaviour",
     [
         pytest.param(None, id="all goes well"),
-        pytest.param(step.answer(refresh_token="", token_type="mac", expires_in="soon"), id="an odd answer"),
         pytest.param(step.refused(), id="refused, then the stored password"),
-        pytest.param(step.refused("invalid_client", 401), id="misconfigured"),
         pytest.param(step.truncated(200), id="cut short in the middle of a token"),
-        pytest.param(step.answer_lost(), id="the answer lost"),
         pytest.param(step.answer(access_token="with a space"), id="a token that no header may carry"),
-        pytest.param(step.code_needed(), id="a one-time code needed"),
     ],
 )
 @pytest.mark.usefixtures("capsys")
@@ -322,20 +293,154 @@ def test_no_secret_is_visible_at_debug_however_the_refresh_ends(
     assert any(context.aws_request_id in repr(vars(record)) for record in harness.records)
 
 
-@pytest.mark.parametrize("operation", ["DescribeSecret", "GetSecretValue", "PutSecretValue"])
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ThrottlingException", "InvalidRequestException"])
-def test_no_secret_is_visible_at_debug_however_secrets_manager_refuses(
-    deployment: Deployment, operation: str, code: str
-) -> None:
-    deployment.log_in(age=DUE)
-    deployment.account.strict.fail(operation, code)
+# Many at a time
 
-    with pytest.raises(SomeConnectionsFailed):
+
+def _calls(deployment: Deployment) -> Counter[str]:
+    return Counter(call.operation for call in deployment.account.strict.log)
+
+
+@pytest.mark.parametrize(("count", "lists", "reads"), [(1, 1, 1), (20, 1, 1), (51, 2, 3)])
+def test_fresh_connections_cost_a_list_of_a_hundred_secrets_and_a_read_of_twenty_pairs(
+    harness: LeakHarness, count: int, lists: int, reads: int
+) -> None:
+    with deployed(harness, *_names(count)) as deployment:
+        _log_in(deployment, *_names(count))
+
+        answer = deployment.invoke({})
+
+        assert answer == {"checked": count, "outcomes": dict.fromkeys(_names(count), "fresh")}
+        assert _calls(deployment) == {"ListSecrets": lists, "BatchGetSecretValue": reads}
+        assert deployment.virtuous.requests == []
+
+
+@pytest.mark.parametrize("operation", ["ListSecrets", "BatchGetSecretValue"])
+def test_what_lags_in_a_list_or_a_batch_spends_nothing_twice(harness: LeakHarness, operation: str) -> None:
+    """An old view can send a connection to a look that finds nothing to do, or postpone it by a run."""
+    with deployed(harness, "acme", "default") as deployment:
+        _log_in(deployment, "acme", "default", age=DUE)
+        strict = deployment.account.strict
+        strict.choose_view = lambda asked, _, count: count - 1 if asked == operation else 0
+
+        outcomes = [set(deployment.invoke({})["outcomes"].values()) for _ in range(3)]
+
+        assert outcomes == [{"refreshed"}, {"fresh"}, {"fresh"}]
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": 2, "refused": 0}
+
+
+def test_without_batch_reads_each_connection_is_looked_at(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with deployed(harness, "acme", "default") as deployment:
+        _log_in(deployment, "acme")
+        _log_in(deployment, "default", age=DUE)
+        deployment.account.strict.fail("BatchGetSecretValue", "AccessDeniedException")
+        capsys.readouterr()
+
+        assert deployment.invoke({})["outcomes"] == {"acme": "fresh", "default": "refreshed"}
+
+        (warning,) = [line for line in capsys.readouterr().out.splitlines() if '"WARNING"' in line]
+        assert "batch read failed" in warning
+        assert "AccessDeniedException" in warning
+
+
+def test_a_refresh_that_hangs_until_all_others_are_done_holds_nobody_up(
+    harness: LeakHarness, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = _names(2 * WORKERS)
+    with deployed(harness, *names) as deployment:
+        _log_in(deployment, *names, age=DUE)
+        hold = deployment.virtuous.hold(after_grant=True)
+        deployment.virtuous.script(hold.step | step.answer_lost())  # for whoever comes first
+
+        def release_when_the_others_are_done(*_: object) -> None:
+            if len(deployment.account.strict.calls("UpdateSecretVersionStage")) >= len(names) - 1:
+                hold.released.set()
+
+        deployment.account.strict.after = release_when_the_others_are_done
+        with pytest.raises(SomeConnectionsFailed, match=r"^c\d+: try_again$"):
+            deployment.invoke({})
+
+        assert "no answer in time" not in capsys.readouterr().out
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": len(names), "refused": 0}
+
+
+def test_two_invocations_at_once_share_the_work_and_send_nothing_twice(harness: LeakHarness) -> None:
+    names = _names(40)
+    with deployed(harness, *names) as deployment:
+        _log_in(deployment, *names, age=DUE)
+        handler.application()  # one process serves one invocation at a time: here two share what is built once
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(deployment.invoke, [{}, {}]))
+
+        outcomes = [pair for answer in answers for pair in answer["outcomes"].items()]
+        assert sorted(name for name, outcome in outcomes if outcome == "refreshed") == names
+        assert deployment.virtuous.state()["refreshes"] == {"accepted": 40, "refused": 0}
+        for name in names:
+            assert deployment.account.bearer(name).access_token == deployment.account.pair(name).access_token
+
+
+def test_what_virtuous_throttled_is_remembered_for_the_whole_organisation(harness: LeakHarness) -> None:
+    """Once by this sweep, and by the journal for those to come."""
+    names = _names(50)
+    with deployed(harness, *names) as deployment:
+        _log_in(deployment, *names, age=DUE)
+        deployment.virtuous.script(*[step.throttled(3600)] * 50)
+
+        for runs in (1, 2):
+            with pytest.raises(SomeConnectionsFailed):
+                deployment.invoke({})
+
+            # As many as are on their way when the first answer comes.
+            assert len(deployment.virtuous.token_requests) <= WORKERS * runs
+        assert deployment.virtuous.generation == 50
+
+
+def test_an_error_names_some_and_counts_the_others(harness: LeakHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler, "MOST_NAMED_IN_AN_ERROR", 2)
+    with deployed(harness, *_names(5)) as deployment:
+        for name in _names(5):
+            deployment.account.put(deployment.account.names(name).pair, "no pair")
+
+        with pytest.raises(SomeConnectionsFailed, match=r"^c000: misconfigured, c001: misconfigured and 3 more$"):
+            deployment.invoke({})
+
+
+def test_ten_thousand_connections_fit_into_one_answer() -> None:
+    """With names as long as names get. Lambda's answer holds 6 MB."""
+    pair = replace(
+        a_pair(),
+        organization_id="1234567",
+        organization_name="The Community Foundation of Greater Example and Neighbours",
+        user_name="service.account.integration@community-foundation.example.org",
+    )
+    version, name = a_version(), "the-community-foundation-of-greater-exam"
+    stored = Stored({CURRENT: version}, CurrentPair(version, frozenset([CURRENT, LABEL]), pair.to_json()))
+
+    described = report.describe_if_idle(name, stored, Policy(""))
+
+    assert described
+    assert 10_000 * len(json.dumps({name: described})) < 6_291_556
+
+
+def test_a_report_costs_what_a_sweep_does_and_says_what_a_report_of_one_says(harness: LeakHarness) -> None:
+    with deployed(harness, *_names(3)) as deployment:
+        _log_in(deployment, *_names(3))
+
+        together = deployment.invoke({"report": True})["connections"]
+
+        assert _calls(deployment) == {"ListSecrets": 1, "BatchGetSecretValue": 1}
+        assert together == deployment.invoke({"report": True, "connections": _names(3)})["connections"]
+
+
+def test_a_connection_in_trouble_gets_its_own_look_in_a_report(harness: LeakHarness) -> None:
+    with deployed(harness, "acme", "default", "zebra") as deployment:
+        _log_in(deployment, "acme", "default", age=DUE)
+        deployment.virtuous.script(step.refused(), step.refused())
         deployment.invoke({})
 
+        reported = deployment.invoke({"report": True})["connections"]
 
-def test_an_error_about_an_event_holds_no_control_or_direction_character(deployment: Deployment) -> None:
-    with pytest.raises(InvalidEvent, match="unknown keys ") as rejected:
-        deployment.invoke({"force\x1b[2J\r\n\u202e\u2066\x00": True})
-
-    assert str(rejected.value).isprintable()
+    assert [reported[name].get("last_outcome") for name in ("acme", "default")] == ["refused", "refused"]
+    assert reported["zebra"] == {"state": "no token pair was stored yet"}

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, get_args
 
@@ -86,16 +85,13 @@ def error(code: object) -> dict[str, object]:
 CODE, NO_TOKEN = "one-time code needed", "HTTP 200 without a usable token"
 ROWS: list[tuple[str, int, object, Ending, str]] = [
     ("one-time code sent", 202, error("awaiting_verification"), Ending.CODE_NEEDED, CODE),
-    ("one-time code sent", 202, b"", Ending.CODE_NEEDED, CODE),
     ("one-time code sent", 202, GOOD, Ending.CODE_NEEDED, CODE),
     ("rate limit", 429, error("invalid_grant"), Ending.THROTTLED, "HTTP 429"),
     *(("not served yet", status, HTML, Ending.UNREACHABLE, f"HTTP {status}") for status in (408, 425, 503)),
     ("trouble behind the server", 500, error("invalid_grant"), Ending.UNKNOWN, "HTTP 500"),
-    *(("trouble behind the server", status, HTML, Ending.UNKNOWN, f"HTTP {status}") for status in (502, 504, 520)),
-    ("redirect", 302, HTML, Ending.MISCONFIGURED, "HTTP 302"),
+    ("trouble behind the server", 520, HTML, Ending.UNKNOWN, "HTTP 520"),
     ("redirect", 307, GOOD, Ending.MISCONFIGURED, "HTTP 307"),
     ("another success", 201, GOOD, Ending.UNKNOWN, "HTTP 201"),
-    ("another success", 204, b"", Ending.UNKNOWN, "HTTP 204"),
     *(("refusing code", status, error("invalid_grant"), Ending.REFUSED, "invalid_grant") for status in (200, 400, 403)),
     ("refusing code", 400, error("invalid_request"), Ending.REFUSED, "invalid_request"),
     *(
@@ -116,9 +112,7 @@ ROWS: list[tuple[str, int, object, Ending, str]] = [
         for status in (400, 401, 403)
         for body in IN_BETWEEN
     ),
-    ("any other 4xx", 404, HTML, Ending.MISCONFIGURED, "HTTP 404"),
     ("any other 4xx", 415, error("multipart"), Ending.MISCONFIGURED, "HTTP 415"),
-    ("no status of HTTP", 101, b"", Ending.UNKNOWN, "HTTP 101"),
     ("no status of HTTP", 999, GOOD, Ending.UNKNOWN, "HTTP 999"),
 ]
 
@@ -137,11 +131,8 @@ def test_a_row_of_the_table_decides(
     assert (status in rule.statuses, rule.ending) == (True, ending)
 
 
-def test_every_row_of_the_table_has_a_test() -> None:
+def test_every_row_of_the_table_has_a_test_and_every_status_a_row() -> None:
     assert {row for row, *_ in ROWS} == {rule.name for rule in RULES}
-
-
-def test_every_status_has_a_row() -> None:
     for status in range(1000):
         for code in ("", OWN_CODE, DENIED, "invalid_grant"):
             assert deciding_rule(status, code)
@@ -161,80 +152,69 @@ def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and
 # One value of a good answer that is another: what changes in the grant, and what is named as odd.
 NO_HEADER, NO_TEXT = "holds a character that no header may carry", "is blank or holds half a surrogate pair"
 AT_11 = datetime(2026, 11, 25, 11, tzinfo=UTC)
-VALUES: list[tuple[str, object, Mapping[str, object], str]] = [
-    ("userName", "me@example.org", {}, ""),
-    *(
-        ("access_token", value, {"access_token": None}, f"access_token {what}")
-        for value, what in (
-            *((None, "is empty"), ("", "is empty"), (12, "is not a text"), (["access-2"], "is not a text")),
-            *((value, NO_HEADER) for value in ("access\n2", '"a"', "a b", "ä", "\ud800")),
-            ("a" * LONGEST_TOKEN, "is too long to be stored"),
-        )
-    ),
-    *(
-        ("refresh_token", value, {"refresh_token": None}, f"refresh_token {what}")
-        for value, what in (
-            *((None, "is empty"), ("", "is empty"), (" ", NO_TEXT), ("\udfff", NO_TEXT), (7, "is not a text")),
-            ("é" * LONGEST_TOKEN, "is too long to be stored"),
-        )
-    ),
-    ("refresh_token", ABSENT, {"refresh_token": None}, ""),
-    ("refresh_token", 'a "b"\n€', {"refresh_token": SecretText('a "b"\n€')}, ""),
-    # Seconds count from the start of the request, rounded down; the earlier of two ends counts.
-    *(
-        ("expires_in", value, {"expires_at": START + timedelta(seconds=seconds)}, "")
-        for value, seconds in ((3599, 3599), (3599.9, 3599), ("3599", 3599), (" 3599.7 ", 3599), (1, 1))
-    ),
-    *(
-        ("expires_in", value, {"expires_at": BY_DATE}, "expires_in is too far ahead")
-        for value in (10**12, math.inf, "9" * 400)
-    ),
-    *(
-        ("expires_in", value, {"expires_at": BY_DATE}, "expires_in is unreadable")
-        for value in (True, False, math.nan, "soon", "1_000", "", [1], {"seconds": 1}, "-1e9")
-    ),
-    *(
-        ("expires_in", value, {"expires_at": BY_DATE}, "expires_in is over already")
-        for value in (0, 0.9, -1, -math.inf, "-5")
-    ),
-    ("expires_in", ABSENT, {"expires_at": BY_DATE}, ""),
-    *(
-        (".expires", value, {"expires_at": AT_11}, "")
-        for value in (
-            "Wed, 25 Nov 2026 11:00:00 GMT",
-            "Sun, 25 Nov 2026 11:00:00 GMT",  # a wrong weekday
-            "25 Nov 2026 11:00:00",
-            "Wed, 25 Nov 2026 13:00:00 +0200",
-            "Wed Nov 25 11:00:00 2026",  # C's asctime
-            "Wednesday, 25-Nov-26 11:00:00 GMT",  # RFC 850
-            "2026-11-25T11:00:00Z",
-        )
-    ),
+# What is odd of a value costs that value alone: by key and oddity, the values.
+ODD: dict[tuple[str, str], tuple[object, ...]] = {
+    ("access_token", "is empty"): (None, ""),
+    ("access_token", "is not a text"): (12, ["access-2"]),
+    ("access_token", NO_HEADER): ("access\n2", '"a"', "a b", "ä", "\ud800"),
+    ("access_token", "is too long to be stored"): ("a" * LONGEST_TOKEN,),
+    ("refresh_token", "is empty"): (None, ""),
+    ("refresh_token", "is not a text"): (7,),
+    ("refresh_token", NO_TEXT): (" ", "\udfff"),
+    ("refresh_token", "is too long to be stored"): ("é" * LONGEST_TOKEN,),
+    ("expires_in", "is too far ahead"): (10**12, math.inf, "9" * 400),
+    ("expires_in", "is unreadable"): (True, False, math.nan, "soon", "1_000", "", [1], {"seconds": 1}, "-1e9"),
+    ("expires_in", "is over already"): (0, 0.9, -1, -math.inf, "-5"),
     # A date whose zone or clock is not understood is no date.
-    *(
-        (".expires", value, {}, ".expires is unreadable")
-        for value in (
-            *("soon", "", 1_795_600_000, "Thu, 99 Dec 2026 10:00:00 GMT", "Mon, 07 Dec 2026", "2026-12-07"),
-            *("Mon, 07 Dec 2026 14:30:05 CET", "Mon, 07 Dec 2026 14:30:05 EST", "Mon, 07 Dec 2026 14:30:05 +9900"),
-            *("Mon, 07 Dec 2026 02:30:05 PM GMT", "Mon, 07 Dec 2026 02:30:05 PM", "12/07/2026 14:30:05"),
-            *("Mon, 07 Dec 2026 14:30:05 America/New_York", "2026-12-07T14:30:05 CET"),
-        )
+    (".expires", "is unreadable"): (
+        *("soon", "", 1_795_600_000, "Thu, 99 Dec 2026 10:00:00 GMT", "Mon, 07 Dec 2026", "2026-12-07"),
+        *("Mon, 07 Dec 2026 14:30:05 CET", "Mon, 07 Dec 2026 14:30:05 EST", "Mon, 07 Dec 2026 14:30:05 +9900"),
+        *("Mon, 07 Dec 2026 02:30:05 PM", "12/07/2026 14:30:05", "2026-12-07T14:30:05 CET"),
     ),
-    (".expires", "Tue, 24 Nov 2026 10:00:00 GMT", {}, ".expires is over already"),
-    (".expires", ABSENT, {}, ""),
-    *(("twoFactorEnabled", value, {"two_factor_enabled": True}, "") for value in ("True", " true ", True)),
-    ("twoFactorEnabled", None, {"two_factor_enabled": None}, ""),
+    (".expires", "is over already"): ("Tue, 24 Nov 2026 10:00:00 GMT",),
+    ("twoFactorEnabled", "is neither true nor false"): ("maybe", 1),
+    ("userName", "is unusable"): ("\ud800", "x" * 501, 5),
+    ("token_type", "is not bearer"): ("mac", None, 5, ["bearer"]),
+}
+WITHOUT: dict[str, dict[str, object]] = {
+    "access_token": {"access_token": None},
+    "refresh_token": {"refresh_token": None},
+    "expires_in": {"expires_at": BY_DATE},
+    "twoFactorEnabled": {"two_factor_enabled": None},
+    "userName": {"user_name": None},
+}
+DATES = (
     *(
-        ("twoFactorEnabled", value, {"two_factor_enabled": None}, "twoFactorEnabled is neither true nor false")
-        for value in ("maybe", 1)
+        "Wed, 25 Nov 2026 11:00:00 GMT",
+        "25 Nov 2026 11:00:00",
+        "Wed, 25 Nov 2026 13:00:00 +0200",
+        "2026-11-25T11:00:00Z",
     ),
+    "Sun, 25 Nov 2026 11:00:00 GMT",  # a wrong weekday
+    *("Wed Nov 25 11:00:00 2026", "Wednesday, 25-Nov-26 11:00:00 GMT"),  # C's asctime, RFC 850
+)
+# And what is fine: seconds count from the start of the request, rounded down; the earlier of two ends counts.
+FINE: list[tuple[str, object, Mapping[str, object]]] = [
+    ("refresh_token", ABSENT, {"refresh_token": None}),
+    ("refresh_token", 'a "b"\n€', {"refresh_token": SecretText('a "b"\n€')}),
+    *(
+        ("expires_in", value, {"expires_at": START + timedelta(hours=1)})
+        for value in (3600, 3600.9, "3600", " 3600.7 ")
+    ),
+    ("expires_in", ABSENT, {"expires_at": BY_DATE}),
+    *((".expires", date, {"expires_at": AT_11}) for date in DATES),
+    (".expires", ABSENT, {}),
+    *(("twoFactorEnabled", value, {"two_factor_enabled": True}) for value in ("True", " true ", True)),
+    ("twoFactorEnabled", None, {"two_factor_enabled": None}),
     # No control or direction character of a name gets any further.
     *(
-        ("userName", value, {"user_name": read}, "")
+        ("userName", value, {"user_name": read})
         for value, read in (("Zoë", "Zoë"), ("a\x1b[2J", "a [2J"), ("a\u202eb\u200b\u2028c\x00", "a b c"))
     ),
-    *(("userName", value, {"user_name": None}, "userName is unusable") for value in ("\ud800", "x" * 501, 5)),
-    *(("token_type", value, {}, "token_type is not bearer") for value in ("mac", None, 5, ["bearer"])),
+]
+VALUES = [(key, value, changes, "") for key, value, changes in FINE]
+VALUES += [
+    (key, value, WITHOUT.get(key, {}), f"{key} {what}") for (key, what), values in ODD.items() for value in values
 ]
 
 
@@ -261,27 +241,24 @@ def test_a_life_is_cut_where_it_is_too_long_and_named_where_nobody_tells_it() ->
 BODY = json.dumps(GOOD).encode()
 
 
-@pytest.mark.parametrize(
-    ("body", "changes", "oddity"),
-    [
-        pytest.param(b"\xef\xbb\xbf" + BODY + b"\r\n", {}, None, id="a byte order mark before it, a line end after it"),
-        pytest.param(BODY + HTML, {}, "something follows the JSON object", id="HTML after it"),
-        pytest.param(
-            BODY.replace(b"me@", b"m\xe9@"),
-            {"user_name": "m\ufffd@example.org"},
-            "the answer is not UTF-8",
-            id="Latin-1",
-        ),
-        pytest.param(
-            BODY.replace(b"1295999", b"9" * 5000),
-            {"expires_at": BY_DATE},
-            "expires_in is too far ahead",
-            id="a number of thousands of digits",
-        ),
-    ],
-)
-def test_tokens_are_read_out_of_an_odd_body(body: bytes, changes: dict[str, Any], oddity: str | None) -> None:
-    assert judged(200, body) == GRANTED._replace(**changes, oddities=(oddity,) if oddity else ())
+NO_UTF8, MOST_DIGITS = "the answer is not UTF-8", BODY.replace(b"1295999", b"9" * 5000)
+ODD_BODIES: dict[str, tuple[bytes, dict[str, Any], tuple[str, ...]]] = {
+    "a byte order mark before it, a line end after it": (b"\xef\xbb\xbf" + BODY + b"\r\n", {}, ()),
+    "HTML after it": (BODY + HTML, {}, ("something follows the JSON object",)),
+    "Latin-1": (BODY.replace(b"me@", b"m\xe9@"), {"user_name": "m\ufffd@example.org"}, (NO_UTF8,)),
+    "a token in broken bytes": (
+        BODY.replace(b"refresh-2", b"refresh-\xff"),
+        {"refresh_token": None},
+        (NO_UTF8, f"refresh_token {NO_TEXT}"),
+    ),
+    "a number of thousands of digits": (MOST_DIGITS, {"expires_at": BY_DATE}, ("expires_in is too far ahead",)),
+}
+
+
+@pytest.mark.parametrize("case", ODD_BODIES)
+def test_tokens_are_read_out_of_an_odd_body(case: str) -> None:
+    body, changes, oddities = ODD_BODIES[case]
+    assert judged(200, body) == GRANTED._replace(**changes, oddities=oddities)
 
 
 def test_of_a_broken_transfer_a_whole_object_counts_and_half_of_one_is_unknown() -> None:
@@ -289,48 +266,37 @@ def test_of_a_broken_transfer_a_whole_object_counts_and_half_of_one_is_unknown()
     assert judged(200, BODY[:-1], complete=False) == NotGranted(Ending.UNKNOWN, "HTTP 200 cut short")
 
 
-def test_a_token_in_broken_bytes_is_not_kept() -> None:
-    answer = judged(200, BODY.replace(b"refresh-2", b"refresh-\xff"))
-    assert isinstance(answer, Granted)
-    assert answer.refresh_token is None
+NOON = "Wed, 25 Nov 2026 12:00:00 GMT"
+WAITS: dict[str, tuple[str, str, float | None]] = {
+    "seconds": ("847", "", 847),
+    "no seconds, with spaces": (" 0 ", "", 0),
+    "longer than a day": ("9" * 5000, "", 86_400),
+    "negative": ("-5", "", None),
+    "a fraction": ("1.5", "", None),
+    "a date": ("Wed, 25 Nov 2026 10:05:00 GMT", "", 299.75),
+    "a date in a zone that is not understood": ("Wed, 25 Nov 2026 10:05:00 CET", "", None),
+    "a date by a clock two hours ahead": ("Wed, 25 Nov 2026 12:05:00 GMT", NOON, 300),
+    "a date that has passed": ("Wed, 25 Nov 2026 09:00:00 GMT", "", None),
+    "a date in fifty years": ("Wed, 25 Nov 2076 09:00:00 GMT", "", 86_400),
+}
 
 
-@pytest.mark.parametrize(
-    ("retry_after", "date", "seconds"),
-    [
-        pytest.param("847", None, 847, id="seconds"),
-        pytest.param(" 0 ", None, 0, id="no seconds, with spaces"),
-        pytest.param("9" * 5000, None, 86_400, id="longer than a day"),
-        pytest.param("-5", None, None, id="negative"),
-        pytest.param("1.5", None, None, id="a fraction"),
-        pytest.param("later", None, None, id="a word"),
-        pytest.param("", None, None, id="empty"),
-        pytest.param("Wed, 25 Nov 2026 10:05:00 GMT", None, 299.75, id="a date"),
-        pytest.param("Wed, 25 Nov 2026 10:05:00 CET", None, None, id="a date in a zone that is not understood"),
-        pytest.param("Wed, 25 Nov 2026 12:05:00 GMT", "12:00:00", 300, id="a date by a clock two hours ahead"),
-        pytest.param("Wed, 25 Nov 2026 09:00:00 GMT", None, None, id="a date that has passed"),
-        pytest.param("Wed, 25 Nov 2076 09:00:00 GMT", None, 86_400, id="a date in fifty years"),
-    ],
-)
-def test_the_wait_that_the_server_asks_for_is_read(retry_after: str, date: str | None, seconds: float | None) -> None:
-    headers = {"retry-after": retry_after} | ({"date": f"Wed, 25 Nov 2026 {date} GMT"} if date else {})
+@pytest.mark.parametrize("case", WAITS)
+def test_the_wait_that_the_server_asks_for_is_read(case: str) -> None:
+    retry_after, date, seconds = WAITS[case]
     for status in (429, 503):
-        answer = judged(status, b"", headers)
+        answer = judged(status, b"", {"retry-after": retry_after, "date": date})
         assert isinstance(answer, NotGranted)
         assert answer.retry_after == (None if seconds is None else timedelta(seconds=seconds))
+    assert judged(401, b"", {"retry-after": "847"}) == NotGranted(Ending.MISCONFIGURED, "HTTP 401")
 
 
 @pytest.mark.parametrize(
-    ("date", "skew"),
-    [
-        (format_datetime(START + timedelta(minutes=10), usegmt=True), 600 - 0.25),
-        (format_datetime(START - timedelta(minutes=10), usegmt=True), -600 - 0.25),
-        ("yesterday", None),
-    ],
+    ("date", "seconds"), [(NOON, 7199.75), ("Wed, 25 Nov 2026 09:50:00 GMT", -600.25), ("?", None)]
 )
-def test_the_skew_is_told_and_does_not_move_the_end(date: str, skew: float | None) -> None:
-    expected = GRANTED._replace(clock_skew=None if skew is None else timedelta(seconds=skew))
-    assert judged(200, GOOD, {"date": date}) == expected
+def test_the_skew_is_told_and_does_not_move_the_end(date: str, seconds: float | None) -> None:
+    skew = None if seconds is None else timedelta(seconds=seconds)
+    assert judged(200, GOOD, {"date": date}) == GRANTED._replace(clock_skew=skew)
 
 
 # The call that proves a token.
@@ -338,7 +304,6 @@ def test_the_skew_is_told_and_does_not_move_the_end(date: str, skew: float | Non
 ORGANIZATION = {"organizationUserId": 4711, "organizationName": "Example Relief", "isEnabled": True}
 PROOFS: list[tuple[int, object, Proof]] = [
     (200, ORGANIZATION, Proved("4711", "Example Relief", True)),
-    (200, ORGANIZATION | {"organizationUserId": "4711", "isEnabled": "False"}, Proved("4711", "Example Relief", False)),
     (
         200,
         ORGANIZATION | {"organizationUserId": [1], "isEnabled": "perhaps"},
@@ -352,7 +317,7 @@ PROOFS: list[tuple[int, object, Proof]] = [
         for status in (401, 403)
         for body in (*IN_BETWEEN, {"message": "hunter2"}, b"hunter2", {"error": "invalid_grant"})
     ),
-    *((status, HTML, Unclear(f"HTTP {status}")) for status in (302, 404, 429, 503)),
+    (429, HTML, Unclear("HTTP 429")),
 ]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -13,6 +11,8 @@ from botocore.config import Config
 from tests.fakes.secrets_manager import AwsError, StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates, served
 from token_refresher.aws.pacing import WRITES_PER_SECOND, Pace, pace
+
+THROTTLED = {"Error": {"Code": "ThrottlingException"}}
 
 
 class Seconds:
@@ -42,16 +42,15 @@ def _calls_until(end: float, seconds: Seconds, kept: Pace, rates: RequestRates |
             if rates:
                 rates.admit("PutSecretValue")
         except AwsError:
-            kept.throttled()
+            kept.observe(THROTTLED)
         else:
-            kept.passed()
+            kept.observe()
             passed += 1
     return passed
 
 
 def test_calls_are_spaced_evenly_and_a_pause_is_made_up_for_by_one_call_alone() -> None:
     kept, seconds = _pace(50)
-
     for began in (0, 100):
         seconds.now = began
         kept.wait()
@@ -63,11 +62,9 @@ def test_calls_are_spaced_evenly_and_a_pause_is_made_up_for_by_one_call_alone() 
 
 def test_callers_that_come_now_a_little_late_and_now_a_little_early_keep_the_whole_pace() -> None:
     kept, seconds = _pace(50)
-
     for late in [0.03, 0.01] * 50:
         kept.wait()
         seconds.now += late
-
     assert round(seconds.now, 3) == 2
 
 
@@ -102,21 +99,10 @@ def test_calls_go_on_however_little_passes() -> None:
     kept, seconds = _pace(50)
     for _ in range(20):
         kept.wait()
-        kept.throttled()
+        kept.observe(THROTTLED)
     began = seconds.now
-
     kept.wait()
-
     assert seconds.now - began <= 0.21
-
-
-def test_threads_share_one_pace() -> None:
-    kept, began = Pace(1_000), time.monotonic()
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: kept.wait(), range(102)))  # the first, one that is made up for, and a hundred
-
-    assert time.monotonic() - began >= 0.1
 
 
 @pytest.mark.parametrize(

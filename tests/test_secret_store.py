@@ -1,34 +1,35 @@
-"""The adapter for Secrets Manager: what each method does, and each way to fail, on the strict stand-in."""
+"""The adapters for Secrets Manager: what each method does, and each way to fail, on the strict stand-in."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
-from botocore.awsrequest import AWSResponse, HTTPHeaders
 from moto import mock_aws
 
-from tests.fakes.secrets_manager import TRANSPORT_ERRORS, StrictSecretsManager
+from tests.fakes.secrets_manager import TRANSPORT_ERRORS
 from tests.leak_harness import LeakHarness
-from tests.support import REGION, Account, a_version
-from token_refresher.aws.batch_read import Connections
+from tests.support import REGION, Account, Clock, a_pair, a_version, answered
+from token_refresher.aws.batch_read import READ_AT_ONCE, Connections
 from token_refresher.aws.secret_store import SecretStore, make_client
 from token_refresher.refresh.formats import SecretNames
 from token_refresher.refresh.model import (
     CURRENT,
     PENDING,
     PREVIOUS,
+    REMOVED_TAG,
     CurrentPair,
     Stored,
+    StoredVersion,
     StoreMisconfigured,
     StoreUnavailable,
     Versions,
 )
+from virtuous_token.secret_text import SecretText
 
 NAMES = SecretNames.of("virtuous", "default")
 LABEL = "REFRESHING"
@@ -44,18 +45,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def strict(account: Account) -> StrictSecretsManager:
-    return account.strict
-
-
-@pytest.fixture
-def store(account: Account) -> SecretStore:
-    return account.store()
+def store() -> SecretStore:
+    return Account().store()
 
 
 def publish(store: SecretStore, version: str, value: str) -> None:
@@ -130,6 +121,15 @@ def test_a_value_or_labels_that_an_answer_lacks_are_empty(store: SecretStore, mo
     assert (store.pair_value(a_version()), store.login_value(), _write(store)) == ("", "", ())
 
 
+def test_a_current_pair_that_is_listed_and_not_there_yet_is_for_later(store: SecretStore) -> None:
+    store.write_pair(a_version(), VALUE, CURRENT)
+    events = store.client.meta.events
+    answered(events, "secrets-manager.GetSecretValue", lambda: {"Error": {"Code": "ResourceNotFoundException"}})
+
+    with pytest.raises(StoreUnavailable, match="can't be read yet"):
+        store.read()
+
+
 def test_the_bearer_is_not_moved_from_where_it_is_not_nor_to_what_is_gone(store: SecretStore) -> None:
     first, second, third = a_version(), a_version(), a_version()
     for version in (first, second):
@@ -144,24 +144,15 @@ def test_the_bearer_is_not_moved_from_where_it_is_not_nor_to_what_is_gone(store:
     assert store.read().bearer_labels[CURRENT] == second
 
 
-def test_versions_that_secrets_manager_keeps_are_counted(store: SecretStore, strict: StrictSecretsManager) -> None:
-    """Those younger than a day, and old ones with a label: the last, the one before, and two more."""
-    now = datetime.now(UTC)
-    strict.now = lambda: now - timedelta(days=2)
-    for label in [CURRENT] * 60 + ["SUPERSEDED", LABEL, LABEL]:
-        store.write_pair(a_version(), "old", label)
-    assert store.pair_versions().kept_since(now) == 4
-    strict.now = lambda: now
-    for _ in range(30):
-        store.write_pair(a_version(), "new", LABEL)
-
-    assert store.pair_versions().kept_since(now - timedelta(days=1)) == 33
-    assert store.pair_versions().kept_since(now - timedelta(days=3)) == 93
+def test_versions_that_secrets_manager_cannot_remove_are_counted() -> None:
+    now, day = datetime.now(UTC), timedelta(days=1)
+    listed = [StoredVersion("1", now - 2 * day, [CURRENT]), StoredVersion("2", now - 2 * day), StoredVersion("3", now)]
+    versions = Versions(tuple(listed), "arn", now)
+    assert [versions.kept_since(now - days * day) for days in (0, 1, 3)] == [1, 2, 3]
 
 
 def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = datetime.now(UTC)
-    listed = [{"VersionId": a_version(), "CreatedDate": now}]
+    listed = [{"VersionId": a_version(), "CreatedDate": datetime.now(UTC)}]
     page: dict[str, Any] = {"Versions": listed, "ARN": "arn", "ResponseMetadata": {}}
     answers = [page | {"NextToken": "more"}, page | {"NextToken": "yet more"}, page]
     asked: list[str | None] = []
@@ -172,19 +163,8 @@ def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pyt
 
     monkeypatch.setattr(store.client, "list_secret_version_ids", list_secret_version_ids)
 
-    assert store.pair_versions().kept_since(now - timedelta(days=1)) == 3
+    assert len(store.pair_versions().listed) == 3
     assert asked == [None, "more", "yet more"]
-
-
-def test_a_write_whose_answer_was_lost_is_written(store: SecretStore, strict: StrictSecretsManager) -> None:
-    version, writes = a_version(), strict.writes(NAMES.pair)
-    strict.fail("PutSecretValue", "ReadTimeoutError", after_effect=True)
-
-    with pytest.raises(StoreUnavailable):
-        store.write_pair(version, VALUE, LABEL)
-
-    assert store.write_pair(version, VALUE, LABEL)
-    assert strict.writes(NAMES.pair) == writes + 1
 
 
 # Failures
@@ -228,26 +208,25 @@ PASSES = {
     **dict.fromkeys(("TooManyRequestsException", "ACodeThatAwsMayInvent"), ""),
     "LimitExceededException": "100 versions.*within a day",
 }
-# A label that was moved meanwhile has a test of its own.
-REFUSALS = {(use, code) for use in USES for code in PASSES | ADVICE}
-REFUSALS -= {("move_bearer", "InvalidParameterException")}
 
 
-@pytest.mark.parametrize(("use", "code"), sorted(REFUSALS))
-def test_a_refusal_is_told_with_what_to_do_and_in_none_of_botocores_words(
-    store: SecretStore, strict: StrictSecretsManager, harness: LeakHarness, use: str, code: str
-) -> None:
+@pytest.mark.parametrize("use", USES)
+def test_a_refusal_is_told_with_what_to_do_and_in_none_of_botocores_words(use: str, harness: LeakHarness) -> None:
     """Theirs may quote a request."""
     operation, name, call = USES[use]
     harness.secret(VALUE)
-    strict.fail(operation, code)
+    for code, hint in (PASSES | ADVICE).items():
+        if (use, code) == ("move_bearer", "InvalidParameterException"):
+            continue  # the label was moved meanwhile
+        account = Account()
+        account.strict.fail(operation, code)
 
-    kind = StoreMisconfigured if code in ADVICE else StoreUnavailable
-    with pytest.raises(kind, match=f"{operation} on {name}.*{(ADVICE | PASSES)[code]}.*{code}") as failed:
-        call(store)
+        kind = StoreMisconfigured if code in ADVICE else StoreUnavailable
+        with pytest.raises(kind, match=f"{operation} on {name}.*{hint}.*{code}") as failed:
+            call(account.store())
 
-    assert "asked for by the test" not in str(failed.value)
-    assert (failed.value.__cause__, failed.value.__suppress_context__) == (None, True)
+        assert "asked for by the test" not in str(failed.value)
+        assert (failed.value.__cause__, failed.value.__suppress_context__) == (None, True)
 
 
 @pytest.mark.parametrize("use", sorted(USES.keys() - {"read the pair", "pair_value", "login_value", "connections"}))
@@ -259,13 +238,117 @@ def test_a_missing_secret_is_misconfigured_and_says_what_to_run(use: str) -> Non
         call(Account(empty=True).store())
 
 
-@pytest.mark.parametrize("use", sorted(USES.keys() - {"read the pair"}))
-def test_no_credentials_are_misconfigured(monkeypatch: pytest.MonkeyPatch, use: str) -> None:
+def test_no_credentials_are_misconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", boto3.session.Session(region_name=REGION))
-    _, name, call = USES[use]
 
-    with pytest.raises(StoreMisconfigured, match=f"{name}.*credentials"):
-        call(SecretStore(make_client(), NAMES))
+    with pytest.raises(StoreMisconfigured, match=f"{NAMES.pair}.*credentials"):
+        SecretStore(make_client(), NAMES).pair_versions()
+
+
+# Many connections at once
+
+
+@pytest.mark.parametrize(
+    ("secrets", "names"),
+    [
+        pytest.param([], [], id="an empty account"),
+        pytest.param(["a-1/tokens", "b/bearer", "c/login"], ["a-1", "b"], id="pairs and bearers, no login"),
+        pytest.param(["U/tokens", "under_score/tokens", "/tokens", "tokens", "a/tokens-of-mine"], [], id="other names"),
+        pytest.param([f"c{n:03d}/tokens" for n in range(120)], [f"c{n:03d}" for n in range(120)], id="a second page"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["virtuous", "crm/virtuous"])
+def test_a_pair_or_a_bearer_secret_makes_a_connection(prefix: str, secrets: list[str], names: list[str]) -> None:
+    client = Account(empty=True).client
+    for name in (*(f"{prefix}/{secret}" for secret in secrets), f"my/{prefix}/mine/tokens", f"{prefix}2/other/tokens"):
+        client.create_secret(Name=name)
+
+    assert Connections.of(client, prefix).names == names
+
+
+def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(store: SecretStore) -> None:
+    names = ("virtuous2/tokens", "virtuous/acme/tokens", "other/x/tokens", "my/virtuous/mine/tokens", "tokens")
+    listed = {"SecretList": [{"Name": name} for name in names]}
+    answered(store.client.meta.events, "secrets-manager.ListSecrets", lambda: listed)
+
+    assert Connections.of(store.client, "virtuous").names == ["acme"]
+
+
+@pytest.mark.parametrize("kind", ["tokens", "bearer"])
+def test_a_secret_marked_for_deletion_is_missed_unless_an_operator_removed_it(kind: str) -> None:
+    client = Account(empty=True).client
+    client.create_secret(Name=f"virtuous/lost/{kind}")
+    client.delete_secret(SecretId=f"virtuous/lost/{kind}")
+    for each in ("tokens", "bearer"):
+        client.create_secret(Name=f"virtuous/removed/{each}")
+        client.tag_resource(SecretId=f"virtuous/removed/{each}", Tags=[{"Key": REMOVED_TAG, "Value": "2026-11-25"}])
+        client.delete_secret(SecretId=f"virtuous/removed/{each}")
+
+    assert Connections.of(client, "virtuous").names == ["lost"]
+    client.restore_secret(SecretId=f"virtuous/removed/{kind}")
+    assert Connections.of(client, "virtuous").names == ["lost", "removed"]
+
+
+def an_account(*names: str) -> Account:
+    """Each connection has a pair whose access token names it."""
+    account = Account(*names, now=Clock().now)
+    for name in names:
+        account.put_pair(a_pair(access_token=SecretText(f"access-of-{name}")), name)
+    return account
+
+
+def read(account: Account, *names: str) -> list[tuple[str, Stored | None]]:
+    return Connections.of(account.client, account.prefix).read(names, lambda name, stored: (name, stored))
+
+
+def test_the_pair_comes_with_its_labels_and_the_version_that_readers_are_given() -> None:
+    account = an_account("acme")
+    published = account.put_pair(a_pair(1), "acme")
+    account.publish(published, a_pair(1), "acme")
+    current = account.put_pair(a_pair(2), "acme")
+
+    ((name, stored),) = read(account, "acme")
+
+    assert stored is not None
+    assert stored.pair is not None
+    assert (name, stored.pair.version_id, stored.bearer_labels) == ("acme", current, {CURRENT: published})
+    assert (stored.pair.labels, stored.pair.text) == ({CURRENT}, a_pair(2).to_json())
+
+
+@pytest.mark.parametrize("kind", ["tokens", "bearer"])
+def test_a_connection_that_lost_a_secret_does_not_seem_whole(kind: str) -> None:
+    account = an_account("acme")
+    account.publish(account.put_pair(a_pair(), "acme"), a_pair(), "acme")
+    account.client.delete_secret(SecretId=f"virtuous/acme/{kind}")
+
+    ((_, stored),) = read(account, "acme")
+
+    assert stored is None or stored.bearer_labels == {}
+
+
+def test_pairs_come_in_the_order_asked_for_from_as_many_calls_as_it_takes() -> None:
+    names = [f"c{number:02d}" for number in range(READ_AT_ONCE + 1)]
+
+    found = read(an_account(*names), *reversed(names))
+
+    assert [name for name, _ in found] == names[::-1]
+    assert all(stored and stored.pair and f"access-of-{name}" in stored.pair.text for name, stored in found)
+
+
+def test_a_pair_that_cannot_be_read_leaves_the_others_alone() -> None:
+    account = an_account("a", "b", "c")
+    account.strict.refuse_kms("virtuous/b/tokens", "kms:Decrypt")
+
+    assert [stored is not None for _, stored in read(account, "a", "b", "c")] == [True, False, True]
+
+
+def test_a_batch_that_fails_shows_nothing_and_says_why() -> None:
+    account = an_account("a")
+    account.strict.fail("BatchGetSecretValue", "AccessDeniedException")
+    connections = Connections.of(account.client, "virtuous")
+
+    assert connections.read(["a"], lambda _, stored: stored) == [None]
+    assert "AccessDeniedException" in "".join(connections.problems)
 
 
 # The client
@@ -288,47 +371,22 @@ def test_no_library_logs_a_value_though_the_root_logger_is_at_debug(
         publish(store, pair, VALUE)
         client.create_secret(Name=NAMES.login, SecretString=VALUE)
         store.login_value()
-        list(Connections.of(client, "virtuous").read(["default"], lambda _, stored: stored))
+        Connections.of(client, "virtuous").read(["default"], lambda _, stored: stored)
 
     assert any(VALUE in repr(vars(record)) for record in harness.records) is (level == logging.DEBUG)
 
 
-@pytest.mark.parametrize("name", ["botocore", "boto3", "urllib3"])
-def test_a_logger_that_is_quieter_already_stays_so(credentials: None, name: str) -> None:
-    logging.getLogger(name).setLevel(logging.ERROR)
+def test_a_throttled_call_is_repeated_and_one_that_hangs_ends_in_40_seconds_and_quiet_loggers_stay_so(
+    credentials: None,
+) -> None:
+    """The core repeats a save until its deadline, and one call must not use that up alone."""
+    loggers = [logging.getLogger(name) for name in ("botocore", "boto3", "urllib3")]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
 
-    make_client()
-
-    assert logging.getLogger(name).level == logging.ERROR
-
-
-def test_a_throttled_call_is_repeated_within_the_client(credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times: the core repeats a save until its deadline, and one call must not use that up alone."""
-    slept: list[float] = []
-    monkeypatch.setattr("time.sleep", slept.append)
-    throttled, good = _raw(400, {"__type": "ThrottlingException"}), _raw(200, {"Versions": [], "ARN": "arn"})
-
-    assert _versions_through([throttled] * 3 + [good]).listed == ()
-    with pytest.raises(StoreUnavailable, match="ThrottlingException"):
-        _versions_through([throttled] * 4 + [good])
-
-    assert sum(slept) <= 2 * 7
     config: Any = make_client().meta.config
-    assert 4 * (config.connect_timeout + config.read_timeout) + 7 <= 40, "a call that hangs ends within 40 seconds"
 
-
-def _raw(status: int, body: dict[str, object]) -> Callable[[], AWSResponse]:
-    class Raw:
-        def stream(self, *_: object, **__: object) -> Iterator[bytes]:
-            yield json.dumps(body).encode()
-
-    headers = HTTPHeaders()
-    headers["Date"] = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-    return lambda: AWSResponse("https://aws.invalid/", status, headers, Raw())
-
-
-def _versions_through(answers: list[Callable[[], AWSResponse]]) -> Versions:
-    """What the store makes of these answers of the service, in this order; nothing is sent."""
-    client: Any = make_client()
-    client.meta.events.register("before-send.secrets-manager", lambda **_: answers.pop(0)())
-    return SecretStore(client, NAMES).pair_versions()
+    assert {logger.level for logger in loggers} == {logging.ERROR}
+    assert (config.retries["mode"], config.retries["total_max_attempts"]) == ("standard", 4)
+    pauses = 7  # standard mode's, at most
+    assert 4 * (config.connect_timeout + config.read_timeout) + pauses <= 40

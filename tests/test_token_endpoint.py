@@ -25,8 +25,8 @@ from tests.fakes.virtuous import Step, Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher import __version__
 from token_refresher.refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proved, Unclear
-from token_refresher.virtuous.body import LARGEST_BODY, readable_body
 from token_refresher.virtuous.endpoint import TokenEndpoint
+from token_refresher.virtuous.judgement import LARGEST_BODY, read_object
 from virtuous_token.secret_text import SecretText
 
 NOW = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -88,37 +88,29 @@ def test_a_refresh_is_one_url_encoded_post(endpoint: TokenEndpoint, virtuous: Vi
     }
 
 
-def test_a_login_with_a_code_names_it_otp() -> None:
-    with Virtuous(two_factor=True, now=NOW.timestamp) as virtuous:
-        endpoint, password = endpoint_of(virtuous.base_url), SecretText(virtuous.password)
-        assert endpoint.log_in(virtuous.user, password) == NotGranted(Ending.CODE_NEEDED, "one-time code needed")
-        assert isinstance(endpoint.log_in(virtuous.user, password, SecretText(virtuous.last_code)), Granted)
-        [first, second] = [request.form() for request in virtuous.requests]
-        assert second == first | {"otp": virtuous.last_code}
-
-
-def test_what_is_decoded_is_what_was_typed() -> None:
+def test_a_login_is_decoded_as_it_was_typed_and_names_its_code_otp() -> None:
     user, password = "zoë+b@x.org", "  a&b=c;d+e%2B'\"<>pässwörd-€-\U0001f600\nend\tand\x00nul  "
-    with Virtuous(users={user: password}, now=NOW.timestamp) as virtuous:
-        assert isinstance(endpoint_of(virtuous.base_url).log_in(user, SecretText(password)), Granted)
-        [request] = virtuous.requests
-        assert request.form() == {"grant_type": "password", "username": user, "password": password}
-        assert b"+" not in request.body
+    with Virtuous(users={user: password}, two_factor=True, now=NOW.timestamp) as virtuous:
+        endpoint, secret = endpoint_of(virtuous.base_url), SecretText(password)
+        assert endpoint.log_in(user, secret) == NotGranted(Ending.CODE_NEEDED, "one-time code needed")
+        assert isinstance(endpoint.log_in(user, secret, SecretText(virtuous.last_code)), Granted)
+        first, second = virtuous.requests
+        form = {"grant_type": "password", "username": user, "password": password}
+        assert (first.form(), second.form()) == (form, form | {"otp": virtuous.last_code})
+        assert b"+" not in first.body
 
 
-def test_a_lone_surrogate_is_refused_unsent(endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness) -> None:
+def test_what_cannot_be_sent_is_refused_unsent(
+    endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
+) -> None:
     password = harness.secret("password-\udce9")
     wrong = NotGranted(Ending.MISCONFIGURED, "a credential holds half a surrogate pair")
     assert endpoint.log_in("me@x.org", SecretText(password)) == wrong
     assert endpoint.refresh(SecretText("refresh-\ud800")) == wrong
+    for token in ("two words", "line\nend", "half\ud800", ""):
+        denied = harness.watch(endpoint.prove(SecretText(harness.secret(token))))
+        assert denied == Denied("the access token holds a character that no header may carry")
     assert virtuous.requests == []
-
-
-def test_cookies_are_neither_kept_nor_sent(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-    virtuous.script(fake.headers({"Set-Cookie": "session=cookie-4711; Path=/"}))
-    log_in(endpoint, virtuous)
-    log_in(endpoint, virtuous)
-    assert [request.header("Cookie") for request in virtuous.requests] == [None, None]
 
 
 def test_the_proof_is_one_get_with_the_token_in_its_header(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
@@ -129,23 +121,13 @@ def test_the_proof_is_one_get_with_the_token_in_its_header(endpoint: TokenEndpoi
     assert request.header("Authorization") == f"Bearer {token}"
 
 
-@pytest.mark.parametrize("token", ["two words", "line\nend", '"quoted"', "'ticked'", "ümlaut", "half\ud800", ""])
-def test_a_token_that_no_header_may_carry_is_denied_unsent(
-    token: str, endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
-) -> None:
-    denied = harness.watch(endpoint.prove(SecretText(harness.secret(token))))
-    assert denied == Denied("the access token holds a character that no header may carry")
-    assert virtuous.requests == []
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(status: int, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
+def test_a_redirect_is_not_followed(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
     with Virtuous() as elsewhere:
-        redirect = fake.redirect(f"{elsewhere.base_url}/Token", status)
+        redirect = fake.redirect(f"{elsewhere.base_url}/Token", 307)
         virtuous.script(redirect)
         virtuous.script_organization(redirect)
-        assert refresh(endpoint, virtuous) == NotGranted(Ending.MISCONFIGURED, f"HTTP {status}")
-        assert endpoint.prove(SecretText("access-1")) == Unclear(f"HTTP {status}")
+        assert refresh(endpoint, virtuous) == NotGranted(Ending.MISCONFIGURED, "HTTP 307")
+        assert endpoint.prove(SecretText("access-1")) == Unclear("HTTP 307")
         assert elsewhere.requests == []
     assert len(virtuous.requests) == 2
 
@@ -168,14 +150,12 @@ BROKEN = NotGranted(Ending.UNKNOWN, "the connection broke before the answer")
 CUT_SHORT = NotGranted(Ending.UNKNOWN, "HTTP 200 cut short")
 WAYS_TO_END: dict[str, tuple[Step, NotGranted]] = {
     "throttled": (fake.throttled(847), NotGranted(Ending.THROTTLED, "HTTP 429", timedelta(seconds=847))),
-    "a proxy's 502 after the grant": (fake.bad_gateway(granted=True), NotGranted(Ending.UNKNOWN, "HTTP 502")),
     "lost by a reset": (fake.answer_lost("reset"), BROKEN),
     "lost by a close": (fake.answer_lost("closed"), BROKEN),
     "another protocol": (fake.raw(b"SSH-2.0-x\r\n"), BROKEN),
     "a header without an end": (fake.raw(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000), BROKEN),
     "truncated": (fake.truncated(), CUT_SHORT),
     "truncated in a chunk": (fake.truncated(chunked=True), CUT_SHORT),
-    "truncated by a reset": (fake.truncated(how="reset"), CUT_SHORT),
     "no size of a chunk": (fake.raw(ok(CHUNKED) + b"zz\r\n{}"), CUT_SHORT),
 }
 
@@ -190,35 +170,21 @@ def test_each_way_to_end_is_a_result_of_one_post(way: str, endpoint: TokenEndpoi
 
 @pytest.mark.parametrize(
     "step",
-    [
-        pytest.param(fake.answer_lost("hang"), id="no answer"),
-        pytest.param(fake.drip(SHORT / 4, head=True), id="a dripping head"),
-        pytest.param(fake.drip(SHORT / 4), id="a dripping body"),
-        pytest.param(fake.truncated(how="hang"), id="a body that stops"),
-    ],
+    [fake.answer_lost("hang"), fake.drip(SHORT / 4, head=True), fake.drip(SHORT / 4)],
+    ids=["no answer", "a dripping head", "a dripping body"],
 )
 def test_no_answer_takes_longer_than_the_bound_and_no_thread_is_left(step: Step) -> None:
     before = threading.active_count()
-    with Virtuous(now=NOW.timestamp) as virtuous:
-        endpoint = endpoint_of(virtuous.base_url, request_seconds=SHORT)
+    with Virtuous(now=NOW.timestamp) as virtuous, in_time():
         virtuous.script(step)
-        virtuous.script_organization(step)
-        with in_time():
-            answer = refresh(endpoint, virtuous)
-        assert isinstance(answer, NotGranted)
-        assert answer.ending is Ending.UNKNOWN
-        with in_time():
-            assert isinstance(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))), Unclear)
+        answer = refresh(endpoint_of(virtuous.base_url, request_seconds=SHORT), virtuous)
+    assert isinstance(answer, NotGranted)
+    assert answer.ending is Ending.UNKNOWN
     assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
-    "step",
-    [
-        pytest.param(fake.truncated(10**6, chunked=True, how="reset"), id="reset before the last chunk"),
-        pytest.param(fake.truncated(10**6, chunked=True, how="hang"), id="never closed"),
-        pytest.param(fake.endless(), id="endless"),
-    ],
+    "step", [fake.truncated(10**6, chunked=True, how="reset"), fake.endless()], ids=["a reset", "an endless body"]
 )
 def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(step: Step, virtuous: Virtuous) -> None:
     endpoint = endpoint_of(virtuous.base_url, request_seconds=1)
@@ -228,36 +194,18 @@ def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(step: Step
     assert answer.oddities == ("the answer's end is missing",)
 
 
-WHOLE = b'{"refresh_token":"refresh-2"}'
-
-
-@pytest.mark.parametrize(
-    ("body", "head", "least"),
-    [
-        pytest.param(WHOLE, ok("Content-Length: 100"), 0, id="by length"),
-        pytest.param(b"%x\r\n%b\r\n0\r\n\r\n" % (len(WHOLE), WHOLE), ok(CHUNKED), 7, id="chunked"),
-        pytest.param(gzip.compress(WHOLE), ok("Content-Encoding: gzip"), 8, id="gzip"),
-    ],
-)
-def test_a_cut_behind_the_last_byte_of_the_object_costs_no_token(
-    body: bytes, head: bytes, least: int, endpoint: TokenEndpoint, virtuous: Virtuous
-) -> None:
-    for cut in range(least + 1):
-        virtuous.script(fake.raw(head + body[: len(body) - cut]))
-        assert isinstance(refresh(endpoint, virtuous), Granted), cut
-
-
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
-    "a length": lambda body: ok(f"Content-Length: {len(body)}") + body,
     "no length": lambda body: ok() + body,
+    "a length that is too long": lambda body: ok("Content-Length: 9999") + body,
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
+    "chunked without the last chunk": lambda body: ok(CHUNKED) + chunks(body)[:-7],
     "chunked and a length": lambda body: ok("Content-Length: 3", CHUNKED) + chunks(body),
-    "gzip": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body),
     "gzip in chunks": lambda body: ok("Content-Encoding: gzip", CHUNKED) + chunks(gzip.compress(body)),
     "gzip named deflate": lambda body: ok("Content-Encoding: deflate") + gzip.compress(body),
     "gzip that no header names": lambda body: ok() + gzip.compress(body),
     "gzip in two members": lambda body: ok() + gzip.compress(body[:5]) + gzip.compress(body[5:]),
+    "gzip without its checksum": lambda body: ok("Content-Encoding: gzip") + gzip.compress(body)[:-8],
     "gzip with a wrong checksum": lambda body: ok() + gzip.compress(body)[:-8] + b"wrong sum",
     "zlib": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body),
     "raw deflate": lambda body: ok("Content-Encoding: deflate") + zlib.compress(body, wbits=-15),
@@ -268,7 +216,6 @@ FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("way", FRAMINGS)
 def test_a_body_is_read_however_it_was_framed(way: str, endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
-    """The grant keeps its tokens, and the proof its organisation."""
     tokens = {"access_token": "access-2", "refresh_token": "refresh-2", "token_type": "bearer", "expires_in": 3599}
     virtuous.script(fake.raw(FRAMINGS[way](json.dumps(tokens).encode()), granted=True))
     answer = refresh(endpoint, virtuous)
@@ -285,7 +232,7 @@ def test_a_body_is_read_however_it_was_framed(way: str, endpoint: TokenEndpoint,
 def test_the_largest_body_of_anything_takes_seconds_and_little_memory(pattern: bytes) -> None:
     tracemalloc.start()
     with in_time(18):
-        readable_body(pattern * (LARGEST_BODY // len(pattern)))
+        read_object(pattern * (LARGEST_BODY // len(pattern)))
     assert tracemalloc.get_traced_memory()[1] < 40 * LARGEST_BODY
     tracemalloc.stop()
 
@@ -298,6 +245,14 @@ def test_the_clock_is_asked_before_the_request(virtuous: Virtuous) -> None:
 
 
 # Nothing is sent
+
+
+def reason_of(endpoint: TokenEndpoint) -> str:
+    """Why a refresh and a proof sent nothing."""
+    answer, proof = endpoint.refresh(SecretText("refresh-1")), endpoint.prove(SecretText("access-1"))
+    assert isinstance(answer, NotGranted)
+    assert (answer.ending, proof) == (Ending.UNREACHABLE, Unclear(answer.reason))
+    return answer.reason
 
 
 @pytest.mark.parametrize(
@@ -314,20 +269,14 @@ def test_who_cannot_be_reached_is_named(
 ) -> None:
     if proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy)
-    assert endpoint_of(url).refresh(SecretText("refresh-1")) == NotGranted(Ending.UNREACHABLE, reason)
-    assert endpoint_of(url).prove(SecretText("access-1")) == Unclear(reason)
+    assert reason_of(endpoint_of(url)) == reason
 
 
 def test_a_resolver_that_hangs_is_bounded_and_what_it_finds_later_is_not_used(
     virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolve, may_answer = socket.getaddrinfo, threading.Event()
-
-    def hang(*arguments: Any, **named: Any) -> Any:
-        may_answer.wait(30)
-        return resolve(*arguments, **named)
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **named: may_answer.wait(30) and resolve(*args, **named))
     before = set(threading.enumerate())
     with in_time():
         assert refresh(endpoint_of(virtuous.base_url, connect_seconds=SHORT), virtuous) == TOO_LONG
@@ -341,21 +290,8 @@ def test_an_error_that_nobody_foresaw_has_sent_nothing(
     endpoint: TokenEndpoint, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: None)
-    answer = refresh(endpoint, virtuous)
-    assert answer == NotGranted(Ending.UNREACHABLE, "the connection broke before it stood")
-
-
-def resolve_localhost_as(found: list[str], port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve = socket.getaddrinfo
-    answer = [
-        (socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))
-        for address in found
-    ]
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda host, *rest, **named: answer if host == "localhost" else resolve(host, *rest, **named),
-    )
+    assert reason_of(endpoint) == "the connection broke before it stood"
+    assert virtuous.requests == []
 
 
 @contextlib.contextmanager
@@ -374,29 +310,18 @@ def swallowing_packets(port: int, count: int) -> Iterator[list[str]]:
         yield addresses
 
 
-@pytest.mark.parametrize(
-    ("silent", "good", "answer"),
-    [
-        pytest.param(1, ["127.0.0.1"], Granted, id="one before a good one"),
-        pytest.param(12, ["127.0.0.1"], Granted, id="twelve before a good one"),
-        pytest.param(3, [], NotGranted, id="all"),
-    ],
-)
-def test_addresses_that_swallow_packets_hide_no_good_one_and_are_bounded(
-    silent: int, good: list[str], answer: type, virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
+def test_addresses_that_swallow_packets_or_refuse_hide_no_good_one(
+    virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with swallowing_packets(virtuous.port, silent) as addresses, in_time(SLACK):
-        resolve_localhost_as([*addresses, *good], virtuous.port, monkeypatch)
-        endpoint = endpoint_of(f"http://localhost:{virtuous.port}", connect_seconds=SLACK)
-        assert isinstance(refresh(endpoint, virtuous), answer)
-    assert len(virtuous.token_requests) == len(good)
-
-
-def test_addresses_that_refuse_cost_no_time(virtuous: Virtuous, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusing = ["::1", *(f"127.0.1.{number}" for number in range(1, 20))]
-    resolve_localhost_as([*refusing, "127.0.0.1"], virtuous.port, monkeypatch)
-    with in_time(0):
-        assert isinstance(refresh(endpoint_of(f"http://localhost:{virtuous.port}"), virtuous), Granted)
+    endpoint = endpoint_of(virtuous.base_url, connect_seconds=SLACK)
+    with swallowing_packets(virtuous.port, 3) as silent:
+        bad = [*silent, *(f"127.0.1.{number}" for number in range(1, 20))]
+        for addresses, answer in ([*bad, "127.0.0.1"], Granted), (bad, NotGranted):
+            found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (name, virtuous.port)) for name in addresses]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, found=found, **__: found)
+            with in_time(SLACK):
+                assert isinstance(refresh(endpoint, virtuous), answer)
+    assert len(virtuous.token_requests) == 1
 
 
 def test_a_handshake_that_never_ends() -> None:
@@ -405,29 +330,13 @@ def test_a_handshake_that_never_ends() -> None:
         assert endpoint.refresh(SecretText("refresh-1")) == TOO_LONG
 
 
-def test_a_server_that_speaks_no_tls(virtuous: Virtuous) -> None:
-    answer = refresh(endpoint_of(f"https://127.0.0.1:{virtuous.port}"), virtuous)
-    assert answer == NotGranted(Ending.UNREACHABLE, "TLS failed")
-    assert virtuous.requests == []
-
-
-@pytest.mark.parametrize(
-    ("named", "is_trusted", "reason"),
-    [
-        pytest.param("localhost", False, "TLS: self-signed certificate", id="a certificate that nobody trusts"),
-        pytest.param(HOST, True, "TLS: Hostname mismatch", id="a certificate for another host"),
-    ],
-)
-def test_a_certificate_that_proves_nothing(
-    named: str, is_trusted: bool, reason: str, virtuous: Virtuous, tmp_path: Path
-) -> None:
-    server, client = certificate(tmp_path, named)
-    with Relay(virtuous.port, tls=server) as relay:
-        endpoint = endpoint_of(f"https://localhost:{relay.port}", ssl_context=client if is_trusted else None)
-        answer = refresh(endpoint, virtuous)
-    assert isinstance(answer, NotGranted)
-    assert answer.ending is Ending.UNREACHABLE
-    assert answer.reason.startswith(reason)
+def test_a_server_that_proves_nothing_by_tls(virtuous: Virtuous, tmp_path: Path) -> None:
+    assert reason_of(endpoint_of(f"https://127.0.0.1:{virtuous.port}")) == "TLS failed"
+    for named, reason in (("localhost", "TLS: self-signed certificate"), (HOST, "TLS: Hostname mismatch")):
+        server, client = certificate(tmp_path, named)
+        with Relay(virtuous.port, tls=server) as relay:
+            trusted = client if named == HOST else None
+            assert reason_of(endpoint_of(f"https://localhost:{relay.port}", ssl_context=trusted)).startswith(reason)
     assert virtuous.requests == []
 
 
@@ -478,10 +387,9 @@ def test_a_proxy_sees_the_host_its_credentials_and_nothing_of_the_request(
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        pytest.param("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407", id="407"),
-        pytest.param("HTTP/1.1 302 Log in\r\nLocation: /", "the proxy answered HTTP 302", id="a portal's redirect"),
-        pytest.param("SSH-2.0-server", "the proxy gave no answer of HTTP", id="another protocol"),
-        pytest.param("", "the proxy gave no answer of HTTP", id="nothing"),
+        ("HTTP/1.1 407 Who are you", "the proxy answered HTTP 407"),
+        ("SSH-2.0-server", "the proxy gave no answer of HTTP"),
+        ("", "the proxy gave no answer of HTTP"),
     ],
 )
 def test_what_a_proxy_refuses_is_told_by_its_status(
@@ -490,10 +398,7 @@ def test_what_a_proxy_refuses_is_told_by_its_status(
     harness.secret("p€ss@wörd")
     body = harness.secret("the-page-of-the-proxy")
     with Relay(virtuous.port, answer=f"{said}\r\n\r\n{body}".encode() if said else b"") as proxy:
-        endpoint = via(proxy, monkeypatch)
-        answer, proof = refresh(endpoint, virtuous), endpoint.prove(SecretText("access-1"))
-    assert harness.watch(answer) == NotGranted(Ending.UNREACHABLE, reason)
-    assert harness.watch(proof) == Unclear(reason)
+        assert harness.watch(reason_of(via(proxy, monkeypatch))) == reason
     assert virtuous.requests == []
 
 
@@ -507,23 +412,16 @@ def test_a_dripping_proxy_is_bounded_and_keeps_no_thread(virtuous: Virtuous, mon
                 thread.join()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "https://localhost:1", "https://[::1]:1"])
-def test_loopback_is_never_proxied(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_loopback_nor_what_no_proxy_names_is_proxied(monkeypatch: pytest.MonkeyPatch) -> None:
     with Relay(1) as proxy:
+        via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
-        endpoint_of(url).refresh(SecretText("refresh-1"))
-    assert proxy.heads == []
-
-
-@pytest.mark.parametrize("exception", [HOST, ".example", f"other.example, {HOST}", "*", f"{HOST}:443"])
-def test_no_proxy_names_hosts_that_are_not_proxied(exception: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Relay(1) as proxy:
-        via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
-        assert len(proxy.heads) == 1
-        monkeypatch.setenv("NO_PROXY", exception)
-        via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
-        assert len(proxy.heads) == 1
+        for url in ("http://127.0.0.1:1", "https://localhost:1", "https://[::1]:1"):
+            endpoint_of(url).refresh(SecretText("refresh-1"))
+        for named in (HOST, ".example", f"other.example, {HOST}", "*", f"{HOST}:443"):
+            monkeypatch.setenv("NO_PROXY", named)
+            via(proxy, monkeypatch).refresh(SecretText("refresh-1"))
+    assert len(proxy.heads) == 1
 
 
 # Nothing leaks

@@ -18,8 +18,10 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 from tests.fakes.virtuous import Loss, Virtuous, raw
@@ -39,20 +41,14 @@ VALUES = [
     *[None, True, False, 0, -1, 1.5, 10**12, 10**400, float("nan"), float("inf"), "", " ", "soon", "1295999", "1e9"],
     *["\ud800", "é", "a\nb", '"', "\0", [], {}, [[]], "Wed, 25 Nov 2026 10:00:00 GMT", "99 Foo 0000", "x" * 5000],
 ]
-HARMLESS = ["Date: Wed, 25 Nov 2026 10:00:00 GMT", "Date: soon", "Retry-After: 847", "Retry-After: -1"]
-HARMLESS += ["Content-Type: text/html", "Content-Encoding: gzip", "Retry-After: {secret}", "Date: {secret}"]
+HARMLESS = [
+    *("Date: Wed, 25 Nov 2026 10:00:00 GMT", "Date: soon", "Date: {secret}", "Content-Type: text/html"),
+    *("Retry-After: 847", "Retry-After: -1", "Retry-After: {secret}", "Content-Encoding: gzip"),
+]
 HEADERS = [
-    *HARMLESS,
-    *[
-        "Connection: keep-alive",
-        "Upgrade: x",
-        "Trailer: x",
-        "X: " + "y" * 70_000,
-        "X" * 300,
-        ": nameless",
-        " continued",
-    ],
-    *["Ünï: ö", "Set-Cookie: a={secret}", "{secret}", "Content-Length: {secret}", "Location: https://x/?t={secret}"],
+    *(*HARMLESS, "Connection: keep-alive", "Upgrade: x", "Trailer: x", "X: " + "y" * 70_000, "X" * 300, ": nameless"),
+    *(" continued", "Ünï: ö", "Set-Cookie: a={secret}", "{secret}", "Content-Length: {secret}"),
+    "Location: https://x/?t={secret}",
 ]
 GOOD = {
     "token_type": "bearer",
@@ -173,6 +169,24 @@ def ask(chance: random.Random, virtuous: Virtuous, harness: LeakHarness) -> tupl
     return scripted, answer
 
 
+def run(seed: int, numbers: Sequence[int], *, shows: bool = False) -> tuple[Counter[str], list[str]]:
+    """How many answers of each type there were, and whatever should not have been."""
+    kinds: Counter[str] = Counter()
+    surprises: list[str] = []
+    harness = LeakHarness()
+    harness.hears_libraries = True
+    with harness.listening(), Virtuous() as virtuous:
+        for number in numbers:
+            try:
+                scripted, answer = ask(random.Random(f"{seed}/{number}"), virtuous, harness)
+                kinds[type(answer).__name__] += 1
+                if shows:
+                    print(scripted.ending, *scripted.pieces, answer, sep="\n")
+            except Exception as error:  # noqa: BLE001 (any exception at all is what is looked for)
+                surprises.append(f"answer {number}: {type(error).__name__}: {error}")
+    return kinds, surprises + [f"answers {numbers[0]} to {numbers[-1]}: {leak}" for leak in harness.leaks()]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.campaigns.fuzz_token_endpoint", description=__doc__)
     parser.add_argument("--answers", type=int, default=100_000)
@@ -180,25 +194,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, help="the number of one answer")
     chosen = parser.parse_args(argv)
     print(f"{chosen.answers} answers, seed {chosen.seed}", flush=True)
-    numbers = range(chosen.answers) if chosen.only is None else [chosen.only]
-    kinds: Counter[str] = Counter()
-    surprises: list[str] = []
     started = time.monotonic()
-    harness = LeakHarness()
-    harness.hears_libraries = True
-    with harness.listening():
-        for batch in (numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)):
-            with Virtuous() as virtuous:
-                for number in batch:
-                    try:
-                        scripted, answer = ask(random.Random(f"{chosen.seed}/{number}"), virtuous, harness)
-                        kinds[type(answer).__name__] += 1
-                    except Exception as error:  # noqa: BLE001 (any exception at all is what is looked for)
-                        surprises.append(f"answer {number}: {type(error).__name__}: {error}")
-                    if chosen.only is not None:
-                        print(scripted.ending, *scripted.pieces, answer, sep="\n")
-            surprises += [f"answers up to {number}: {leak}" for leak in harness.leaks()]
-            harness.clear()
+    if chosen.only is not None:
+        results = [run(chosen.seed, [chosen.only], shows=True)]
+    else:
+        batches = [range(chosen.answers)[start : start + BATCH] for start in range(0, chosen.answers, BATCH)]
+        with ProcessPoolExecutor(2) as pool:
+            results = list(pool.map(partial(run, chosen.seed), batches))
+    kinds = sum((kinds for kinds, _ in results), Counter[str]())
+    surprises = [surprise for _, found in results for surprise in found]
     print(*kinds.most_common(), f"in {time.monotonic() - started:.0f} s, {len(surprises)} surprises")
     print("\n".join(surprises[:20]))
     return 1 if surprises else 0

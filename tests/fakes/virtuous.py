@@ -634,6 +634,7 @@ class _Requests(BaseHTTPRequestHandler):
     """The requests of one connection, read by the standard library."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # what is sent in pieces would wait 40 ms for each acknowledgement
     server: _Server
 
     def _serve_one(self) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from .refresh.formats import CONNECTION_NAME, printable
 
-# What EventBridge Scheduler and EventBridge rules put round a scheduled event. Nothing in it is needed.
-_SCHEDULER = {"aws.scheduler", "aws.events"}
-
+_SCHEDULER = {"aws.scheduler", "aws.events"}  # what else such an event holds is not needed
 _KEYS = ("connections", "force", "report", "prove")
 
 
@@ -20,7 +18,7 @@ class InvalidEvent(ValueError):
 class Request(NamedTuple):
     """What an event asks for: ``{"connections": ["acme"], "force": true}``, ``{"report": true, "prove": true}``.
 
-    ``connections`` is None for all that exist. A report changes nothing. ``scheduled``: a schedule sent the event.
+    ``connections`` is None for all that exist. ``scheduled``: a schedule sent the event.
     """
 
     connections: tuple[str, ...] | None = None
@@ -38,22 +36,13 @@ class Request(NamedTuple):
             return cls(scheduled=True)
         if unknown := sorted(printable(str(key)) or "" for key in event.keys() - set(_KEYS)):
             raise InvalidEvent(f"unknown keys {', '.join(unknown)}; an event has {', '.join(_KEYS)}")
-        force, report, prove = (_flag(event, key) for key in _KEYS[1:])
-        return cls(_names(event.get("connections")), force, report, prove)
-
-
-def _names(given: object) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    if not isinstance(given, list) or not given:
-        raise InvalidEvent("connections is a list of names with at least one in it")
-    if not all(isinstance(name, str) and CONNECTION_NAME.fullmatch(name) for name in given):
-        raise InvalidEvent("a connection's name holds lower-case letters, digits and hyphens only")
-    return tuple(dict.fromkeys(given))
-
-
-def _flag(event: Mapping[str, Any], key: str) -> bool:
-    value = event.get(key, False)
-    if not isinstance(value, bool):
-        raise InvalidEvent(f"{key} is true or false")
-    return value
+        flags = {key: event.get(key, False) for key in _KEYS[1:]}
+        for key, value in flags.items():
+            if not isinstance(value, bool):
+                raise InvalidEvent(f"{key} is true or false")
+        names = event.get("connections")
+        if names is not None and not (names and isinstance(names, list)):
+            raise InvalidEvent("connections is a list of names with at least one in it")
+        if not all(isinstance(name, str) and CONNECTION_NAME.fullmatch(name) for name in names or ()):
+            raise InvalidEvent("a connection's name holds lower-case letters, digits and hyphens only")
+        return cls(tuple(dict.fromkeys(names)) if names else None, **flags)

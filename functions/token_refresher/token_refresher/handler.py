@@ -10,7 +10,7 @@ gc.disable()
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aws_lambda_powertools import Logger, Metrics
@@ -23,22 +23,13 @@ from .aws.pacing import pace
 from .aws.secret_store import SecretStore, make_client
 from .events import Request
 from .notices import announce
-from .observability import log_results, log_summary, put_metrics
+from .observability import log_results, put_metrics
 from .refresh.formats import SecretNames
 from .refresh.model import Policy, Result, Services, Stored, TimeLimits
 from .refresh.refresh import refresh_connection
 from .report import describe_connection, describe_if_idle
 from .settings import Settings
-from .sweep import (
-    FAILED,
-    DueConnection,
-    for_each,
-    in_order,
-    is_first_of_the_day,
-    result_if_fresh,
-    skip_throttled_organizations,
-    sweep,
-)
+from .sweep import FAILED, DueConnection, for_each, is_first_of_the_day, result_if_fresh, sweep, sweep_due
 from .virtuous.endpoint import REQUEST_SECONDS, TokenEndpoint
 
 if TYPE_CHECKING:
@@ -50,10 +41,7 @@ MOST_NAMED_IN_AN_ERROR = 500  # it ends up in a queue whose messages hold 256 kB
 
 
 class SomeConnectionsFailed(Exception):
-    """Raised after all connections were dealt with; the text names each that failed with its outcome, and no more.
-
-    Of more than 500 it names 500 and counts the others.
-    """
+    """Raised after all connections were dealt with; the text names those that failed with their outcomes, no more."""
 
 
 class Application(NamedTuple):
@@ -70,38 +58,26 @@ class Application(NamedTuple):
     def store(self, connection: str) -> SecretStore:
         return SecretStore(self.client, SecretNames.of(self.settings.secret_prefix, connection))
 
-    def connections(self) -> Connections:
-        return Connections.of(self.client, self.settings.secret_prefix)
-
 
 @cache
 def application() -> Application:
     """Reads the environment and makes the client. Raises InvalidSettings."""
     settings = Settings.from_environment(os.environ)
     client = make_client()
+    gc.freeze()  # else the first collection goes through all of it
     gc.enable()
     pace(client)
-    return Application(
-        settings=settings,
-        client=client,
-        services=Services(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep),
-        policy=Policy(
-            base_url=settings.virtuous_base_url,
-            refresh_at_percent=settings.refresh_at_percent,
-            schedule_interval=settings.schedule_interval,
-            limits=TimeLimits(request=timedelta(seconds=REQUEST_SECONDS)),
-        ),
-        bus=EventBus(),
-        logger=Logger(),
-        metrics=Metrics(),
-    )
+    now = partial(datetime.now, UTC)
+    services = Services(TokenEndpoint(settings.virtuous_base_url, clock=now), now, time.sleep)
+    limits = TimeLimits(request=timedelta(seconds=REQUEST_SECONDS))
+    policy = Policy(settings.virtuous_base_url, settings.refresh_at_percent, settings.schedule_interval, limits)
+    return Application(settings, client, services, policy, EventBus(), Logger(), Metrics())
 
 
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Refreshes what is due and returns ``{"checked": 1, "outcomes": {"default": "fresh"}}``, or a report.
 
-    Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed, and a RefreshError where not even the list of
-    connections can be read.
+    Raises InvalidEvent, InvalidSettings, SomeConnectionsFailed; RefreshError where connections can't be listed.
     """
     app = application()
     request = Request.parse(event)
@@ -121,7 +97,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     results, notices_not_sent = sweep_as_asked(app, request, deadline)
     is_complete = request.scheduled and is_first_of_the_day(app.policy.schedule_interval, began_at)
     log_results(app.logger, results, app.settings.secret_prefix, complete=is_complete)
-    log_summary(app.logger, results)
     if request.scheduled:  # what an operator asks for must neither end an alarm nor stand in for the schedule
         put_metrics(app.metrics, results, notices_not_sent, began_at)
         app.metrics.flush_metrics()
@@ -132,24 +107,19 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 
 
 def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tuple[list[Result], int]:
-    """The results, sorted by name, and how many notices about them could not be sent.
-
-    That fails no run, since the tokens are what a run is for: it is logged and counted.
-    """
+    """The results, sorted by name, and how many notices could not be sent: that is counted and fails no run."""
     not_sent: list[str] = []
 
     def announced(result: Result) -> Result:
         store, prefix = app.store(result.connection), app.settings.secret_prefix
-        for failure in announce(result, prefix, store, app.bus, app.services.now()):
+        for failure in announce(result, prefix, store, app.bus.send, app.services.now()):
             app.logger.error("notice not sent", extra={"connection": result.connection, "notice": failure})
             not_sent.append(failure)
         return result
 
-    def refresh(connection: str) -> Result:
-        store = app.store(connection)
-        return announced(
-            refresh_connection(connection, store, app.services, app.policy, deadline=deadline, force=request.force)
-        )
+    def refresh(name: str) -> Result:
+        store, force = app.store(name), request.force
+        return announced(refresh_connection(name, store, app.services, app.policy, deadline=deadline, force=force))
 
     def result_or_due(connection: str, stored: Stored | None) -> Result | DueConnection:
         found = result_if_fresh(connection, stored, app.policy, app.services.now())
@@ -157,33 +127,27 @@ def sweep_as_asked(app: Application, request: Request, deadline: datetime) -> tu
 
     if request.connections:
         return sweep(request.connections, refresh), len(not_sent)
-    connections = app.connections()
+    connections = Connections.of(app.client, app.settings.secret_prefix)
     if not connections.names:
         app.logger.warning("no connections", extra={"prefix": app.settings.secret_prefix})
     if request.force:
         return sweep(connections.names, refresh), len(not_sent)
-    found = list(connections.read(connections.names, result_or_due))
+    found = connections.read(connections.names, result_or_due)
     for problem in connections.problems:
         app.logger.warning("batch read failed", extra={"reason": problem})
-    due = [entry for entry in found if isinstance(entry, DueConnection)]
-    refresh_or_skip = skip_throttled_organizations(refresh, due, app.services.now)
-    results = [entry for entry in found if isinstance(entry, Result)] + sweep(in_order(due), refresh_or_skip)
+    results = [entry for entry in found if isinstance(entry, Result)]
+    results += sweep_due([entry for entry in found if isinstance(entry, DueConnection)], refresh, app.services.now)
     return sorted(results, key=lambda result: result.connection), len(not_sent)
 
 
 def report(app: Application, request: Request) -> dict[str, Any]:
-    """What a person may see of the connections.
-
-    Ten thousand fit into the 6 MB that Lambda answers ("Invocation payload", Lambda quotas): one takes 600 bytes where
-    its names are as long as names get.
-    """
-    described: dict[str, dict[str, Any] | None] = dict.fromkeys(request.connections or ())
-    if not request.connections:
-        connections = app.connections()
-        described = dict.fromkeys(connections.names)
-        if not request.prove:
-            idle = connections.read(connections.names, lambda name, stored: describe_if_idle(name, stored, app.policy))
-            described = dict(zip(connections.names, idle, strict=True))
+    """What a person may see of the connections: 600 bytes of each at most, and Lambda answers 6 MB."""
+    connections = None if request.connections else Connections.of(app.client, app.settings.secret_prefix)
+    names = connections.names if connections else request.connections or ()
+    described: dict[str, dict[str, Any] | None] = dict.fromkeys(names)
+    if connections and not request.prove:
+        idle = connections.read(names, lambda name, stored: describe_if_idle(name, stored, app.policy))
+        described = dict(zip(names, idle, strict=True))
 
     def describe(name: str) -> dict[str, Any]:
         now, endpoint = app.services.now(), app.services.endpoint
@@ -203,7 +167,3 @@ def report(app: Application, request: Request) -> dict[str, Any]:
         "checked": len(described),
         "connections": described,
     }
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

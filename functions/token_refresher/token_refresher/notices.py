@@ -1,18 +1,16 @@
 """Core: what is announced by name about a connection, and how often.
 
-What changed is announced by the run that changed it. What stands until a person acts is announced once a UTC day, or
-once a week where there is time. That is remembered in the pair secret, where a version is written once: of two runs at
-one moment one writes it, and only that one announces.
+What stands until a person acts is announced once a UTC day, or once a week where there is time. That is remembered in
+the pair secret, where a version is written once: of two runs at one moment one writes it, and only that one announces.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any, NamedTuple, Protocol
 from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 from virtuous_token.contract import format_instant
@@ -21,8 +19,7 @@ from .refresh.formats import SecretNames
 from .refresh.model import CURRENT, OutcomeWord, RefreshError, Result, Store
 
 SOURCE = "virtuous.token"
-DETAIL_VERSION = 1
-# The staging label on the newest memory. Any label but AWSCURRENT will do; without one, a put would move AWSCURRENT.
+# The staging label on the newest memory: without one, a put would move AWSCURRENT.
 LABEL = "NOTICED"
 
 # Virtuous documents 365 days for a refresh token: a month leaves working hours to log in again.
@@ -58,53 +55,37 @@ class NotSent(Exception):
     """The event bus did not take a notice; the text is an error code."""
 
 
-class Notice(NamedTuple):
-    """One event. ``detail`` is JSON and holds no secret. ``period``: within it a standing notice is sent once."""
-
-    kind: Kind
-    detail: Mapping[str, Any]
-    period: str
-
-    def to_json(self) -> str:
-        return json.dumps(self.detail)
-
-
-class Bus(Protocol):
-    """Where notices go."""
-
-    def send(self, notice: Notice) -> None:
-        """Raises NotSent."""
-
-
-def announce(result: Result, prefix: str, store: Store, bus: Bus, now: datetime) -> list[str]:
+def announce(
+    result: Result, prefix: str, store: Store, send: Callable[[Kind, dict[str, object]], object], now: datetime
+) -> list[str]:
     """Sends what *result* gives reason to announce; returns for each notice that could not be sent its kind and why.
 
-    The next run does not send it either, until its next period: better once too few than a message every run.
+    *send* takes the detail, which holds no secret, and raises NotSent. The next run does not send it either, until its
+    next period: better once too few than a message every run.
     """
     failures = []
     for kind in _kinds(result, now):
-        notice = _notice(kind, result, prefix, now)
+        period = _period(kind, result, now)
         try:
-            if kind not in NEED_A_PERSON or _is_first(notice, store):
-                bus.send(notice)
+            if kind not in NEED_A_PERSON or _is_first(kind, period, store):
+                send(kind, _detail(kind, period, result, prefix))
         except (NotSent, RefreshError) as error:
             failures.append(f"{kind}: {error}")
     return failures
 
 
-def _is_first(notice: Notice, store: Store) -> bool:
-    """True for exactly one caller in the notice's period, whoever asks at the same time.
+def _is_first(kind: Kind, period: str, store: Store) -> bool:
+    """True for exactly one caller in the period, whoever asks at the same time.
 
-    False where the pair secret has no version yet: nobody has logged in, and a memory would be its first version, which
-    AWSCURRENT goes to whatever label was asked for.
+    False before the first login: a memory would be the first version, and that gets AWSCURRENT whatever is asked for.
     """
     # Of version 4, as a person's put has it: ids of version 5 are the refresh journal's own.
-    version = str(UUID(bytes=sha256(f"{notice.kind}/{notice.period}".encode()).digest()[:16], version=4))
+    version = str(UUID(bytes=sha256(f"{kind}/{period}".encode()).digest()[:16], version=4))
     versions = store.pair_versions()
     if versions.under(CURRENT) is None or versions.get(version):
         return False
     # Each writer's value is its own, so that the second of two is refused.
-    value = json.dumps({"noticed": str(notice.kind), "period": notice.period, "by": str(uuid4())})
+    value = json.dumps({"noticed": str(kind), "period": period, "by": str(uuid4())})
     return store.write_pair(version, value, LABEL) is not None
 
 
@@ -122,12 +103,11 @@ def _kinds(result: Result, now: datetime) -> list[Kind]:
     return kinds
 
 
-def _notice(kind: Kind, result: Result, prefix: str, now: datetime) -> Notice:
-    bearer, period = SecretNames.of(prefix, result.connection).bearer, _period(kind, result, now)
-    needs_a_person = kind in NEED_A_PERSON
+def _detail(kind: Kind, period: str, result: Result, prefix: str) -> dict[str, object]:
+    bearer, needs_a_person = SecretNames.of(prefix, result.connection).bearer, kind in NEED_A_PERSON
     login = f"virtuous-token --prefix {prefix} login --connection {result.connection}"
-    detail = {
-        "version": DETAIL_VERSION,
+    return {
+        "version": 1,
         "id": str(uuid5(NAMESPACE_OID, f"{bearer}/{kind}/{period}")),
         "prefix": prefix,
         "connection": result.connection,
@@ -140,7 +120,6 @@ def _notice(kind: Kind, result: Result, prefix: str, now: datetime) -> Notice:
         "reason": _plain(result.reason) or "none given",
         "run": login if needs_a_person else "nothing",
     }
-    return Notice(kind, detail, period)
 
 
 def _plain(text: str | None) -> str:

@@ -19,13 +19,17 @@ _IN_ORDER = frozenset({OutcomeWord.FRESH, OutcomeWord.REFRESHED, OutcomeWord.REC
 
 
 def log_results(logger: Logger, results: Sequence[Result], prefix: str, *, complete: bool = False) -> None:
-    """One line for each connection that changed or needs somebody; *complete*: for each of the others too, which the
-    dashboard needs once a day."""
+    """One line for each connection that changed or needs somebody, and one that counts all by outcome.
+
+    *complete*: one for each of the others too, which the dashboard needs once a day.
+    """
     for result in results:
         if complete or result.outcome not in _UNCHANGED:
             _log_outcome(logger, result, prefix)
         for note in result.notes:
             logger.warning("noticed", extra={"connection": result.connection, "note": note})
+    counts = Counter(str(result.outcome) for result in results)
+    logger.info("swept", extra={"checked": len(results), "outcomes": counts})
 
 
 def _log_outcome(logger: Logger, result: Result, prefix: str) -> None:
@@ -49,12 +53,6 @@ def _log_outcome(logger: Logger, result: Result, prefix: str) -> None:
         logger.info("connection checked", extra=fields)
 
 
-def log_summary(logger: Logger, results: Sequence[Result]) -> None:
-    """One line that counts all connections by outcome."""
-    counts = Counter(str(result.outcome) for result in results)
-    logger.info("swept", extra={"checked": len(results), "outcomes": counts})
-
-
 def put_metrics(metrics: Metrics, results: Sequence[Result], notices_not_sent: int, began_at: datetime) -> None:
     """What the alarms watch, of one sweep that the schedule asked for; zeros included, since they end an alarm.
 
@@ -72,7 +70,7 @@ def put_metrics(metrics: Metrics, results: Sequence[Result], notices_not_sent: i
 
 
 def _is_ending(result: Result, now: datetime) -> bool:
-    """True if readers are about to lose their token. One that lives less than a day counts once its refresh is late."""
+    """True if readers are about to lose their token. A short-lived one counts once its refresh is late."""
     if result.readers_work_until is None or result.readers_work_until - now >= ENDING_SOON:
         return False
     waits_for_its_refresh = result.next_refresh_at is not None and now < result.next_refresh_at

@@ -11,35 +11,19 @@ from virtuous_token.errors import UnreadableSecret
 from .refresh.due import due_at
 from .refresh.formats import TokenPair, pair_in
 from .refresh.journal import LABEL, Intent, Outcome, chain_end, parse_entry
-from .refresh.model import (
-    CURRENT,
-    CurrentPair,
-    Denied,
-    Policy,
-    Proved,
-    RefreshError,
-    Store,
-    Stored,
-    TokenEndpoint,
-)
+from .refresh.model import Denied, Policy, Proved, TokenEndpoint
 from .refresh.publish import end_of_version
+from .refresh.stored import CURRENT, CurrentPair, RefreshError, Store, Stored
 
 _IDLE: dict[str, Any] = {"journal": "idle", "last_outcome": None}
 
 
 def describe_connection(
-    connection: str,
-    store: Store,
-    policy: Policy,
-    now: datetime,
-    endpoint: TokenEndpoint | None = None,
-    *,
-    prove: bool = False,
+    connection: str, store: Store, policy: Policy, now: datetime, endpoint: TokenEndpoint, *, prove: bool
 ) -> dict[str, Any]:
     """The state of one connection as JSON values; what cannot be read is under ``error``.
 
-    With *prove*, ``proof`` is "accepted" or why Virtuous does not take the access token. An API key is always proved,
-    since nothing stored says that it was revoked.
+    With *prove*, and always of an API key, ``proof`` is "accepted" or why Virtuous does not take the access token.
     """
     try:
         stored = store.read()
@@ -48,7 +32,7 @@ def describe_connection(
         pair = stored.pair.parsed()
         return {
             **_pair(connection, pair, policy),
-            **(_proof(endpoint, pair) if endpoint and (prove or pair.refresh_token is None) else {}),
+            **(_proof(endpoint, pair) if prove or pair.refresh_token is None else {}),
             **_bearer(store, stored.pair.version_id, stored.bearer_labels.get(CURRENT)),
             **_journal(store, stored.pair, now),
         }

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from .virtuous.address import Address, Proxy
+from .virtuous.address import parse_base_url, parse_proxy
 
 
 class InvalidSettings(ValueError):
@@ -16,11 +16,7 @@ class InvalidSettings(ValueError):
 
 
 class Settings(NamedTuple):
-    """What the deployment decided.
-
-    ``kms_key_arn`` and ``schedule`` are for reports. ``schedule_interval`` is None where that is not a plain rate.
-    HTTPS_PROXY and SSL_CERT_FILE are checked as well: the connection takes them from the environment itself.
-    """
+    """What the deployment decided. ``schedule_interval`` is None where the schedule is not a plain rate."""
 
     secret_prefix: str
     virtuous_base_url: str
@@ -38,11 +34,11 @@ class Settings(NamedTuple):
             wrong.append("SECRET_PREFIX must be letters, digits and _+=.@- in parts that a slash separates")
         base_url = environment.get("VIRTUOUS_BASE_URL", "https://api.virtuoussoftware.com").rstrip("/")
         try:
-            Address.parse(base_url)
+            parse_base_url(base_url)
         except ValueError as error:
             wrong.append(f"VIRTUOUS_BASE_URL: {error}")
         percent = environment.get("REFRESH_AT_PERCENT", "50")
-        if not (re.fullmatch(r"[0-9]{1,2}", percent) and 10 <= int(percent) <= 80):
+        if not re.fullmatch("[1-7][0-9]|80", percent):
             wrong.append("REFRESH_AT_PERCENT must be a whole number from 10 to 80")
         kms_key_arn = environment.get("KMS_KEY_ARN") or None
         if kms_key_arn and not re.fullmatch(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+", kms_key_arn):
@@ -57,11 +53,11 @@ class Settings(NamedTuple):
 
 
 def _wrong_on_the_way(environment: Mapping[str, str]) -> list[str]:
-    """The proxy, and the file of roots that are trusted."""
+    """The proxy and the file of trusted roots, which the connection takes from the environment itself."""
     wrong = []
     try:
         if proxy := environment.get("https_proxy", environment.get("HTTPS_PROXY")):
-            Proxy.parse(proxy)
+            parse_proxy(proxy)
     except ValueError as error:
         wrong.append(str(error))
     try:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from random import sample
 from typing import NamedTuple, TypeVar
 
 from virtuous_token.contract import format_instant
@@ -20,23 +20,18 @@ _T = TypeVar("_T")
 # At the full pace of 12 refreshes a second one takes two seconds and a half where Virtuous answers in half a second.
 WORKERS = 32
 
-# Those longest past due come first, in groups of this many whose order is chance: so two invocations at once seldom
-# meet at a connection. A group is twenty seconds of work.
+# In a group of this many the order is chance: so two invocations at once seldom meet. It is twenty seconds of work.
 SHUFFLED_GROUP_SIZE = 256
 
 # What makes an invocation end in an error, so that Lambda's error count is true.
 FAILED = frozenset({OutcomeWord.TRY_AGAIN, OutcomeWord.UNPROVEN, OutcomeWord.MISCONFIGURED})
 
 _DAY = timedelta(days=1)
-# Runs may be so much further apart than the schedule says: its flexible window, and a start that takes long.
-_LATE_AT_MOST = timedelta(minutes=15)
+_LATE_AT_MOST = timedelta(minutes=15)  # the schedule's flexible window, and a start that takes long
 
 
 class DueConnection(NamedTuple):
-    """A connection that must be read by itself. ``since``: when it fell due, long ago where nobody knows.
-
-    ``organization``: the id of its organisation at Virtuous, None where nobody knows.
-    """
+    """A connection that must be read by itself; since when it is due and its organisation's id, as far as known."""
 
     connection: str
     since: datetime
@@ -44,10 +39,7 @@ class DueConnection(NamedTuple):
 
 
 def result_if_fresh(connection: str, stored: Stored | None, policy: Policy, now: datetime) -> Result | DueConnection:
-    """The result where *stored* shows that nothing is to be done; else the connection must be read by itself.
-
-    An API key is so once a day, to be proved.
-    """
+    """The result where *stored* shows that nothing is to be done; an API key must be proved once a day."""
     pair = pair_in(stored.pair.text) if stored and stored.pair else None
     if stored is None or pair is None:
         return DueConnection(connection, LONG_AGO)
@@ -58,15 +50,11 @@ def result_if_fresh(connection: str, stored: Stored | None, policy: Policy, now:
     )
 
 
-def in_order(due: Iterable[DueConnection], shuffle: Callable[[list[str]], object] = random.shuffle) -> list[str]:
+def in_order(due: Iterable[DueConnection]) -> list[str]:
     """Those longest past due first, so that a sweep that does not finish has dealt with the right ones."""
     names = [entry.connection for entry in sorted(due, key=lambda entry: entry.since)]
-    ordered: list[str] = []
-    for start in range(0, len(names), SHUFFLED_GROUP_SIZE):
-        group = names[start : start + SHUFFLED_GROUP_SIZE]
-        shuffle(group)
-        ordered += group
-    return ordered
+    groups = [names[start : start + SHUFFLED_GROUP_SIZE] for start in range(0, len(names), SHUFFLED_GROUP_SIZE)]
+    return [name for group in groups for name in sample(group, len(group))]
 
 
 def skip_throttled_organizations(
@@ -77,8 +65,8 @@ def skip_throttled_organizations(
     throttled_until: dict[str, datetime] = {}
 
     def refresh_or_postpone(connection: str) -> Result:
-        organization = organizations.get(connection)
-        until = throttled_until.get(organization) if organization else None
+        organization = organizations[connection]
+        until = throttled_until.get(organization or "")
         if until and now() < until:
             reason = f"Virtuous serves its organisation no more before {format_instant(until)}"
             return Result(connection, OutcomeWord.POSTPONED, reason)
@@ -107,6 +95,13 @@ def sweep(connections: Iterable[str], refresh: Callable[[str], Result]) -> list[
             return Result(connection, OutcomeWord.TRY_AGAIN, f"an unforeseen {type(error).__name__}")
 
     return for_each(connections, isolated)
+
+
+def sweep_due(
+    due: Sequence[DueConnection], refresh: Callable[[str], Result], now: Callable[[], datetime]
+) -> list[Result]:
+    """The same for those that are due, in their order, but for organisations that Virtuous throttles meanwhile."""
+    return sweep(in_order(due), skip_throttled_organizations(refresh, due, now))
 
 
 def is_first_of_the_day(interval: timedelta | None, now: datetime, *, begins_at: timedelta = timedelta()) -> bool:

@@ -1,13 +1,12 @@
 """Adapter: many connections at once. A hundred secrets are listed in one call, and twenty pairs are read in one.
 
-What it shows may be minutes old, so it decides one thing only: that nothing is to be done about a connection. Any other
-is read by itself.
+What it shows may be minutes old. It decides only that nothing is to be done about a connection.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -20,15 +19,13 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-LISTED_AT_ONCE = 100  # the most that ListSecrets gives in a page
 READ_AT_ONCE = 20  # the most that BatchGetSecretValue takes
 # Enough to fill the pace of batch reads (pacing.py) where one takes a tenth of a second.
 READERS = 8
 
 
 class Connections(NamedTuple):
-    """The connections under a prefix and, of each, the version that readers are given and the labels of the pair; as
-    ListSecrets shows it.
+    """The connections under a prefix and, of each, the version that readers are given and the labels of the pair.
 
     ``problems``: why batch reads failed. It costs calls and time and no more: each connection is read by itself then.
     """
@@ -41,10 +38,8 @@ class Connections(NamedTuple):
 
     @classmethod
     def of(cls, client: SecretsManagerClient, prefix: str) -> Connections:
-        """A connection is a name under which there is a pair or a bearer secret, marked for deletion or not; but not
-        where an operator removed it. One that was made minutes ago may be missing.
-
-        Raises StoreUnavailable and StoreMisconfigured.
+        """A connection is a name under which there is a pair or a bearer secret, also one marked for deletion unless an
+        operator removed it. Raises StoreUnavailable and StoreMisconfigured.
         """
         published: dict[str, str | None] = {}
         pair_labels: dict[str, Mapping[str, str]] = {}
@@ -53,7 +48,7 @@ class Connections(NamedTuple):
             pages = client.get_paginator("list_secrets").paginate(
                 Filters=[{"Key": "name", "Values": [f"{prefix}/"]}],
                 IncludePlannedDeletion=True,
-                PaginationConfig={"PageSize": LISTED_AT_ONCE},
+                PaginationConfig={"PageSize": 100},  # the most that it gives
             )
             for secret in (secret for page in pages for secret in page["SecretList"]):
                 is_deleted = "DeletedDate" in secret
@@ -72,21 +67,19 @@ class Connections(NamedTuple):
     def names(self) -> list[str]:
         return sorted(self.published)
 
-    def read(self, names: Sequence[str], work: Callable[[str, Stored | None], _T]) -> Iterator[_T]:
+    def read(self, names: Sequence[str], work: Callable[[str, Stored | None], _T]) -> list[_T]:
         """What *work* makes of what is stored of each connection, None where that could not be read; in *names*' order.
 
-        It is dropped as soon as *work* returns, so that no more than a few pairs are held at a time. *work* is called
-        by several threads.
+        No more than a few pairs are held at a time. *work* is called by several threads.
         """
 
         def read_some(some: Sequence[str]) -> list[_T]:
             found = self._read(some)
-            return [work(name, found.pop(name, None)) for name in some]
+            return [work(name, found.get(name)) for name in some]
 
         parts = [names[start : start + READ_AT_ONCE] for start in range(0, len(names), READ_AT_ONCE)]
         with ThreadPoolExecutor(max_workers=READERS, thread_name_prefix="batch-read") as pool:
-            for part in pool.map(read_some, parts):
-                yield from part
+            return [worked for part in pool.map(read_some, parts) for worked in part]
 
     def _read(self, names: Sequence[str]) -> dict[str, Stored]:
         """Those that could be read."""

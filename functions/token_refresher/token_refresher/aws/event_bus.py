@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -10,7 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ..notices import SOURCE, Notice, NotSent
+from ..notices import SOURCE, Kind, NotSent
 
 # The longest that one put takes: two tries of at most 3 s, and a pause between them.
 SECONDS = 7
@@ -20,7 +21,7 @@ _CONFIG = Config(
 
 
 class EventBus:
-    """The Bus of ``notices.py``. Its client is made when the first notice is sent, since most runs send none."""
+    """Its client is made when the first notice is sent, since most runs send none."""
 
     def __init__(self) -> None:
         self._making = Lock()
@@ -30,14 +31,12 @@ class EventBus:
         client: Any = boto3.client
         return client("events", config=_CONFIG)
 
-    def send(self, notice: Notice) -> None:
+    def send(self, kind: Kind, detail: dict[str, object]) -> None:
         """Raises NotSent."""
         with self._making:  # boto3's session must not make two clients at once
             client = self._client
         try:
-            answer = client.put_events(
-                Entries=[{"Source": SOURCE, "DetailType": notice.kind, "Detail": notice.to_json()}]
-            )
+            answer = client.put_events(Entries=[{"Source": SOURCE, "DetailType": kind, "Detail": json.dumps(detail)}])
         except ClientError as error:
             raise NotSent(error.response["Error"]["Code"]) from None
         except BotoCoreError as error:

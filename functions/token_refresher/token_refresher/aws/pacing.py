@@ -1,8 +1,8 @@
 """Adapter: the pace at which this process calls Secrets Manager.
 
-AWS throttles by Region and account, and its rates can't be raised ("Secrets Manager quotas", User Guide): 50 writes a
-second, 100 batch reads, 100 lists of secrets, 50 lists of versions. Each throttled call costs a wait and one of few
-repetitions, so each process keeps just under the rates by itself.
+AWS throttles by Region and account ("Secrets Manager quotas", User Guide): 50 writes a second, 100 batch reads, 100
+lists of secrets, 50 lists of versions. A throttled call costs a wait and one of few repetitions, so each process keeps
+just under these rates.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ _SLOWEST = 0.1  # however little passes, some calls go on
 
 
 class Pace:
-    """Spaces calls evenly, *per_second* at most. Threads may share it.
+    """Spaces calls evenly, *per_second* at most, for threads that share it.
 
-    Where calls are throttled all the same, other processes use the rate too: the pace falls to what passed in the last
-    second, and comes back slowly.
+    Where others use the rate too, it falls to what was not throttled in the last second, and comes back slowly.
     """
 
     def __init__(
@@ -49,11 +48,8 @@ class Pace:
         self._sleep = sleep
         self._lock = threading.Lock()
 
-    def wait(self) -> None:
-        """Returns when the next call may be made; in the order in which callers came.
-
-        Who comes late by less than the time between two calls, as threads do that woke up late, delays nobody.
-        """
+    def wait(self, **_: object) -> None:
+        """Returns when the next call may be made. A thread that woke up a little late delays nobody."""
         with self._lock:
             now = self._clock()
             distance = 1 / self._per_second(now)
@@ -62,15 +58,13 @@ class Pace:
         if at > now:
             self._sleep(at - now)
 
-    def passed(self) -> None:
-        """A call was not throttled."""
-        with self._lock:
-            self._passed.append(self._clock())
-
-    def throttled(self) -> None:
-        """A call was throttled."""
+    def observe(self, parsed_response: Any = None, **_: object) -> None:
+        """A call was answered, or failed."""
         with self._lock:
             now = self._clock()
+            if (parsed_response or {}).get("Error", {}).get("Code") != "ThrottlingException":
+                self._passed.append(now)
+                return
             since = max(now - 1, self._began_at)
             passed = sum(at > since for at in self._passed) / max(now - since, 1 / self._full)
             self._now = min(max(passed, self._full * _SLOWEST), self._per_second(now))
@@ -86,18 +80,5 @@ def pace(client: SecretsManagerClient, writes_per_second: float = WRITES_PER_SEC
     writes = Pace(writes_per_second)
     paces = dict.fromkeys(_WRITES, writes) | {name: Pace(per_second) for name, per_second in _READS_PER_SECOND.items()}
     for operation, kept in paces.items():
-        _keep(client.meta.events, operation, kept)
-
-
-def _keep(events: Any, operation: str, kept: Pace) -> None:
-    def wait(**_: object) -> None:
-        kept.wait()  # what is returned here would be taken for the call's answer
-
-    def observe(parsed_response: Any = None, **_: object) -> None:
-        if (parsed_response or {}).get("Error", {}).get("Code") == "ThrottlingException":
-            kept.throttled()
-        else:
-            kept.passed()
-
-    events.register(f"before-send.secrets-manager.{operation}", wait)
-    events.register(f"response-received.secrets-manager.{operation}", observe)
+        client.meta.events.register(f"before-send.secrets-manager.{operation}", kept.wait)
+        client.meta.events.register(f"response-received.secrets-manager.{operation}", kept.observe)

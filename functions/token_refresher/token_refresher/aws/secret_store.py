@@ -44,10 +44,7 @@ _FULL = ": it has about 100 versions; Secrets Manager removes old ones within a 
 
 
 def make_client() -> SecretsManagerClient:
-    """A client for the current Region and credentials; its loggers are held at INFO.
-
-    At DEBUG botocore logs whole requests, the values of secrets among them.
-    """
+    """A client for the current Region and credentials. Its loggers stay at INFO: at DEBUG they tell secrets' values."""
     for name in ("botocore", "boto3", "urllib3"):
         logger = logging.getLogger(name)
         logger.setLevel(max(logger.level, logging.INFO))

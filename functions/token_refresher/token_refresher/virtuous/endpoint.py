@@ -30,9 +30,8 @@ from virtuous_token.secret_text import SecretText
 
 from .. import __version__
 from ..refresh.model import Answer, Denied, Ending, NotGranted, Proof, Unclear
-from .address import Address, Proxy
-from .body import LARGEST_BODY, readable_body
-from .judgement import Response, judge_proof, judge_token
+from .address import parse_base_url, proxy_on_the_way_to
+from .judgement import LARGEST_BODY, Response, judge_proof, judge_token
 
 # From the call to its result: the bound within which a refresh token is at risk. A connection that does not stand after
 # CONNECT_SECONDS is not used, so at least 30 seconds are left for an answer.
@@ -48,16 +47,11 @@ _COMMON_HEADERS = {
 }
 
 
-class _NotConnected(Exception):
-    """No connection stands, and nothing of the request was sent; the text says why, in words of ours."""
-
-
 class TokenEndpoint:
     """Virtuous at *base_url*. What the network and the server do is a result, never an exception.
 
-    *clock* gives the wall-clock time, aware. *connect_seconds* and *request_seconds* bound what CONNECT_SECONDS and
-    REQUEST_SECONDS do, whatever the resolver, the proxy or the server does.
-    Without an *ssl_context* certificates are verified against the system's roots (SSL_CERT_FILE names others).
+    *clock* gives the wall-clock time, aware. The two bounds hold whatever resolver, proxy or server does. Without an
+    *ssl_context* certificates are verified against the system's roots (SSL_CERT_FILE names others).
     Raises ValueError for a *base_url* or a proxy that cannot be used.
     """
 
@@ -70,8 +64,8 @@ class TokenEndpoint:
         request_seconds: float = REQUEST_SECONDS,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._address = Address.parse(base_url)
-        self._proxy = Proxy.on_the_way_to(self._address)
+        self._address = parse_base_url(base_url)
+        self._proxy = proxy_on_the_way_to(self._address)
         self._clock = clock
         self._connect_seconds = connect_seconds
         self._request_seconds = request_seconds
@@ -110,10 +104,9 @@ class TokenEndpoint:
     ) -> Response | NotGranted:
         started = time.monotonic()
         deadline = started + self._request_seconds
-        try:
-            connection = self._connected(min(started + self._connect_seconds, deadline))
-        except _NotConnected as error:
-            return NotGranted(Ending.UNREACHABLE, str(error))
+        connection = self._connected(min(started + self._connect_seconds, deadline))
+        if isinstance(connection, NotGranted):
+            return connection
         with closing(connection), _shut_down_at(connection, deadline):
             response = _answer(connection, deadline, method, path, body=body, headers={**_COMMON_HEADERS, **headers})
         is_late = time.monotonic() >= deadline
@@ -121,17 +114,23 @@ class TokenEndpoint:
             Ending.UNKNOWN, "no answer in time" if is_late else "the connection broke before the answer"
         )
 
-    def _connected(self, deadline: float) -> HTTPConnection:
-        """A connection that stood before *deadline*. Raises _NotConnected.
+    def _connected(self, deadline: float) -> HTTPConnection | NotGranted:
+        """A connection that stood before *deadline*, or why there is none; nothing was sent then.
 
         It is made in a thread, because no other means ends a resolver that hangs.
         """
-        first, who = (self._proxy, "the proxy") if self._proxy else (self._address, "the host")
-        connection: HTTPConnection = HTTPConnection(first.host, first.port)
-        made: Future[None] = Future()
+        first = self._proxy or self._address
+        kind = HTTPSConnection if self._address.is_https else HTTPConnection
+        connection, made = kind(first.host, first.port), Future[None]()
 
         def connect() -> None:
             try:
+                if isinstance(connection, HTTPSConnection):
+                    connection.ssl_context = self._ssl_context
+                if self._proxy:
+                    basic = self._proxy.authorization
+                    headers = {"Proxy-Authorization": basic.reveal()} if basic else {}
+                    connection.set_tunnel(self._address.host, self._address.port, headers)
                 # urllib3 tries one address after the other: each is given an even share of the time.
                 found = socket.getaddrinfo(first.host, first.port, type=socket.SOCK_STREAM)
                 connection.timeout = max(0.001, (deadline - time.monotonic()) / len(found))
@@ -141,16 +140,12 @@ class TokenEndpoint:
                 made.set_exception(error)
 
         try:
-            if self._address.is_https:
-                connection = HTTPSConnection(first.host, first.port, ssl_context=self._ssl_context)
-            if self._proxy:
-                connection.set_tunnel(self._address.host, self._address.port, self._proxy.headers())
             threading.Thread(target=connect, name="virtuous-connect", daemon=True).start()
             made.result(max(0.0, deadline - time.monotonic()))
-        except Exception as error:  # noqa: BLE001 (from the thread, or that nobody foresaw: nothing was sent)
+        except Exception as error:  # noqa: BLE001 (from the thread, or none could be started: nothing was sent)
             made.add_done_callback(lambda _: connection.close())
             _shut_down(connection.sock)  # a proxy that drips would keep the thread for hours
-            raise _NotConnected(_why_not(error, who)) from None
+            return NotGranted(Ending.UNREACHABLE, _why_not(error, "the proxy" if self._proxy else "the host"))
         return connection
 
     @cached_property
@@ -178,7 +173,7 @@ def _answer(connection: HTTPConnection, deadline: float, method: str, path: str,
             is_ended = not piece
     is_complete = is_ended and not response.length_remaining and time.monotonic() < deadline
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Response(response.status, headers, readable_body(body), is_complete)
+    return Response(response.status, headers, body, is_complete)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Core: what an HTTP answer of Virtuous means.
+"""Core: what an HTTP answer of Virtuous means, whatever a server, a CDN or a proxy did to its body.
 
-``RULES`` is the whole judgement of ``/Token``: the first row that fits decides, by status and, where that leaves it
-open, by the error code of RFC 6749 section 5.2 or by Virtuous's own words for a refusal. What has neither came from
-something in between and condemns no credential. No word of the body gets into a verdict but the codes known here.
+``RULES`` is the whole judgement of ``/Token``: the first row that fits decides, by status, then by the error code of
+RFC 6749 section 5.2 or by Virtuous's own words for a refusal. What has neither came from something in between and
+condemns no credential. No word of the body gets into a verdict but the codes known here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -20,13 +22,12 @@ from virtuous_token.secret_text import SecretText
 
 from ..refresh.formats import printable
 from ..refresh.model import Answer, Denied, Ending, Granted, NotGranted, Proof, Proved, Unclear
-from .body import read_object
 
-# Twice what Virtuous documents for an access token: at half of it the next refresh is due, and the token still works.
-LONGEST_LIFE = timedelta(days=30)
+LONGEST_LIFE = timedelta(days=30)  # twice what Virtuous documents for an access token: half of it is safe to wait
 LONGEST_WAIT = timedelta(days=1)  # the schedule comes round every few hours
 LONGEST_TOKEN = 24_000  # two such, escaped as JSON, fit into a secret's 65,536 bytes
 LONGEST_NAME = 500
+LARGEST_BODY = 256 * 1024  # a good answer has about two kilobytes
 
 _CODE = r"[a-z][a-z0-9_]*"  # every code of RFC 6749 and its extensions looks so
 # Of HTTP, with or without its zone, and RFC 3339. Another zone's name, or a clock of twelve hours, is not understood.
@@ -60,7 +61,6 @@ class Rule(NamedTuple):
 
 OWN_CODE = "a code of its own"  # in the form of RFC 6749, and not of the table
 DENIED = "authorization has been denied for this request."  # how Virtuous refuses, in JSON or in plain text
-_REFUSING = ("invalid_grant", "invalid_request")
 _MISCONFIGURED = ("invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope")
 _JUDGED = (200, *range(400, 500))  # a 200 gets here only without a usable token
 
@@ -71,7 +71,7 @@ RULES = (
     Rule("trouble behind the server", range(500, 600), None, Ending.UNKNOWN),
     Rule("redirect", range(300, 400), None, Ending.MISCONFIGURED),
     Rule("another success", range(201, 300), None, Ending.UNKNOWN),
-    Rule("refusing code", _JUDGED, _REFUSING, Ending.REFUSED),
+    Rule("refusing code", _JUDGED, ["invalid_grant", "invalid_request"], Ending.REFUSED),
     Rule("configuration code", _JUDGED, _MISCONFIGURED, Ending.MISCONFIGURED),
     Rule("code asked for in an error", _JUDGED, ["awaiting_verification"], Ending.CODE_NEEDED),
     Rule("busy code", _JUDGED, ["temporarily_unavailable"], Ending.UNREACHABLE),
@@ -95,8 +95,8 @@ def judge_token(response: Response, started_at: datetime) -> Answer:
     reason = code if code in _KNOWN_CODES and rule.codes else f"HTTP {response.status}"
     if rule.ending is Ending.CODE_NEEDED:
         reason = "one-time code needed"
-    elif rule.ending is Ending.UNKNOWN and response.status == 200:
-        reason = "HTTP 200 without a usable token" if response.complete else "HTTP 200 cut short"
+    elif reason == "HTTP 200":
+        reason += " without a usable token" if response.complete else " cut short"
     is_for_later = rule.ending in (Ending.THROTTLED, Ending.UNREACHABLE)
     return NotGranted(rule.ending, reason, _retry_after(response.headers, started_at) if is_for_later else None)
 
@@ -115,8 +115,7 @@ def judge_proof(response: Response) -> Proof:
     name = found.name("organizationName")
     if organization_id is None and name is None:
         return Unclear("HTTP 200 without an organisation")
-    is_enabled = found.flag("isEnabled")
-    return Proved(organization_id, name, is_enabled, tuple(oddities))
+    return Proved(organization_id, name, found.flag("isEnabled"), tuple(oddities))
 
 
 def deciding_rule(status: int, code: str) -> Rule:
@@ -145,6 +144,40 @@ def _parse(response: Response) -> tuple[dict[str, Any] | None, list[str]]:
     return answer, oddities + odd
 
 
+def read_object(body: bytes) -> tuple[dict[str, Any], list[str]] | None:
+    """The JSON object that *body*, as it is or decompressed, begins with, and what is odd about it; None for none."""
+    gzip_or_zlib, raw_deflate = 47, -15  # zlib's "wbits"
+    return _decoded(body) or _decoded(_inflated(body, gzip_or_zlib)) or _decoded(_inflated(body, raw_deflate))
+
+
+def _inflated(data: bytes, wbits: int) -> bytes:
+    """As much of *data* as can be decompressed, every member of a gzip, up to the largest body."""
+    body, inflater = bytearray(), zlib.decompressobj(wbits)
+    with suppress(zlib.error):
+        for byte in data:  # one by one, because an error costs the piece that it is found in
+            body += inflater.decompress(bytes([byte]))
+            if len(body) >= LARGEST_BODY:
+                break
+            if inflater.eof:
+                inflater = zlib.decompressobj(wbits)
+    return bytes(body[:LARGEST_BODY])
+
+
+def _decoded(body: bytes) -> tuple[dict[str, Any], list[str]] | None:
+    """Bytes that are not UTF-8, UTF-16 or UTF-32 cost what they stand in and no more."""
+    encoding = json.detect_encoding(body)
+    text = body.decode(encoding, "replace").lstrip("\ufeff \t\r\n")
+    if not text.startswith("{"):
+        return None
+    try:  # int() refuses a number that has thousands of digits
+        decoder = json.JSONDecoder(parse_int=lambda digits: int(digits) if len(digits) < 100 else float(digits))
+        answer, end = decoder.raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    oddities = [] if encoding.startswith("utf-8") and "\ufffd" not in text else ["the answer is not UTF-8"]
+    return answer, [*oddities, "something follows the JSON object"] if text[end:].strip(" \t\r\n") else oddities
+
+
 def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], started_at: datetime) -> Granted | None:
     found = _Reader(answer, oddities)
     access_token = found.token("access_token", in_a_header=True)
@@ -162,7 +195,8 @@ def _grant(response: Response, answer: Mapping[str, Any], oddities: list[str], s
         user_name=found.name("userName"),
         two_factor_enabled=found.flag("twoFactorEnabled"),
         oddities=tuple(oddities),
-        clock_skew=_skew(response.headers, started_at),
+        # What the clocks differ by and, never more than a request takes, the answer's way.
+        clock_skew=date - started_at if (date := _date(response.headers.get("date"))) else None,
     )
 
 
@@ -174,15 +208,11 @@ class _Reader(NamedTuple):
 
     def token(self, key: str, *, in_a_header: bool = False) -> SecretText | None:
         value = self.answer.get(key)
-        if isinstance(value, str) and value:
-            what = _why_unusable(value, in_a_header=in_a_header)
-        elif key not in self.answer:
-            return None
-        else:
-            what = "is empty" if value in (None, "") else "is not a text"
-        if what:
+        if key in self.answer and (what := _why_unusable(value, in_a_header=in_a_header)):
             self.oddities.append(f"{key} {what}")
-        return None if what else SecretText(str(value))
+        elif value:
+            return SecretText(str(value))
+        return None
 
     def name(self, key: str, *, may_be_number: bool = False) -> str | None:
         value = self.answer.get(key)
@@ -223,8 +253,10 @@ class _Reader(NamedTuple):
         return min(ends, default=None)
 
 
-def _why_unusable(token: str, *, in_a_header: bool) -> str:
+def _why_unusable(token: object, *, in_a_header: bool) -> str:
     """Empty where it can be used. A lone surrogate is in no encoding, and U+FFFD stands for broken bytes."""
+    if not isinstance(token, str) or not token:
+        return "is empty" if token in (None, "") else "is not a text"
     if in_a_header and not can_be_header(token):
         return "holds a character that no header may carry"
     if not token.strip() or re.search("[\ud800-\udfff\ufffd]", token):
@@ -255,12 +287,6 @@ def _date(text: object) -> datetime | None:
     return None
 
 
-def _skew(headers: Mapping[str, str], started_at: datetime) -> timedelta | None:
-    """The Date header minus *started_at*: what the clocks differ by and, never more than a request takes, its way."""
-    date = _date(headers.get("date", ""))
-    return date - started_at if date else None
-
-
 def _retry_after(headers: Mapping[str, str], started_at: datetime) -> timedelta | None:
     """RFC 9110 section 10.2.3: seconds, or a date by the server's own clock. A day at most; None for anything else."""
     text = headers.get("retry-after", "").strip()
@@ -268,5 +294,5 @@ def _retry_after(headers: Mapping[str, str], started_at: datetime) -> timedelta 
         return timedelta(seconds=min(float(text), LONGEST_WAIT.total_seconds()))
     if (date := _date(text)) is None:
         return None
-    wait = date - (_date(headers.get("date", "")) or started_at)
+    wait = date - (_date(headers.get("date")) or started_at)
     return min(wait, LONGEST_WAIT) if wait > timedelta() else None
