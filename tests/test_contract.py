@@ -64,7 +64,6 @@ def test_a_bearer_of_version_1_is_read_and_written_with_every_key_that_this_vers
         pytest.param(TokenPair(ACCESS), {}, id="an access token alone is the least"),
         pytest.param(TokenPair(ACCESS, extra={"access_token": "stale", "kept": 1}), {"kept": 1}, id="unknown keys"),
         pytest.param(TokenPair(ACCESS, spent=("0a1b2c3d", "4e")), {"spent": ["0a1b2c3d", "4e"]}, id="what is spent"),
-        pytest.param(TokenPair(ACCESS, two_factor_enabled=False), {"two_factor_enabled": False}, id="no second factor"),
         pytest.param(TokenPair(ACCESS, two_factor_enabled=True), {"two_factor_enabled": True}, id="a second factor"),
     ],
 )

@@ -56,20 +56,6 @@ def test_a_login_takes_the_next_claims_place_in_one_write(account: Account, cloc
     assert account.strict.versions("virtuous/default/bearer") == []  # that is the function's
 
 
-def test_of_two_logins_at_once_the_later_is_current_and_the_earlier_is_kept(account: Account, clock: Clock) -> None:
-    others: list[str] = []
-
-    def another_login(operation: str, params: object, secret_name: str) -> None:
-        if operation == "PutSecretValue" and not others:
-            others.append("begun")
-            others.append(_log_in(account, Clock(), a_pair(2)))
-
-    account.strict.before = another_login
-    version = _log_in(account, clock, a_pair(3))
-    labels = account.strict.labels(PAIR_SECRET)
-    assert (labels[CURRENT], labels[PREVIOUS], version) == (version, others[1], claim_id(others[1]))
-
-
 @pytest.mark.parametrize(
     ("value", "label"),
     [
@@ -151,13 +137,6 @@ def test_unknown_keys_of_the_displaced_pair_are_kept(account: Account, clock: Cl
     account.put_pair(a_pair(2, extra={"note": "asked for by finance", "contact": "old"}))
     _log_in(account, clock, a_pair(3, extra={"contact": "new"}))
     assert account.pair() == a_pair(3, extra={"note": "asked for by finance", "contact": "new"})
-
-
-@pytest.mark.parametrize("value", ["access-1", "{}", "[1]"], ids=["plain text", "no token", "a list"])
-def test_a_login_replaces_what_is_no_pair(account: Account, clock: Clock, value: str) -> None:
-    account.put(PAIR_SECRET, value)
-    _log_in(account, clock, a_pair(2))
-    assert account.pair() == a_pair(2)
 
 
 @pytest.mark.parametrize("operation", ["ListSecretVersionIds", "PutSecretValue"])

@@ -14,7 +14,7 @@ import pytest
 from tests.support import Account, a_pair
 from token_refresher.refresh.due import due_at
 from token_refresher.refresh.formats import SecretNames, TokenPair
-from token_refresher.refresh.journal import LABEL, Outcome, parse_entry
+from token_refresher.refresh.journal import LABEL, SUPERSEDED, Outcome, late_pair_id, parse_entry
 from token_refresher.refresh.login import store_login
 from token_refresher.refresh.model import (
     CURRENT,
@@ -335,9 +335,6 @@ def test_an_outage_makes_few_versions_even_on_a_schedule_of_a_minute(due: Scene)
         pytest.param([CODE_NEEDED], True, 50, HOUR, "2", id="a code that was sent to a phone ends it all"),
         pytest.param([REFUSED, REFUSED, CODE_NEEDED, REFUSED], True, 3, DAY, "2 1 p 2 2", id="by the password alone"),
         pytest.param([REFUSED, REFUSED, THROTTLED], False, 3, DAY, "2 1 2 2", id="a refusal stays one if throttled"),
-        pytest.param([REFUSED, REFUSED, NOT_SENT], False, 3, DAY, "2 1 2 2", id="and if nothing is sent"),
-        pytest.param([REFUSED, REFUSED, LOST], False, 3, DAY, "2 1 2 2", id="and where the answer is lost"),
-        pytest.param([REFUSED, REFUSED, MISCONFIGURED], False, 3, DAY, "2 1 2 2", id="and at a wrong address"),
     ],
 )
 def test_what_is_sent_while_nothing_works(
@@ -388,6 +385,12 @@ def test_another_stored_token_mends_it_and_stays_where_its_answer_brings_no_othe
     displaced.answers = [REFUSED, granted(3, refresh_token=None)]
     assert displaced.run().outcome == "refreshed"
     assert (displaced.pair().refresh_token, displaced.in_step) == (SecretText("refresh-1"), True)
+
+
+def test_what_a_pair_that_came_late_knew_as_spent_stays_known(due: Scene) -> None:
+    due.put(NAMES.pair, pair(7, spent=("0a0a0a0a",)).to_json(), SUPERSEDED, late_pair_id(due.labels()[CURRENT]))
+    due.run()
+    assert "0a0a0a0a" in due.pair().spent
 
 
 def test_a_token_that_was_refused_is_not_sent_again_beside_a_live_one(due: Scene) -> None:

@@ -165,18 +165,12 @@ SCHEDULES: Schedules = {
         "0 publishes, 1 ends, 2 ends, 0 ends, readers",
     ),
     **{
-        f"a form across a refresh, the provider is {kind}": (
-            due(RUN, RUN, provider=kind),
-            "opens the form, 0 ends, saves the form, minutes, 1 ends",
-        )
+        f"a form across {refreshes}, the provider is {kind}": (due(RUN, RUN, RUN, provider=kind), schedule)
         for kind in ("strict", "revoking")
-    },
-    **{
-        f"a form across two refreshes, the provider is {kind}": (
-            due(RUN, RUN, RUN, provider=kind),
-            "opens the form, 0 ends, weeks, 1 ends, saves the form, minutes, 2 ends",
+        for refreshes, schedule in (
+            ("a refresh", "opens the form, 0 ends, saves the form, minutes, 1 ends"),
+            ("two refreshes", "opens the form, 0 ends, weeks, 1 ends, saves the form, minutes, 2 ends"),
         )
-        for kind in ("strict", "revoking")
     },
     "a rollback": (due(RUN, refreshes=1), "rolls AWSCURRENT back, 0 ends"),
     "a rollback, and reuse ends the line": (
