@@ -208,14 +208,6 @@ def test_a_holder_is_dead_by_secrets_managers_clock_and_the_stored_duration() ->
     assert intent.is_dead(NOW, NOW + timedelta(minutes=6, seconds=1))
 
 
-def test_an_intent_ends_with_its_own_attempt_added_to_the_earlier_ones() -> None:
-    assert OUTCOME.retry_at == NOW + timedelta(seconds=850)
-    assert OUTCOME.history == INTENT.history._replace(
-        attempts={**INTENT.history.attempts, "c6d7e8f9": Attempt(NOW, Ending.THROTTLED)},
-        failures=3,
-    )
-
-
 @pytest.mark.parametrize("before", [None, *Ending])
 @pytest.mark.parametrize("result", Ending)
 def test_a_verdict_stands_until_another_takes_its_place(before: Ending | None, result: Ending) -> None:

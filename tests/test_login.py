@@ -9,9 +9,9 @@ import pytest
 
 from tests.support import NOW, Account, Clock, a_pair, a_version
 from token_refresher.refresh.formats import TokenPair
-from token_refresher.refresh.journal import LABEL, SUPERSEDED, History, Intent, Outcome, chain_end, claim_id, result_id
+from token_refresher.refresh.journal import LABEL, History, Intent, chain_end, claim_id, result_id
 from token_refresher.refresh.login import store_login
-from token_refresher.refresh.model import CURRENT, PREVIOUS, Ending, StoreMisconfigured, StoreUnavailable
+from token_refresher.refresh.model import CURRENT, PREVIOUS, StoreMisconfigured, StoreUnavailable
 
 PATIENCE = timedelta(minutes=7)
 PAIR_SECRET = "virtuous/default/tokens"
@@ -54,22 +54,6 @@ def test_a_login_takes_the_next_claims_place_in_one_write(account: Account, cloc
     assert account.pair() == a_pair(2)
     assert len(account.strict.calls("PutSecretValue")) == writes + 1
     assert account.strict.versions("virtuous/default/bearer") == []  # that is the function's
-
-
-@pytest.mark.parametrize(
-    ("value", "label"),
-    [
-        pytest.param(a_pair(2, spent=("0a0a0a0a",)).to_json(), CURRENT, id="a new pair"),
-        pytest.param(a_pair(2, spent=("0a0a0a0a",)).to_json(), SUPERSEDED, id="a pair that came too late"),
-        pytest.param(Outcome(a_version(), Ending.REFUSED, NOW, history=KNOWN).to_json(), LABEL, id="an outcome"),
-    ],
-)
-def test_a_login_follows_what_came_of_a_refresh(account: Account, clock: Clock, value: str, label: str) -> None:
-    claim = _claimed(account, clock)
-    account.store().write_pair(result_id(claim), value, label, LABEL)
-    version = _log_in(account, clock, a_pair(3))
-    assert version == claim_id(result_id(claim))
-    assert account.pair() == a_pair(3, spent=("0a0a0a0a",))
 
 
 @pytest.mark.parametrize("holds_for", [timedelta(minutes=-1), timedelta(hours=1)], ids=["a dead one", "a living one"])

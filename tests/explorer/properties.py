@@ -83,9 +83,8 @@ def readers_went_back(before: State, after: State, i: int) -> str:
     if NAMES.bearer not in after.secrets or NAMES.bearer not in before.secrets:
         return ""
     was, new = before.bearer_secret.labels.get(CURRENT), after.bearer_secret.labels.get(CURRENT)
-    if new == was or new is None:
-        return ""
-    if was is None:  # a secret's first version is current at once, whatever became of the pair since it was read
+    # A secret's first version is current at once, whatever became of the pair since it was read.
+    if new in (was, None) or was is None:
         return ""
     if new not in after.pair_secret.versions:
         return "what is published is no version of the pair"
