@@ -16,19 +16,11 @@ NEARLY_A_DAY = timedelta(hours=23)
 JUST_NOW = timedelta(minutes=5)  # what happened so lately may make a run careful
 
 
-def stored_tokens(secret: Secret, *more: str) -> dict[str, str]:
-    """The refresh tokens of labelled versions and of *more* versions, each with the version that holds it.
-
-    Not of those whose key is gone.
-    """
-    found = {}
-    for version in (*secret.labels.values(), *more):
-        if version not in secret.versions or version in secret.unreadable:
-            continue
-        pair = pair_in(secret.versions[version].value)
-        if pair is not None and pair.refresh_token is not None:
-            found[pair.refresh_token.reveal()] = version
-    return found
+def stored_tokens(secret: Secret, *more: str) -> list[str]:
+    """The refresh tokens of labelled versions and of *more* versions, but of those whose key is gone."""
+    there = [version for version in (*secret.labels.values(), *more) if version in secret.versions]
+    pairs = [pair_in(secret.versions[version].value) for version in there if version not in secret.unreadable]
+    return [pair.refresh_token.reveal() for pair in pairs if pair and pair.refresh_token]
 
 
 def live_tokens(state: State, secret: Secret | None = None) -> list[str]:
