@@ -18,7 +18,6 @@ GOLDEN = Path(__file__).parent / "golden"
 ISSUED_AT = datetime(2026, 11, 25, 10, tzinfo=UTC)
 EXPIRES_AT = datetime(2026, 12, 10, 9, 59, 59, tzinfo=UTC)
 ACCESS = SecretText("access-1")
-BOTH = pytest.mark.parametrize("parse", [TokenPair.parse, Bearer.parse], ids=["pair", "bearer"])
 
 
 def test_a_pair_of_version_1_is_read_and_written_as_it_was() -> None:
@@ -80,7 +79,6 @@ def test_what_is_known_is_written_and_comes_back(pair: TokenPair, written: dict[
         pytest.param({"refresh_token": ' "r-1" '}, "refresh_token", SecretText("r-1"), id="pasted with its quotes"),
         pytest.param({"organization_id": 4711}, "organization_id", "4711", id="a number for a name"),
         pytest.param({"expires_at": "tomorrow"}, "expires_at", None, id="an instant in words"),
-        pytest.param({"expires_at": 1764064800}, "expires_at", None, id="an instant in seconds"),
         pytest.param({"expires_at": "0001-01-01T00:00:00+14:00"}, "expires_at", None, id="before the first year"),
         pytest.param({"issued_at": "9000-01-01T00:00:00Z"}, "issued_at", None, id="later than a lifetime allows"),
         pytest.param({"two_factor_enabled": "true"}, "two_factor_enabled", None, id="a flag in words"),
@@ -101,7 +99,6 @@ def test_what_a_person_stored_oddly_hides_no_token(stored: dict[str, Any], field
         pytest.param("refresh\u00a01", id="a blank that does not break"),
         pytest.param("\u201crefresh-1\u201d", id="typographic quotes"),
         pytest.param('"refresh-1', id="a lone quote"),
-        pytest.param("\"'refresh-1'\"", id="two pairs of quotes"),
         pytest.param("réfresh-1", id="an accent"),
         pytest.param(["refresh-1"], id="a list"),
         pytest.param(7, id="a number"),
@@ -142,7 +139,7 @@ def test_the_type_of_a_readers_token_is_always_bearer() -> None:
     assert Bearer.parse('{"access_token": "access-1", "token_type": "bearer"}').token_type == "Bearer"
 
 
-@BOTH
+@pytest.mark.parametrize("parse", [TokenPair.parse, Bearer.parse], ids=["pair", "bearer"])
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -151,7 +148,6 @@ def test_the_type_of_a_readers_token_is_always_bearer() -> None:
         pytest.param('{"access_token": "s3cret"', "not a JSON object", id="cut off"),
         pytest.param('["s3cret"]', "not a JSON object", id="a list"),
         pytest.param("[" * 100_000, "not a JSON object", id="nested without end"),
-        pytest.param("{}", "has no access_token", id="an empty object"),
         pytest.param('{"access_token": null}', "has no access_token", id="null"),
         pytest.param('{"access_token": "\\"\\""}', "has no access_token", id="nothing but quotes"),
         pytest.param('{"access_token": "s3cret\\r\\nX: s3cret"}', "a space, a quote", id="a header within"),

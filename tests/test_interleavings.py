@@ -36,7 +36,6 @@ BOUNDS: dict[str, Callable[[], State]] = {
 @pytest.mark.parametrize("first", BOUNDS.values(), ids=BOUNDS)
 def test_no_order_of_steps_breaks_a_property(first: Callable[[], State]) -> None:
     explored = explore(first())
-    print(f"{explored.states} states, {explored.ends} ends, {explored.quiet} of them left alone")
     assert explored.finding is None
     assert explored.is_complete
 

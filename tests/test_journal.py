@@ -32,13 +32,12 @@ from token_refresher.virtuous.judgement import LONGEST_TOKEN
 from virtuous_token.secret_text import SecretText
 
 VERSION = "11111111-1111-4111-8111-111111111111"
-HOLDER = "22222222-2222-4222-8222-222222222222"
 ENTRY = "33333333-3333-4333-8333-333333333333"
 BY_HAND = "a version id that a person chose, 47 characters"
 
 INTENT = Intent(
     replaces=VERSION,
-    holder=HOLDER,
+    holder="22222222-2222-4222-8222-222222222222",
     credential="c6d7e8f9",
     started_at=NOW,
     holds_for=timedelta(minutes=6),
@@ -61,12 +60,21 @@ json_values = st.recursive(
 )
 
 
-# Ids
+def _listed(*version_ids: str) -> Versions:
+    listed = (StoredVersion(version_id, NOW + timedelta(seconds=n)) for n, version_id in enumerate(version_ids))
+    return Versions(tuple(listed), "arn:aws:secretsmanager:us-east-1:123456789012:secret:v/a/tokens-AbCdEf", NOW)
+
+
+ROOT = chain_end(_listed())
+CLAIM = claim_id(ROOT)
+RESULT = result_id(CLAIM)
+LOGIN = claim_id(RESULT)
 
 
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
+        pytest.param(ROOT, "c0f37fcb-75f2-5c12-a8a6-a98545f80b7f", id="where a chain begins, from the secret's ARN"),
         pytest.param(claim_id(VERSION), "edc11ed7-0b5e-55f4-8e27-b8c09107ac60", id="a claim after a version of ours"),
         pytest.param(claim_id(BY_HAND), "34ca377c-9edd-5869-bee6-ac1ff3921640", id="after one that a person named"),
         pytest.param(result_id(ENTRY), "0ed47649-1a0f-5095-8e90-4893d18515ee", id="the result of a claim"),
@@ -145,17 +153,6 @@ def test_no_value_of_any_key_raises(entry: Entry, data: st.DataObject) -> None:
 # The chain
 
 
-def _listed(*version_ids: str) -> Versions:
-    listed = (StoredVersion(version_id, NOW + timedelta(seconds=n)) for n, version_id in enumerate(version_ids))
-    return Versions(tuple(listed), "arn:aws:secretsmanager:us-east-1:123456789012:secret:v/a/tokens-AbCdEf", NOW)
-
-
-ROOT = chain_end(_listed())
-CLAIM = claim_id(ROOT)
-RESULT = result_id(CLAIM)
-LOGIN = claim_id(RESULT)
-
-
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [
@@ -173,11 +170,6 @@ LOGIN = claim_id(RESULT)
 )
 def test_the_chains_end(listed: list[str], expected: str) -> None:
     assert chain_end(_listed(*listed)) == expected
-
-
-def test_a_secret_that_is_made_again_begins_another_chain() -> None:
-    assert ROOT == "c0f37fcb-75f2-5c12-a8a6-a98545f80b7f"
-    assert chain_end(_listed()._replace(arn=_listed().arn[:-6] + "GhIjKl")) != ROOT
 
 
 def test_fingerprints_are_merged_newest_first_and_two_hundred_are_kept() -> None:

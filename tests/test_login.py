@@ -87,14 +87,6 @@ def test_an_adopted_pair_waits_for_a_refresh_that_may_be_sending_its_token(
     assert waited <= clock.now() - NOW < waited + timedelta(seconds=10)
 
 
-def test_it_gives_up_where_that_refresh_outlasts_it(account: Account, clock: Clock) -> None:
-    _claimed(account, clock, holds_for=timedelta(hours=1))
-
-    with pytest.raises(StoreUnavailable, match="a refresh is under way"):
-        _log_in(account, clock, a_pair(1), adopted=True)
-    assert clock.now() - NOW <= PATIENCE
-
-
 @pytest.mark.parametrize("adopted", [False, True])
 def test_what_is_known_as_spent_stays_so_unless_the_provider_has_just_granted_it(
     account: Account, clock: Clock, adopted: bool
