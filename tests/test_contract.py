@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, seed
-from hypothesis import strategies as st
 
-from tests.seed import SEED
 from token_refresher.refresh.formats import SecretNames, TokenPair
-from virtuous_token.contract import Bearer, can_be_header, format_instant, parse_instant, parse_object
+from virtuous_token.contract import Bearer, can_be_header, format_instant, parse_instant
 from virtuous_token.errors import UnreadableSecret
 from virtuous_token.secret_text import SecretText
 
@@ -21,7 +18,6 @@ GOLDEN = Path(__file__).parent / "golden"
 ISSUED_AT = datetime(2026, 11, 25, 10, tzinfo=UTC)
 EXPIRES_AT = datetime(2026, 12, 10, 9, 59, 59, tzinfo=UTC)
 ACCESS = SecretText("access-1")
-BOTH = pytest.mark.parametrize("parse", [TokenPair.parse, Bearer.parse], ids=["pair", "bearer"])
 
 
 def test_a_pair_of_version_1_is_read_and_written_as_it_was() -> None:
@@ -67,7 +63,6 @@ def test_a_bearer_of_version_1_is_read_and_written_with_every_key_that_this_vers
         pytest.param(TokenPair(ACCESS), {}, id="an access token alone is the least"),
         pytest.param(TokenPair(ACCESS, extra={"access_token": "stale", "kept": 1}), {"kept": 1}, id="unknown keys"),
         pytest.param(TokenPair(ACCESS, spent=("0a1b2c3d", "4e")), {"spent": ["0a1b2c3d", "4e"]}, id="what is spent"),
-        pytest.param(TokenPair(ACCESS, two_factor_enabled=False), {"two_factor_enabled": False}, id="no second factor"),
         pytest.param(TokenPair(ACCESS, two_factor_enabled=True), {"two_factor_enabled": True}, id="a second factor"),
     ],
 )
@@ -81,14 +76,9 @@ def test_what_is_known_is_written_and_comes_back(pair: TokenPair, written: dict[
     ("stored", "field", "read"),
     [
         pytest.param({"refresh_token": None}, "refresh_token", None, id="no refresh token"),
-        pytest.param({"refresh_token": ""}, "refresh_token", None, id="an empty one"),
-        pytest.param({"refresh_token": ' "" '}, "refresh_token", None, id="an empty pair of quotes"),
         pytest.param({"refresh_token": ' "r-1" '}, "refresh_token", SecretText("r-1"), id="pasted with its quotes"),
-        pytest.param({"access_token": " 'access-1'\n"}, "access_token", ACCESS, id="the same of an access token"),
         pytest.param({"organization_id": 4711}, "organization_id", "4711", id="a number for a name"),
         pytest.param({"expires_at": "tomorrow"}, "expires_at", None, id="an instant in words"),
-        pytest.param({"expires_at": 1764064800}, "expires_at", None, id="an instant in seconds"),
-        pytest.param({"expires_at": "2026-13-01T00:00:00Z"}, "expires_at", None, id="a thirteenth month"),
         pytest.param({"expires_at": "0001-01-01T00:00:00+14:00"}, "expires_at", None, id="before the first year"),
         pytest.param({"issued_at": "9000-01-01T00:00:00Z"}, "issued_at", None, id="later than a lifetime allows"),
         pytest.param({"two_factor_enabled": "true"}, "two_factor_enabled", None, id="a flag in words"),
@@ -106,14 +96,10 @@ def test_what_a_person_stored_oddly_hides_no_token(stored: dict[str, Any], field
     [
         pytest.param("refresh 1", id="a blank inside"),
         pytest.param("refresh-1\nrefresh-2", id="a newline inside"),
-        pytest.param("refresh\t1", id="a tab"),
         pytest.param("refresh\u00a01", id="a blank that does not break"),
-        pytest.param("\ufeffrefresh-1", id="a byte order mark"),
         pytest.param("\u201crefresh-1\u201d", id="typographic quotes"),
         pytest.param('"refresh-1', id="a lone quote"),
-        pytest.param("\"'refresh-1'\"", id="two pairs of quotes"),
         pytest.param("réfresh-1", id="an accent"),
-        pytest.param("refresh\x001", id="a NUL"),
         pytest.param(["refresh-1"], id="a list"),
         pytest.param(7, id="a number"),
     ],
@@ -136,16 +122,6 @@ def test_a_granted_refresh_token_may_hold_what_a_pasted_one_may_not(granted: str
         TokenPair.parse(json.dumps(stored | {"refresh_token": "pasted with a blank"}))
 
 
-@pytest.mark.parametrize("ahead", [timedelta(hours=-1), timedelta(), timedelta(minutes=10), timedelta(days=1)])
-def test_a_token_is_not_younger_than_the_version_that_holds_it(ahead: timedelta) -> None:
-    """Whatever its writer's clock said: it lives as long as the writer was told, from then on."""
-    issued_at = ISSUED_AT + ahead
-    pair = TokenPair(ACCESS, issued_at=issued_at, expires_at=issued_at + timedelta(hours=1))
-    dated = pair.dated_by(ISSUED_AT)
-    assert dated.issued_at == min(issued_at, ISSUED_AT)
-    assert dated.expires_at == min(issued_at, ISSUED_AT) + timedelta(hours=1)
-
-
 @pytest.mark.parametrize(
     ("parse", "text", "problem"),
     [
@@ -163,17 +139,15 @@ def test_the_type_of_a_readers_token_is_always_bearer() -> None:
     assert Bearer.parse('{"access_token": "access-1", "token_type": "bearer"}').token_type == "Bearer"
 
 
-@BOTH
+@pytest.mark.parametrize("parse", [TokenPair.parse, Bearer.parse], ids=["pair", "bearer"])
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         pytest.param(None, "is empty", id="bytes in place of text"),
-        pytest.param(" \n", "is empty", id="blank"),
         pytest.param("s3cret", "not a JSON object", id="plain text"),
         pytest.param('{"access_token": "s3cret"', "not a JSON object", id="cut off"),
         pytest.param('["s3cret"]', "not a JSON object", id="a list"),
         pytest.param("[" * 100_000, "not a JSON object", id="nested without end"),
-        pytest.param("{}", "has no access_token", id="an empty object"),
         pytest.param('{"access_token": null}', "has no access_token", id="null"),
         pytest.param('{"access_token": "\\"\\""}', "has no access_token", id="nothing but quotes"),
         pytest.param('{"access_token": "s3cret\\r\\nX: s3cret"}', "a space, a quote", id="a header within"),
@@ -186,17 +160,6 @@ def test_what_cannot_be_read_is_told_without_the_value(parse: Any, text: str | N
     assert (raised.value.__cause__, raised.value.__context__) == (None, None)
 
 
-def test_its_text_begins_with_what_it_is_about() -> None:
-    with pytest.raises(UnreadableSecret, match=r"^the login of acme is empty$"):
-        parse_object("", "the login of acme")
-
-
-@BOTH
-def test_no_token_shows(parse: Any) -> None:
-    parsed = parse('{"access_token": "s3cret-1", "other": "s3cret-2"}')
-    assert "s3cret" not in f"{parsed} {parsed!r}"
-
-
 def test_instants_are_written_in_utc_with_whole_seconds() -> None:
     instant = datetime(2026, 11, 25, 12, 0, 0, 999_999, tzinfo=timezone(timedelta(hours=2)))
     assert format_instant(instant) == "2026-11-25T10:00:00Z"
@@ -207,20 +170,11 @@ def test_instants_are_written_in_utc_with_whole_seconds() -> None:
         parse_instant("1969-12-31T23:59:59Z")
 
 
-@seed(SEED)
-@given(st.datetimes(datetime(1970, 1, 1), datetime(8999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
-def test_instants_are_read_as_they_were_written(instant: datetime) -> None:
-    assert parse_instant(format_instant(instant)) == instant.replace(microsecond=0)
-
-
 @pytest.mark.parametrize("token", ["a", "v_eyJ.abc-_~+/=", "!#$%&()*"])
-def test_visible_ascii_may_be_a_header(token: str) -> None:
+@pytest.mark.parametrize("other", ["", " ", "\n", "'", "\x7f"])
+def test_visible_ascii_but_quotes_may_be_a_header(token: str, other: str) -> None:
     assert can_be_header(token)
-
-
-@pytest.mark.parametrize("token", ["", " a", "a\n", "a'", "\x7f"])
-def test_anything_else_may_not(token: str) -> None:
-    assert not can_be_header(token)
+    assert not can_be_header(other)
 
 
 def test_the_names_of_a_connections_secrets() -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import queue
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-import boto3
 import botocore.exceptions
 import pytest
-from moto import mock_aws
 
 from tests.support import Account, a_pair
 from token_refresher.refresh.due import due_at
 from token_refresher.refresh.formats import SecretNames, TokenPair
-from token_refresher.refresh.journal import LABEL, SUPERSEDED, Outcome, parse_entry
+from token_refresher.refresh.journal import LABEL, SUPERSEDED, late_pair_id
 from token_refresher.refresh.login import store_login
 from token_refresher.refresh.model import (
     CURRENT,
@@ -35,7 +32,7 @@ from token_refresher.refresh.model import (
     Stored,
     Unclear,
 )
-from token_refresher.refresh.refresh import Policy, Result, fresh_result, refresh_connection
+from token_refresher.refresh.refresh import Policy, Result, refresh_connection
 from virtuous_token.contract import Bearer
 from virtuous_token.secret_text import SecretText
 
@@ -52,40 +49,6 @@ MISCONFIGURED = NotGranted(Ending.MISCONFIGURED, "404")
 PASSWORD = "u@x.org p w"
 
 
-@dataclass
-class ScriptedEndpoint:
-    """Gives the scripted answers in turn; strictly rotating where nothing is scripted."""
-
-    world: Scene
-    answers: list[Answer | Callable[[], Answer]] = field(default_factory=list)
-    proofs: list[Proof] = field(default_factory=list)
-    sent: list[str] = field(default_factory=list)
-    proved: list[str] = field(default_factory=list)
-    live: str = "refresh-1"
-
-    def refresh(self, refresh_token: SecretText) -> Answer:
-        self.sent.append(refresh_token.reveal())
-        return self._next(accepted=refresh_token.reveal() == self.live)
-
-    def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Answer:
-        self.sent.append(f"{username} {password.reveal()}")
-        return self._next(accepted=True)
-
-    def prove(self, access_token: SecretText) -> Proof:
-        self.proved.append(access_token.reveal())
-        return self.proofs.pop(0) if self.proofs else ORGANIZATION
-
-    def _next(self, *, accepted: bool) -> Answer:
-        if self.answers:
-            answer = self.answers.pop(0)
-            return answer() if callable(answer) else answer
-        if not accepted:
-            return REFUSED
-        number = len(self.sent) + 1
-        self.live = f"refresh-{number}"
-        return granted(number, self.world.now)
-
-
 def granted(number: int, at: datetime = NOW, **changes: Any) -> Granted:
     new = Granted(SecretText(f"access-{number}"), SecretText(f"refresh-{number}"), at, at + timedelta(days=15))
     return new._replace(**changes)
@@ -97,13 +60,41 @@ def pair(number: int = 1, *, age: timedelta = timedelta(days=8), **changes: Any)
 
 
 class Scene(Account):
-    """A stack with one connection, and a clock that moves when a test moves it."""
+    """A stack with one connection, a clock that moves when a test moves it, and Virtuous.
+
+    Virtuous gives the scripted answers in turn, and rotates strictly where nothing is scripted.
+    """
 
     def __init__(self) -> None:
         self.now = NOW
         super().__init__(now=lambda: self.now)
-        self.virtuous = ScriptedEndpoint(self)
         self.policy = Policy("https://api.virtuoussoftware.com")
+        self.answers: list[Answer | Callable[[], Answer]] = []
+        self.proofs: list[Proof] = []
+        self.sent: list[str] = []
+        self.proved: list[str] = []
+        self.live = "refresh-1"
+
+    def refresh(self, refresh_token: SecretText) -> Answer:
+        self.sent.append(refresh_token.reveal())
+        return self._answer(accepted=refresh_token.reveal() == self.live)
+
+    def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Answer:
+        self.sent.append(f"{username} {password.reveal()}")
+        return self._answer(accepted=True)
+
+    def prove(self, access_token: SecretText) -> Proof:
+        self.proved.append(access_token.reveal())
+        return self.proofs.pop(0) if self.proofs else ORGANIZATION
+
+    def _answer(self, *, accepted: bool) -> Answer:
+        if self.answers:
+            answer = self.answers.pop(0)
+            return answer() if callable(answer) else answer
+        if not accepted:
+            return REFUSED
+        self.live = f"refresh-{len(self.sent) + 1}"
+        return granted(len(self.sent) + 1, self.now)
 
     def store_pair(self, value: TokenPair | str) -> str:
         version = self.put(NAMES.pair, value if isinstance(value, str) else value.to_json())
@@ -115,10 +106,7 @@ class Scene(Account):
         self.client.create_secret(Name=NAMES.login, SecretString=login)
 
     def services(self) -> Services:
-        def pause(seconds: float) -> None:
-            self.now += timedelta(seconds=seconds)
-
-        return Services(self.virtuous, lambda: self.now, pause)
+        return Services(self, lambda: self.now, lambda seconds: self.wait(timedelta(seconds=seconds)))
 
     def run(self, *, force: bool = False, seconds: float = 300) -> Result:
         deadline = self.now + timedelta(seconds=seconds)
@@ -140,7 +128,7 @@ class Scene(Account):
                 happening()
             return answer or granted(2, self.now)
 
-        self.virtuous.answers.append(answered)
+        self.answers.append(answered)
 
     def wait(self, wait: timedelta) -> None:
         self.now += wait
@@ -171,7 +159,7 @@ def displaced(scene: Scene) -> Scene:
     """AWSPREVIOUS holds refresh-1 and AWSCURRENT refresh-2, due; none works."""
     scene.store_pair(pair(1, age=timedelta(days=20)))
     scene.store_pair(pair(2))
-    scene.virtuous.live = "nothing"
+    scene.live = "nothing"
     return scene
 
 
@@ -181,7 +169,7 @@ def displaced(scene: Scene) -> Scene:
 def test_a_due_pair_is_refreshed_saved_proved_and_published(due: Scene) -> None:
     before = due.labels()[CURRENT]
     result = due.run()
-    assert (result.outcome, due.virtuous.sent, due.virtuous.proved) == ("refreshed", ["refresh-1"], ["access-2"])
+    assert (result.outcome, due.sent, due.proved) == ("refreshed", ["refresh-1"], ["access-2"])
     new = pair(2, age=timedelta(), replaces=before, spent=(SecretText("refresh-1").fingerprint(),))
     assert due.pair() == new
     assert due.in_step
@@ -201,7 +189,7 @@ def test_the_first_login_is_published_without_a_refresh(scene: Scene) -> None:
     assert scene.run().outcome == "login_required"
     scene.store_pair(pair(age=timedelta()))
     assert scene.runs(2, MINUTE) == ["recovered", "fresh"]
-    assert scene.virtuous.sent == []
+    assert scene.sent == []
     assert scene.in_step
     assert scene.run(force=True).outcome == "refreshed"
 
@@ -211,7 +199,6 @@ def test_the_first_login_is_published_without_a_refresh(scene: Scene) -> None:
     [
         pytest.param(timedelta(seconds=-1), "fresh", id="one second before it is due"),
         pytest.param(timedelta(seconds=1), "refreshed", id="one second after"),
-        pytest.param(timedelta(days=7), "refreshed", id="on the last day of its life"),
     ],
 )
 def test_a_pair_is_refreshed_once_it_is_due(due: Scene, wait: timedelta, outcome: str) -> None:
@@ -228,73 +215,56 @@ def test_connections_made_together_fall_due_apart_and_never_late(percent: int) -
     assert all(at is not None and latest - timedelta(days=0.75) <= at <= latest for at in instants)
 
 
-def test_the_main_job_on_moto_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """moto is kinder than AWS, but nobody of ours wrote it: what it answers must do as well."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
-    with mock_aws():
-        scene.client = boto3.client("secretsmanager", region_name="us-east-1")
-        for name in NAMES[:2]:
-            scene.client.create_secret(Name=name)
-        scene.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair().to_json())
-        scene.now = datetime.now(UTC)  # which is moto's
-        words = [str(scene.run(force=force).outcome) for force in (False, False, True)]
-        ids = [scene.client.get_secret_value(SecretId=name, VersionStage=CURRENT)["VersionId"] for name in NAMES[:2]]
-    assert words == ["refreshed", "fresh", "refreshed"]
-    assert ids[0] == ids[1]
-    assert scene.virtuous.sent == ["refresh-1", "refresh-2"]
-
-
 # What an answer lacks
 
 
 @pytest.mark.parametrize("second", [None, "refresh-3", 'odd "two"'])
 def test_an_answer_without_a_refresh_token_keeps_the_old_one_over_two_cycles(due: Scene, second: str | None) -> None:
     """What is granted may hold what a pasted token may not (RFC 6749 appendix A.17)."""
-    due.virtuous.answers = [granted(2, refresh_token=None)]
+    due.answers = [granted(2, refresh_token=None)]
     assert due.run().outcome == "refreshed"
     assert (due.pair().refresh_token, due.pair().refresh_token_issued_at) == (SecretText("refresh-1"), NOW - 8 * DAY)
     due.wait(8 * DAY)
-    due.virtuous.answers = [granted(3, due.now, refresh_token=SecretText(second) if second else None)]
+    due.answers = [granted(3, due.now, refresh_token=SecretText(second) if second else None)]
     assert due.run().outcome == "refreshed"
     due.store_pair(json.dumps(json.loads(due.pair().to_json()) | {"note": "edited"}))
     due.wait(8 * DAY)
     due.run()
-    assert due.virtuous.sent == ["refresh-1", "refresh-1", second or "refresh-1"]
+    assert due.sent == ["refresh-1", "refresh-1", second or "refresh-1"]
 
 
 def test_a_refresh_token_that_the_provider_grants_again_is_sent_again(due: Scene) -> None:
     """One that was spent, and one that was refused: what it grants now is good now."""
     numbers = [1, 2, 1, 2]
     for number in numbers[1:]:
-        due.virtuous.answers = [granted(number, due.now)]
+        due.answers = [granted(number, due.now)]
         assert due.run().outcome == "refreshed"
         due.wait(8 * DAY)
-    due.virtuous.answers = [REFUSED] * 3
+    due.answers = [REFUSED] * 3
     due.run()
     store, again = due.store(), pair(2, age=NOW - due.now)
     store_login(store, due.services(), again, give_up_at=due.now, adopted=False)
     due.wait(8 * DAY)
-    due.virtuous.answers = [granted(3, due.now)]
+    due.answers = [granted(3, due.now)]
     assert due.run().outcome == "refreshed"
-    assert due.virtuous.sent == [f"refresh-{number}" for number in (*numbers, 2)]
+    assert due.sent == [f"refresh-{number}" for number in (*numbers, 2)]
 
 
 def test_an_unusable_access_token_stays_out_and_its_refresh_token_is_saved(due: Scene) -> None:
     """A provider that goes on like that is asked once an hour; what readers hold is never fresh once it is over."""
     due.now = NOW + 7 * DAY - 90 * MINUTE
-    due.virtuous.answers = [granted(2, due.now, access_token=None), granted(3, due.now + HOUR, access_token=None)]
+    due.answers = [granted(2, due.now, access_token=None), granted(3, due.now + HOUR, access_token=None)]
     assert due.runs(4, 35 * MINUTE) == ["try_again", "fresh", "try_again", "try_again"]
     assert (due.pair().access_token, due.pair().refresh_token) == (SecretText("access-1"), SecretText("refresh-3"))
     assert due.in_step
-    assert len(due.virtuous.sent) == 2
+    assert len(due.sent) == 2
 
 
 def test_what_is_odd_about_an_answer_is_reported(due: Scene) -> None:
     due.policy = due.policy._replace(schedule_interval=timedelta(hours=6))
     odd = granted(2, expires_at=NOW + HOUR, clock_skew=10 * MINUTE, oddities=("expires_in is a word",))
-    due.virtuous.answers = [odd]
-    due.virtuous.proofs = [Proved("78", "Other", is_enabled=False)]
+    due.answers = [odd]
+    due.proofs = [Proved("78", "Other", is_enabled=False)]
     result = due.run()
     for hint in ("differs from ours by 600 s", "schedule is too slow", "is a word", "organisation changed", "disabled"):
         assert hint in "; ".join(result.notes)
@@ -303,8 +273,8 @@ def test_what_is_odd_about_an_answer_is_reported(due: Scene) -> None:
 
 
 def test_a_life_that_nobody_knows_is_stored_as_unknown_and_falls_due_soon(due: Scene) -> None:
-    due.virtuous.answers = [granted(2, expires_at=None)]
-    due.virtuous.live = "refresh-2"
+    due.answers = [granted(2, expires_at=None)]
+    due.live = "refresh-2"
     assert due.runs(3, 20 * MINUTE) == ["refreshed", "fresh", "refreshed"]
 
 
@@ -322,22 +292,16 @@ def test_a_life_that_nobody_knows_is_stored_as_unknown_and_falls_due_soon(due: S
         pytest.param(LOST, "try_again", id="no clear answer, and nothing else is sent in that run"),
     ],
 )
-def test_an_answer_without_a_grant_is_recorded_and_keeps_the_pair(due: Scene, answer: Answer, outcome: str) -> None:
+def test_an_answer_without_a_grant_is_waited_for_and_keeps_the_pair(due: Scene, answer: Answer, outcome: str) -> None:
     before = due.labels()[CURRENT]
-    due.virtuous.answers = [answer]
+    due.answers = [answer]
     assert due.runs(2, timedelta()) == [outcome] * 2
     assert due.labels()[CURRENT] == before
-    entry = parse_entry(str(due.strict.value(NAMES.pair, LABEL)))
-    assert isinstance(entry, Outcome)
-    assert isinstance(answer, NotGranted)
-    assert entry.result is answer.ending
-    assert entry.retry_at is not None
-    assert entry.retry_at > due.now
-    assert len(due.virtuous.sent) == 1
+    assert len(due.sent) == 1
 
 
 def test_retry_after_is_waited_for_across_runs_and_not_inside_one(due: Scene) -> None:
-    due.virtuous.answers = [NotGranted(Ending.THROTTLED, "429", timedelta(seconds=847))]
+    due.answers = [NotGranted(Ending.THROTTLED, "429", timedelta(seconds=847))]
     assert due.run().throttled_until == NOW + timedelta(seconds=847)
     assert due.now == NOW
     assert due.runs(1, timedelta(seconds=846)) + due.runs(2, timedelta(seconds=1)) == [*["try_again"] * 2, "refreshed"]
@@ -345,14 +309,14 @@ def test_retry_after_is_waited_for_across_runs_and_not_inside_one(due: Scene) ->
 
 def test_an_outage_makes_few_versions_even_on_a_schedule_of_a_minute(due: Scene) -> None:
     """Two an hour, once the first quick tries are over: 24 hours more make 48 versions, of 100 that are kept."""
-    due.virtuous.answers = [NOT_SENT] * 240
+    due.answers = [NOT_SENT] * 240
     outcomes = due.runs(120, MINUTE)
     before = len(due.strict.versions(NAMES.pair))
     outcomes += due.runs(120, MINUTE)
     assert set(outcomes) == {"try_again"}
     assert before <= 13
     assert len(due.strict.versions(NAMES.pair)) - before <= 4
-    due.virtuous.answers = []
+    due.answers = []
     due.wait(HOUR)
     assert due.run().outcome == "refreshed"
 
@@ -366,9 +330,6 @@ def test_an_outage_makes_few_versions_even_on_a_schedule_of_a_minute(due: Scene)
         pytest.param([CODE_NEEDED], True, 50, HOUR, "2", id="a code that was sent to a phone ends it all"),
         pytest.param([REFUSED, REFUSED, CODE_NEEDED, REFUSED], True, 3, DAY, "2 1 p 2 2", id="by the password alone"),
         pytest.param([REFUSED, REFUSED, THROTTLED], False, 3, DAY, "2 1 2 2", id="a refusal stays one if throttled"),
-        pytest.param([REFUSED, REFUSED, NOT_SENT], False, 3, DAY, "2 1 2 2", id="and if nothing is sent"),
-        pytest.param([REFUSED, REFUSED, LOST], False, 3, DAY, "2 1 2 2", id="and where the answer is lost"),
-        pytest.param([REFUSED, REFUSED, MISCONFIGURED], False, 3, DAY, "2 1 2 2", id="and at a wrong address"),
     ],
 )
 def test_what_is_sent_while_nothing_works(
@@ -376,18 +337,18 @@ def test_what_is_sent_while_nothing_works(
 ) -> None:
     if password:
         displaced.store_password()
-    displaced.virtuous.answers = [*answers, *[answers[-1]] * 200]
+    displaced.answers = [*answers, *[answers[-1]] * 200]
     assert set(displaced.runs(runs, every)) == {"login_required"}
     names = {"1": "refresh-1", "2": "refresh-2", "p": PASSWORD}
-    assert displaced.virtuous.sent == [names[which] for which in sent.split()]
+    assert displaced.sent == [names[which] for which in sent.split()]
 
 
 @pytest.mark.parametrize("answer", [REFUSED, CODE_NEEDED])
 def test_an_operator_may_force_one_try_while_a_login_is_required(due: Scene, answer: Answer) -> None:
-    due.virtuous.answers = [answer] * 9
+    due.answers = [answer] * 9
     words = [str(due.run(force=force).outcome) for force in (False, False, True, False)]
     assert words == ["login_required"] * 4
-    assert due.virtuous.sent == ["refresh-1"] * 2
+    assert due.sent == ["refresh-1"] * 2
 
 
 @pytest.mark.parametrize(
@@ -402,23 +363,27 @@ def test_a_refusal_of_a_pair_that_was_replaced_meanwhile_alarms_nobody(
 ) -> None:
     def replaced() -> None:
         due.client.put_secret_value(SecretId=NAMES.pair, SecretString=pair(7, age=timedelta()).to_json())
-        due.strict.choose_view = lambda operation, name, _: (
-            writes_ago if (operation, name) == ("ListSecretVersionIds", NAMES.pair) else 0
-        )
+        due.strict.choose_view = lambda operation, *_: writes_ago if operation == "ListSecretVersionIds" else 0
 
     due.meanwhile(replaced, answer=REFUSED)
     assert due.run().outcome == outcome
     due.strict.choose_view = lambda *_: 0
-    assert (due.virtuous.sent, due.run().outcome) == (["refresh-1"], "recovered")
+    assert (due.sent, due.run().outcome) == (["refresh-1"], "recovered")
 
 
 # Recovery
 
 
 def test_another_stored_token_mends_it_and_stays_where_its_answer_brings_no_other(displaced: Scene) -> None:
-    displaced.virtuous.answers = [REFUSED, granted(3, refresh_token=None)]
+    displaced.answers = [REFUSED, granted(3, refresh_token=None)]
     assert displaced.run().outcome == "refreshed"
     assert (displaced.pair().refresh_token, displaced.in_step) == (SecretText("refresh-1"), True)
+
+
+def test_what_a_pair_that_came_late_knew_as_spent_stays_known(due: Scene) -> None:
+    due.put(NAMES.pair, pair(7, spent=("0a0a0a0a",)).to_json(), SUPERSEDED, late_pair_id(due.labels()[CURRENT]))
+    due.run()
+    assert "0a0a0a0a" in due.pair().spent
 
 
 def test_a_token_that_was_refused_is_not_sent_again_beside_a_live_one(due: Scene) -> None:
@@ -427,11 +392,11 @@ def test_a_token_that_was_refused_is_not_sent_again_beside_a_live_one(due: Scene
     due.wait(8 * DAY)
     typo = pair(9).to_json()
     due.store_pair(typo)
-    due.virtuous.answers = [REFUSED]
+    due.answers = [REFUSED]
     due.meanwhile(lambda: due.store_pair(json.dumps(json.loads(typo) | {"note": "again"})), answer=granted(3, due.now))
-    due.virtuous.live = "refresh-3"
+    due.live = "refresh-3"
     assert due.runs(2, timedelta()) == ["superseded", "refreshed"]
-    assert due.virtuous.sent == ["refresh-1", "refresh-9", "refresh-2", "refresh-3"]
+    assert due.sent == ["refresh-1", "refresh-9", "refresh-2", "refresh-3"]
 
 
 @pytest.mark.parametrize("changes", [{"organization_id": "78"}, {"user_name": "other@x.org"}])
@@ -439,35 +404,35 @@ def test_a_token_that_is_somebody_elses_is_not_tried(scene: Scene, changes: dict
     scene.store_pair(pair(1, **changes))
     scene.store_pair(pair(2))
     assert scene.run().outcome == "login_required"
-    assert scene.virtuous.sent == ["refresh-2"]
+    assert scene.sent == ["refresh-2"]
 
 
 def test_the_stored_password_is_the_last_resort_and_not_repeated_within_a_day(displaced: Scene) -> None:
     displaced.store_password()
     assert displaced.run().outcome == "refreshed"
-    assert displaced.virtuous.sent == ["refresh-2", "refresh-1", PASSWORD]
+    assert displaced.sent == ["refresh-2", "refresh-1", PASSWORD]
     assert (displaced.pair().replaces, displaced.in_step) == (None, True)
-    displaced.virtuous.live = "nothing"
+    displaced.live = "nothing"
     assert displaced.run(force=True).outcome == "login_required"
-    assert displaced.virtuous.sent.count(PASSWORD) == 1
+    assert displaced.sent.count(PASSWORD) == 1
 
 
 def test_a_login_with_a_known_second_factor_is_not_tried(due: Scene) -> None:
     due.store_password()
-    due.virtuous.answers = [granted(2, two_factor_enabled=True)]
+    due.answers = [granted(2, two_factor_enabled=True)]
     due.run()
     due.wait(8 * DAY)
-    due.virtuous.live = "nothing"
+    due.live = "nothing"
     assert due.run().outcome == "login_required"
-    assert due.virtuous.sent == ["refresh-1", "refresh-2"]
+    assert due.sent == ["refresh-1", "refresh-2"]
 
 
 @pytest.mark.parametrize("value", [" ", "{}", "[]", "password", '{"username": "u"}', '{"username": 1, "password": 2}'])
 def test_a_login_secret_that_is_no_login_is_passed_over(due: Scene, value: str) -> None:
     due.client.create_secret(Name=NAMES.login, SecretString=value)
-    due.virtuous.live = "nothing"
+    due.live = "nothing"
     assert due.run().outcome == "login_required"
-    assert due.virtuous.sent == ["refresh-1"]
+    assert due.sent == ["refresh-1"]
 
 
 # Races
@@ -481,48 +446,18 @@ def test_a_live_claim_keeps_others_away(due: Scene, seconds: int, outcome: str) 
     nested: list[str] = []
     due.meanwhile(lambda: due.wait(timedelta(seconds=seconds)), lambda: nested.append(str(due.run().outcome)))
     assert due.run().outcome == "refreshed"
-    assert (nested, due.virtuous.sent) == ([outcome], ["refresh-1"])
+    assert (nested, due.sent) == ([outcome], ["refresh-1"])
 
 
-def test_of_eight_runs_at_once_one_sends_and_the_others_end_busy(due: Scene) -> None:
-    others_ended, ended = threading.Event(), queue.SimpleQueue[str]()
-    due.meanwhile(lambda: others_ended.wait(30))
-    threads = [threading.Thread(target=lambda: ended.put(str(due.run().outcome))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    assert [ended.get(timeout=30) for _ in range(7)] == ["busy"] * 7
-    others_ended.set()
-    for thread in threads:
-        thread.join(30)
-    assert (ended.get(timeout=30), due.virtuous.sent) == ("refreshed", ["refresh-1"])
-    assert len(due.strict.versions(NAMES.pair)) == 3
-
-
-def test_a_pair_that_a_person_stores_in_the_middle_stays_current_and_ours_helps_if_it_is_refused(due: Scene) -> None:
-    nested: list[str] = []
-    due.meanwhile(lambda: due.store_pair(pair(7)), lambda: nested.append(str(due.run().outcome)))
-    assert due.run().outcome == "superseded"
-    assert nested == ["recovered"]  # published, and not refreshed
-    assert due.bearer().access_token == SecretText("access-7")
-    assert TokenPair.parse(str(due.strict.value(NAMES.pair, SUPERSEDED))).refresh_token == SecretText("refresh-2")
-    due.virtuous.live = "refresh-2"
-    assert due.run().outcome == "refreshed"
-    assert due.virtuous.sent == ["refresh-1", "refresh-7", "refresh-2"]
-
-
-@pytest.mark.parametrize("writes_ago", [1, 2])
-@pytest.mark.parametrize("operations", [{"GetSecretValue"}, {"GetSecretValue", "ListSecretVersionIds"}])
-def test_a_view_from_before_a_refresh_does_not_give_readers_the_old_token_back(
-    due: Scene, writes_ago: int, operations: set[str]
-) -> None:
-    due.run()
+@pytest.mark.parametrize("stale", [("GetSecretValue",), ("GetSecretValue", "ListSecretVersionIds")])
+def test_a_stale_view_does_not_give_readers_an_older_token_back(due: Scene, stale: tuple[str]) -> None:
+    due.wait(MINUTE)
+    due.store_pair(pair(2, age=timedelta()))
+    due.put(NAMES.pair, pair(3, age=timedelta()).to_json())
+    assert due.run().outcome == "recovered"
     published = due.labels(NAMES.bearer)[CURRENT]
-    due.strict.choose_view = lambda operation, name, _: (
-        writes_ago if operation in operations and name == NAMES.pair else 0
-    )
-    assert due.run().outcome == "busy"
-    assert due.labels(NAMES.bearer)[CURRENT] == published
-    assert due.virtuous.sent == ["refresh-1"]
+    due.strict.choose_view = lambda operation, name, _: 1 if operation in stale and name == NAMES.pair else 0
+    assert (due.run().outcome, due.labels(NAMES.bearer)[CURRENT]) == ("busy", published)
 
 
 def test_a_pair_that_is_displaced_while_the_readers_label_moves_is_not_published(due: Scene) -> None:
@@ -538,18 +473,12 @@ def test_a_pair_that_is_displaced_while_the_readers_label_moves_is_not_published
 
 
 @pytest.mark.parametrize(
-    ("error", "times", "after_effect", "frozen"),
-    [
-        pytest.param("ReadTimeoutError", 1, True, timedelta(), id="its answer is lost"),
-        pytest.param("ThrottlingException", 2, False, timedelta(), id="it is throttled"),
-        pytest.param("InternalServiceError", 2, False, 6 * MINUTE, id="its holder was frozen beyond its deadline"),
-    ],
+    "frozen",
+    [pytest.param(timedelta(), id="in time"), pytest.param(6 * MINUTE, id="its holder was frozen beyond its deadline")],
 )
-def test_a_save_that_fails_is_repeated(
-    due: Scene, error: str, times: int, after_effect: bool, frozen: timedelta
-) -> None:
-    failing: Any = {"times": times, "after_effect": after_effect, "secret": NAMES.pair}
-    due.meanwhile(lambda: due.wait(frozen), lambda: due.strict.fail("PutSecretValue", error, **failing))
+def test_a_save_that_fails_is_repeated(due: Scene, frozen: timedelta) -> None:
+    fails = partial(due.strict.fail, "PutSecretValue", "InternalServiceError", times=2, secret=NAMES.pair)
+    due.meanwhile(lambda: due.wait(frozen), fails)
     assert due.run().outcome == "refreshed"
     assert len(due.strict.versions(NAMES.pair)) == 3
     assert due.in_step
@@ -562,48 +491,6 @@ def test_a_save_that_never_works_is_no_success_and_says_what_comes_next(due: Sce
     assert "could not be saved" in result.reason
     assert "the next run" in result.reason
     assert due.now - NOW > timedelta(seconds=290)
-
-
-def test_a_holder_that_was_taken_for_dead_does_not_lose_its_pair(due: Scene) -> None:
-    """Its slot is closed while the answer is in hand: the pair is kept beside it, and says what is spent.
-
-    REFRESHING stays on the chain's end, where a look at an idle connection finds it.
-    """
-    ends: list[str] = []
-
-    def closed_meanwhile() -> None:
-        due.wait(HOUR)
-        due.virtuous.answers = [LOST]
-        due.run()
-        ends.append(due.labels()[LABEL])
-        due.virtuous.live = "refresh-2"
-
-    due.meanwhile(closed_meanwhile)
-    result = due.run()
-    assert [due.labels()[LABEL]] == ends
-    assert (result.outcome, "SUPERSEDED" in result.reason) == ("superseded", True)
-    due.wait(HOUR)
-    assert due.run().outcome == "refreshed"
-    assert due.virtuous.sent == ["refresh-1", "refresh-1", "refresh-2"]
-    assert {SecretText(f"refresh-{number}").fingerprint() for number in (1, 2)} == set(due.pair().spent)
-
-
-@pytest.mark.parametrize("error", ["ReadTimeoutError", "InternalServiceError"])
-def test_a_claim_whose_answer_was_lost_is_a_failure_in_each_of_lambdas_repetitions(due: Scene, error: str) -> None:
-    """They come one and two minutes after a failure. Were one of them `busy`, nobody would hear of the failure."""
-
-    def claim_and_lose_the_answer(operation: str, params: Any, name: str) -> None:
-        if operation == "PutSecretValue" and params["VersionStages"] == [LABEL]:
-            due.strict.fail("PutSecretValue", error, after_effect=True)
-
-    due.strict.before = claim_and_lose_the_answer
-    outcomes = due.runs(1, MINUTE)
-    due.strict.before = None
-    outcomes += due.runs(2, MINUTE)
-    assert (outcomes, due.virtuous.sent) == (["try_again"] * 3, [])
-    due.wait(4 * MINUTE)
-    assert due.run().outcome == "refreshed"
-    assert due.virtuous.sent == ["refresh-1"]
 
 
 # Calls
@@ -629,21 +516,8 @@ def test_what_is_called(due: Scene) -> None:
         "PutSecretValue bearer",
         "UpdateSecretVersionStage bearer",
     ]
-    assert (due.virtuous.sent, due.virtuous.proved) == (["refresh-1", "refresh-2"], ["access-2", "access-3"])
+    assert (due.sent, due.proved) == (["refresh-1", "refresh-2"], ["access-2", "access-3"])
     assert calls_of(due) == ["DescribeSecret bearer", "GetSecretValue tokens"]
-
-
-def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
-    """Many connections are looked at with one batch read."""
-
-    def fresh() -> Result | None:
-        return fresh_result("default", due.store().read(), due.policy, due.now)
-
-    assert fresh() is None
-    due.run()
-    assert fresh() == due.run()._replace(notes=())
-    due.store_pair(pair(3, age=timedelta(0)))
-    assert fresh() is None
 
 
 @pytest.mark.parametrize(
@@ -652,7 +526,6 @@ def test_a_look_that_others_took_says_as_much(due: Scene) -> None:
         pytest.param({LABEL}, None, True, id="the journal's newest pair"),
         pytest.param(set(), None, False, id="a pair of a person's, and nobody knows what REFRESHING is on"),
         pytest.param(set(), {CURRENT: "v"}, True, id="nothing was ever claimed"),
-        pytest.param(set(), {CURRENT: "v", PREVIOUS: "u"}, True, id="nor since another was stored by hand"),
         pytest.param(set(), {CURRENT: "v", PREVIOUS: "u", LABEL: "u"}, True, id="it displaced the journal's newest"),
         pytest.param(set(), {CURRENT: "v", PREVIOUS: "u", LABEL: "c"}, False, id="an intent or an outcome"),
         pytest.param(set(), {CURRENT: "u", LABEL: "u"}, False, id="the list is older than the pair"),
@@ -681,7 +554,7 @@ def test_nothing_is_begun_that_could_not_be_ended(due: Scene, seconds: int, outc
     due.strict.log.clear()
     assert due.run(seconds=seconds).outcome == outcome
     assert len(due.strict.log) == calls
-    assert len(due.virtuous.sent) == 1 + (outcome == "refreshed")
+    assert len(due.sent) == 1 + (outcome == "refreshed")
 
 
 @pytest.mark.parametrize(
@@ -702,7 +575,7 @@ def test_a_look_that_hangs_does_not_eat_the_time_for_saving(due: Scene, seconds:
 def test_a_claim_that_takes_too_long_sends_nothing_and_blocks_nobody(due: Scene) -> None:
     due.strict.after = lambda operation, *_: due.wait(timedelta(seconds=250 * (operation == "PutSecretValue")))
     assert due.run().outcome == "try_again"
-    assert due.virtuous.sent == []
+    assert due.sent == []
     due.strict.after = None
     due.wait(MINUTE)
     assert due.run().outcome == "refreshed"
@@ -723,26 +596,26 @@ def test_a_pair_from_a_clock_that_is_a_day_ahead_falls_due_by_secrets_managers(s
 
 def test_a_token_that_virtuous_refuses_is_saved_and_proved_again_until_it_works(due: Scene) -> None:
     before = due.labels(NAMES.bearer)[CURRENT]
-    due.virtuous.proofs = [Denied("401"), Denied("403")]
+    due.proofs = [Denied("401"), Denied("403")]
     result = due.run()
     assert (result.outcome, result.readers_work_until) == ("unproven", pair().expires_at)
     assert (due.pair().refresh_token, due.labels(NAMES.bearer)[CURRENT]) == (SecretText("refresh-2"), before)
     assert due.runs(2, HOUR) == ["unproven", "recovered"]
-    assert (due.virtuous.sent, due.in_step) == (["refresh-1"], True)
+    assert (due.sent, due.in_step) == (["refresh-1"], True)
     assert due.run().readers_work_until == NOW + timedelta(days=15)
 
 
 def test_an_unproven_pair_is_refreshed_once_a_day(due: Scene) -> None:
-    due.virtuous.proofs = [Denied("401")] * 100
+    due.proofs = [Denied("401")] * 100
     due.runs(13, 6 * HOUR)
-    assert due.virtuous.sent == ["refresh-1", "refresh-2", "refresh-3", "refresh-4"]
+    assert due.sent == ["refresh-1", "refresh-2", "refresh-3", "refresh-4"]
 
 
 @pytest.mark.parametrize("removed", [False, True])
 def test_a_refused_token_is_published_once_the_one_that_readers_have_is_over(due: Scene, removed: bool) -> None:
     """The proof's address may be what is refused; readers have nothing to lose then."""
     published = due.labels(NAMES.bearer)[CURRENT]
-    due.virtuous.proofs = [Denied("403")] * 20
+    due.proofs = [Denied("403")] * 20
     due.run()
     assert due.labels(NAMES.bearer)[CURRENT] == published
     if removed:  # as Secrets Manager removes a version without a label that is older than a day
@@ -753,28 +626,9 @@ def test_a_refused_token_is_published_once_the_one_that_readers_have_is_over(due
     assert (result.outcome, "all the same" in result.reason, due.in_step) == ("unproven", True, True)
 
 
-def test_a_token_is_published_unless_it_is_refused(due: Scene) -> None:
-    due.virtuous.proofs = [Unclear("502")]
-    assert (due.run().outcome, due.in_step) == ("refreshed", True)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        '{"access_token": "access-1", "refresh_token": "refresh-1"}',
-        pair(organization_id=None, organization_name=None).to_json(),
-    ],
-    ids=["without dates", "with its dates"],
-)
-def test_a_pasted_pair_learns_its_organisation_at_its_first_refresh(scene: Scene, value: str) -> None:
-    scene.put(NAMES.bearer, "{}", version=scene.store_pair(value))
-    assert scene.run().outcome == "refreshed"
-    assert (scene.pair().organization_id, scene.pair().organization_name) == ("77", "Helping Hands")
-
-
 def test_an_api_key_is_published_proved_in_every_run_and_never_refreshed(scene: Scene) -> None:
     scene.store_pair('{"access_token": "v_key"}')
-    scene.virtuous.proofs = [Denied("401"), ORGANIZATION, ORGANIZATION, Denied("401"), Unclear("502")]
+    scene.proofs = [Denied("401"), ORGANIZATION, ORGANIZATION, Denied("401"), Unclear("502")]
     results = [scene.run(force=True) for _ in range(5)]
     words = ["login_required", "recovered", "fresh", "login_required", "fresh"]
     assert [str(result.outcome) for result in results] == words
@@ -788,15 +642,13 @@ def test_an_access_token_that_ended_with_nothing_to_refresh_it_needs_a_login(sce
 
 
 @pytest.mark.parametrize(
-    ("stored", "outcome", "published"),
+    ("stored", "outcome"),
     [
-        pytest.param(pair(1, age=timedelta()).to_json(), "refreshed", 2, id="a pair is refreshed, and gets another id"),
-        pytest.param('{"access_token": "v_key"}', "misconfigured", None, id="of an API key a person is told"),
+        pytest.param(pair(1, age=timedelta()).to_json(), "refreshed", id="a pair is refreshed, and gets another id"),
+        pytest.param('{"access_token": "v_key"}', "misconfigured", id="of an API key a person is told"),
     ],
 )
-def test_a_version_of_the_bearer_that_holds_something_else_is_no_success(
-    due: Scene, stored: str, outcome: str, published: int | None
-) -> None:
+def test_a_version_of_the_bearer_that_holds_something_else_is_no_success(due: Scene, stored: str, outcome: str) -> None:
     """It is older than the pair of that id."""
     version = "11111111-1111-4111-8111-111111111111"
     due.put(NAMES.bearer, "old", "OLD", version)
@@ -804,10 +656,7 @@ def test_a_version_of_the_bearer_that_holds_something_else_is_no_success(
     due.client.put_secret_value(SecretId=NAMES.pair, SecretString=stored, ClientRequestToken=version)
     result = due.run()
     assert result.outcome == outcome
-    if published:
-        assert due.bearer().access_token == SecretText(f"access-{published}")
-    else:
-        assert "virtuous-token login" in result.reason
+    assert "virtuous-token login" in result.reason or due.bearer().access_token == SecretText("access-2")
 
 
 def test_what_an_earlier_run_published_in_other_words_is_ours(due: Scene) -> None:
@@ -823,62 +672,44 @@ def test_what_an_earlier_run_published_in_other_words_is_ours(due: Scene) -> Non
 # Old and odd secrets
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param("s3cret-plaintext", id="plain text"),
-        pytest.param('["a"]', id="a list"),
-        pytest.param('{"access_token": "a b"}', id="a token that cannot be a header"),
-        pytest.param("[" * 60_000, id="deeply nested"),
-    ],
-)
-def test_a_secret_that_is_no_pair_is_told_without_its_value(scene: Scene, value: str) -> None:
-    scene.store_pair(value)
+def test_a_secret_that_is_no_pair_is_told_without_its_value(scene: Scene) -> None:
+    scene.store_pair("s3cret-plaintext")
     result = scene.run()
-    assert (result.outcome, scene.virtuous.sent) == ("misconfigured", [])
+    assert (result.outcome, scene.sent) == ("misconfigured", [])
     assert "the pair secret" in result.reason
     assert "run virtuous-token login --connection default" in result.reason
     assert "s3cret" not in result.reason
 
 
+@pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize(
-    "changes",
+    "value",
     [
-        pytest.param({}, id="two tokens alone"),
-        pytest.param({"access_token": ' "access-1"\n', "refresh_token": "'refresh-1' "}, id="quotes and newlines"),
-        pytest.param({"expires_at": "soon"}, id="an odd date"),
-        pytest.param({"note": "from the board", "future": {"a": [1]}}, id="unknown keys, which survive"),
+        pytest.param('{"access_token": "access-1", "refresh_token": "refresh-1", "note": [1]}', id="without dates"),
+        pytest.param(pair(organization_id=None, organization_name=None).to_json(), id="with its dates"),
     ],
 )
-def test_a_pair_that_a_person_pasted_is_published_and_refreshed_at_once(scene: Scene, changes: dict[str, Any]) -> None:
-    scene.store_pair(json.dumps({"access_token": "access-1", "refresh_token": "refresh-1"} | changes))
-    assert (scene.run().outcome, scene.in_step) == ("refreshed", True)
-    assert scene.virtuous.sent == ["refresh-1"]
-    kept = {key: value for key, value in changes.items() if key in ("note", "future")}
-    assert kept.items() <= json.loads(scene.strict.value(NAMES.pair)).items()
+def test_a_pair_that_a_person_pasted_is_refreshed_at_once(scene: Scene, value: str, published: bool) -> None:
+    """It learns its organisation, and keeps unknown keys."""
+    version = scene.store_pair(value)
+    if published:
+        scene.put(NAMES.bearer, "{}", version=version)
+    assert (scene.run().outcome, scene.in_step, scene.sent) == ("refreshed", True, ["refresh-1"])
+    assert (scene.pair().organization_id, scene.pair().organization_name) == ("77", "Helping Hands")
+    assert scene.pair().extra.get("note") == json.loads(value).get("note")
 
 
 def test_a_new_pair_is_saved_even_where_unknown_keys_leave_it_no_room(scene: Scene) -> None:
     scene.store_pair(pair(extra={"note": "n" * 60_000}))
-    scene.virtuous.answers = [granted(2, refresh_token=SecretText("r" * 20_000))]
+    scene.answers = [granted(2, refresh_token=SecretText("r" * 20_000))]
     assert scene.run().outcome == "refreshed"
     assert scene.pair().refresh_token == SecretText("r" * 20_000)
-
-
-@pytest.mark.parametrize("label", [LABEL, "AWSPENDING"])
-def test_a_version_that_a_person_put_under_a_label_blocks_nothing(due: Scene, label: str) -> None:
-    due.client.put_secret_value(SecretId=NAMES.pair, SecretString="by hand", VersionStages=[label])
-    assert due.run().outcome == "refreshed"
 
 
 @pytest.mark.parametrize(
     "spoil",
     [
         pytest.param(lambda scene: scene.client.delete_secret(SecretId=NAMES.pair), id="marked for deletion"),
-        pytest.param(
-            lambda scene: scene.client.delete_secret(SecretId=NAMES.pair, ForceDeleteWithoutRecovery=True),
-            id="not there",
-        ),
         pytest.param(lambda scene: scene.strict.make_replica(NAMES.pair), id="a replica"),
         pytest.param(lambda scene: scene.strict.refuse_kms(NAMES.pair, "kms:GenerateDataKey"), id="KMS refuses"),
         pytest.param(lambda scene: scene.client.delete_secret(SecretId=NAMES.bearer), id="the bearer's is marked"),
@@ -889,7 +720,7 @@ def test_a_secret_that_cannot_be_written_is_known_before_anything_is_spent(
 ) -> None:
     spoil(due)
     result = due.run()
-    assert (result.outcome, due.virtuous.sent) == ("misconfigured", [])
+    assert (result.outcome, due.sent) == ("misconfigured", [])
     assert NAMES.pair in result.reason or NAMES.bearer in result.reason
 
 
@@ -897,7 +728,7 @@ def test_a_secret_that_is_deleted_while_tokens_are_tried_asks_nobody_to_log_in(d
     displaced.meanwhile(answer=REFUSED)
     displaced.strict.after = lambda operation, params, name: (
         displaced.client.delete_secret(SecretId=NAMES.pair)
-        if operation == "PutSecretValue" and displaced.virtuous.sent
+        if operation == "PutSecretValue" and displaced.sent
         else None
     )
     assert displaced.run().outcome == "misconfigured"
@@ -915,6 +746,6 @@ def test_nothing_is_sent_where_the_quota_leaves_no_room_for_the_answer(due: Scen
         due.client.put_secret_value(SecretId=NAMES.pair, SecretString=str(number), VersionStages=["FILLING"])
     result = due.run()
     assert (result.outcome, result.pair_at_risk) == (outcome, False)
-    assert due.virtuous.sent == ([] if outcome == "try_again" else ["refresh-1"])
+    assert due.sent == ([] if outcome == "try_again" else ["refresh-1"])
     due.wait(DAY + timedelta(seconds=1))
     assert due.run().outcome in ("refreshed", "fresh")

@@ -1,7 +1,7 @@
 """Orders of steps beyond what the tests have time for: ``python -m tests.campaigns.explore``.
 
-*argv* is [schedules] [seed] [processes]. Explores all bounds of ``tests/explorer/campaign.py``, each to its end or to
-AT_MOST states, then random schedules, with a process for each processor. Exit status 1 where a property breaks; the
+*argv* is [schedules] [seed] [processes]. Explores the bounds below, each to its end or to AT_MOST states, then random
+schedules, each with the next seed, with a process for each processor. Exit status 1 where a property breaks; the
 shortest schedule that shows it is printed.
 """
 
@@ -10,54 +10,93 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
 
-from tests.explorer.campaign import BOUNDS, WIDE
-from tests.explorer.search import Finding, explore, kind_of, random_schedule, shortened
+from tests.explorer.people import HANDS
+from tests.explorer.processes import Kind
+from tests.explorer.provider import KINDS
+from tests.explorer.search import FORCED, LOGIN, RUN, Finding, explore, first_state, kind_of, random_schedule, shortened
+from tests.explorer.world import CURRENT, Budget, State
 from tests.seed import SEED
 
 SCHEDULES = 50_000
 CHUNK = 500
 AT_MOST = 30_000
-ALL_BOUNDS = {**WIDE, **BOUNDS}
+AHEAD = Kind("run", timedelta(minutes=10))
+LAPTOP = Kind("login", timedelta(days=1))
+TWO, THREE = (RUN, RUN), (RUN, RUN, RUN)
+FORM = ("opens the form", "saves the form")
+EACH_ONCE = Budget(kills=1, stale=1, lost=1, faults=1, late=1, ticks=1)
 
-
-class Chunk(NamedTuple):
-    """What one piece of the campaign saw. ``seen`` counts states, or steps of random schedules."""
-
-    description: str
-    seen: int
-    found: tuple[Finding, ...]
-    seconds: float
+WIDE: Mapping[str, Callable[[], State]] = {
+    "a run and a login in any order": partial(first_state, (RUN, LOGIN)),
+    "one run, everything goes wrong once": partial(first_state, (RUN,), Budget(1, 1, 1, 1, 1, 1, 2), refreshes=1),
+    "two runs, everything but a freeze goes wrong once": partial(first_state, TWO, EACH_ONCE._replace(switches=1)),
+    "three runs at once": partial(first_state, THREE),
+    "three runs, two killed": partial(first_state, THREE, Budget(kills=2, ticks=2, switches=1)),
+    "a forced run, a run and a login": partial(first_state, (FORCED, RUN, LOGIN), Budget(switches=2)),
+    "a laptop a day ahead and a run": partial(first_state, (LAPTOP, RUN), Budget(kills=1, late=1, ticks=2)),
+    "a pair without a label and two runs": partial(
+        first_state, TWO, Budget(stale=1, kills=1), labels=(CURRENT,), published=False
+    ),
+    "a form across two refreshes": partial(first_state, THREE, Budget(weeks=2, switches=0), FORM, provider="revoking"),
+    "a dead pair that is edited": partial(
+        first_state, TWO, Budget(switches=1), ("pastes a dead pair", *FORM), refreshes=1
+    ),
+    "a pair is pasted twice": partial(
+        first_state, TWO, Budget(switches=1), ("pastes a live pair", "pastes a dead pair"), refreshes=1
+    ),
+    "deleted and restored": partial(
+        first_state, (RUN, LOGIN), Budget(ticks=1, switches=1), ("deletes the pair secret", "restores the pair secret")
+    ),
+    "a clock ten minutes ahead": partial(first_state, (AHEAD, RUN), Budget(kills=1, ticks=2), refreshes=1),
+    "made again, and a login": partial(
+        first_state, (RUN, LOGIN, RUN), Budget(switches=1), ("makes the pair secret again",)
+    ),
+    "a key is replaced after a failed attempt": partial(
+        first_state, (RUN, RUN, LOGIN), Budget(faults=1, ticks=6, switches=0), ("replaces the key",), refreshes=1
+    ),
+    "the proof is forbidden": partial(first_state, TWO, Budget(weeks=2), ("closes the proof's address",)),
+    "hardly any room": partial(first_state, TWO, Budget(kills=1, ticks=2), ("pastes a live pair",), others=90),
+    **{
+        f"a person {hand}, and something else goes wrong": partial(
+            first_state, TWO, Budget(stale=1, faults=1, ticks=1, switches=1), (hand,), refreshes=1
+        )
+        for hand in HANDS
+    },
+    **{
+        f"a {kind} provider": partial(
+            first_state, TWO, Budget(lost=1, freezes=1, ticks=2, switches=1), provider=kind, refreshes=1
+        )
+        for kind in KINDS
+    },
+}
 
 
 def main(argv: Sequence[str]) -> int:
-    """*argv*: how many random schedules, the seed of the first (the next has the next seed), how many processes."""
-    schedules, seed, workers_at_most = (*map(int, argv), *(SCHEDULES, SEED, os.cpu_count() or 1)[len(argv) :])
-    with ProcessPoolExecutor(workers_at_most) as workers:
-        bounds = [_shown(chunk) for chunk in workers.map(_explore, ALL_BOUNDS)]
-        print(f"{sum(chunk.seen for chunk in bounds)} states of {len(bounds)} bounds", flush=True)
-        starts = range(seed, seed + schedules, CHUNK)
-        played = [_shown(chunk) for chunk in workers.map(partial(_play, seed + schedules), starts)]
-    steps = sum(chunk.seen for chunk in played)
-    print(f"{schedules} random schedules of {steps} steps, seeds {seed} to {seed + schedules - 1}")
-    found = sum(len(chunk.found) for chunk in (*bounds, *played))
-    print(f"{found} findings, {sum(chunk.seconds for chunk in (*bounds, *played)):.0f} s of processor time")
+    schedules, seed, processes = (*map(int, argv), *(SCHEDULES, SEED, os.cpu_count() or 1)[len(argv) :])
+    starts = range(seed, seed + schedules, CHUNK)
+    found = 0
+    with ProcessPoolExecutor(processes) as workers:
+        for part in (workers.map(_explore, WIDE), workers.map(partial(_play, seed + schedules), starts)):
+            found += sum(map(_shown, part))
+    print(f"{found} findings in {len(WIDE)} bounds and {schedules} random schedules, seeds {seed} and on")
     return 1 if found else 0
 
 
-def _explore(name: str) -> Chunk:
+def _explore(name: str) -> tuple[str, list[Finding]]:
     began = time.process_time()
-    explored = explore(ALL_BOUNDS[name](), at_most=AT_MOST)
+    explored = explore(WIDE[name](), at_most=AT_MOST)
     extent = "all" if explored.is_complete else "the first"
+    seconds = time.process_time() - began
     description = f"{name}: {extent} {explored.states} states, {explored.ends} ends, {explored.quiet} left alone"
-    return Chunk(description, explored.states, tuple(explored.findings.values()), time.process_time() - began)
+    return f"{description}, {seconds:.0f} s", [explored.finding] if explored.finding else []
 
 
-def _play(end: int, start: int) -> Chunk:
+def _play(end: int, start: int) -> tuple[str, list[Finding]]:
     began = time.process_time()
     seeds = range(start, min(start + CHUNK, end))
     found: dict[str, Finding] = {}
@@ -66,17 +105,17 @@ def _play(end: int, start: int) -> Chunk:
         first, made, what = random_schedule(seed)
         steps += len(made)
         if what and kind_of(what) not in found:
-            short = shortened(first, kind_of(what), made)
-            found[kind_of(what)] = Finding(f"seed {seed}: {short.what}", short.schedule)
-    description = f"seeds {seeds[0]} to {seeds[-1]}: {steps} steps"
-    return Chunk(description, steps, tuple(found.values()), time.process_time() - began)
+            finding = shortened(first, made)
+            found[kind_of(what)] = finding._replace(what=f"seed {seed}: {finding.what}")
+    return f"seeds {start} to {seeds[-1]}: {steps} steps, {time.process_time() - began:.0f} s", [*found.values()]
 
 
-def _shown(chunk: Chunk) -> Chunk:
-    print(f"{chunk.description}, {chunk.seconds:.0f} s", flush=True)
-    for finding in chunk.found:
+def _shown(part: tuple[str, list[Finding]]) -> int:
+    description, found = part
+    print(description, flush=True)
+    for finding in found:
         print(f"  {finding.what}", *finding.schedule, sep="\n    ", flush=True)
-    return chunk
+    return len(found)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from tests.explorer import properties
 from tests.explorer.people import EIGHT_DAYS, HANDS
-from tests.explorer.processes import NAMES, History, Kind, ProcessEnd, Raised, Step
+from tests.explorer.processes import NAMES, History, Kind, ProcessEnd, Raised, Step, run
 from tests.explorer.world import Late, Process, State, Verdict, a_pair, pair_in
+from tests.fakes.secrets_manager import Secret
 from token_refresher.refresh.journal import is_of_the_chain
 from token_refresher.refresh.model import Denied, Ending, Granted, NotGranted, Unclear
 
@@ -19,6 +20,7 @@ TICK = timedelta(seconds=200)  # two of them outlast a holder (300 s and a minut
 WEEK = timedelta(days=8)  # a fresh pair is due afterwards
 SIGNED_FOR = timedelta(minutes=15)
 WRITES = ("PutSecretValue", "UpdateSecretVersionStage", "CreateSecret")
+TIMED_OUT = Raised("ReadTimeoutError")
 
 
 class Move(NamedTuple):
@@ -33,108 +35,151 @@ def moves(state: State) -> Iterator[Move]:
     if state.wrong:
         return
     for i, process in enumerate(state.processes):
+        name = _name(state, i)
         if process.status == "not started":
             if process.kind not in [other.kind for other in state.processes[:i] if other.status == "not started"]:
-                yield Move(f"{_name(state, i)} starts", "start", partial(started, state, i))
+                yield Move(f"{name} starts", "start", partial(started, state, i))
         elif process.status == "frozen":
-            yield Move(f"{_name(state, i)} goes on", "step", partial(_thawed, state, i))
-        elif process.status == "running" and (switched := _switched(state, i)) is not None:
-            yield from _of_a_process(switched, i)
+            yield Move(f"{name} goes on", "step", partial(_thawed, state, i))
+        elif process.status == "running":
+            if state.at_work in (i, -1) or state.processes[state.at_work].status != "running":
+                yield from _of_a_process(state._replace(at_work=i), i, name)
+            elif state.budget.switches:
+                yield from _of_a_process(state.spent("switches")._replace(at_work=i), i, name)
     yield from _of_others(state)
 
 
 def _of_others(state: State) -> Iterator[Move]:
+    """What people, late requests and time may do."""
     for hand in dict.fromkeys(state.hands):
         if (after := HANDS[hand](state)) is not None:
             left = list(state.hands)
             left.remove(hand)
-            after = after._replace(hands=tuple(left))
-            yield Move(f"a person {hand}", "hand", lambda after=after: after)  # type: ignore[misc]
+            yield Move(f"a person {hand}", "hand", partial(after._replace, hands=tuple(left)))
     for n, late in enumerate(state.late):
-        if state.now - late.sent_at > SIGNED_FOR:
-            continue
-        yield Move(f"late: {late.operation} {n}", "late", partial(landed, state, n))
-    if state.budget.ticks and _may_pass(state, TICK):
-        yield Move("minutes pass", "time", lambda: state.spent("ticks").later(TICK))
-    if state.budget.weeks and not any(process.status == "running" for process in state.processes):
-        yield Move("a week passes", "time", lambda: state.spent("weeks").later(WEEK))
-
-
-def _may_pass(state: State, wait: timedelta) -> bool:
-    """Lambda ends a run at its deadline; one that may go on after it is frozen."""
+        if state.now - late.sent_at <= SIGNED_FOR:
+            yield Move(f"late: {late.operation} {n}", "late", partial(_landed, state, n))
     running = [process for process in state.processes if process.status == "running"]
-    return not any(process.outlived(state.now + wait) for process in running)
+    # Lambda ends a run at its deadline; one that may go on after it is frozen.
+    if state.budget.ticks and not any(process.outlived(state.now + TICK) for process in running):
+        yield Move("minutes pass", "time", lambda: state.spent("ticks").later(TICK))
+    if state.budget.weeks and not running:
+        yield Move("a week passes", "time", lambda: state.spent("weeks").later(WEEK))
 
 
 def _name(state: State, i: int) -> str:
     return f"{state.processes[i].kind.job} {i}"
 
 
-def _switched(state: State, i: int) -> State | None:
-    """None where no other process may take over any more."""
-    if state.at_work in (i, -1) or state.processes[state.at_work].status != "running":
-        return state._replace(at_work=i)
-    return state.spent("switches")._replace(at_work=i) if state.budget.switches else None
-
-
 def started(state: State, i: int) -> State:
     state, value = _begun(state, i)
-    history = state.interned.start(_name(state, i), state.processes[i].kind, value, state.now)
+    first = History(_name(state, i), state.processes[i].kind, value, state.now)
+    history = state.interned.setdefault((first.name, first.kind, value, first.at), first)
     return _settled(state.process(i, history=history), i)
 
 
 def _begun(state: State, i: int) -> tuple[State, str]:
     """A login has its pair before it begins: a person just typed the password."""
     kind = state.processes[i].kind
+    state = state.process(i, status="running", started_at=state.now)
     if kind.job != "login":
-        return state.process(i, status="running", started_at=state.now), ""
+        return state, ""
     if kind.adopts and state.provider.newest:
-        value = a_pair(1, state.now - EIGHT_DAYS).to_json()
-        return state.process(i, status="running", started_at=state.now, brought=1), value
-    after = state._replace(provider=state.provider.log_in(state.now))
-    value = a_pair(after.provider.newest, state.now + kind.skew).to_json()
-    return after.process(i, status="running", started_at=state.now, brought=after.provider.newest), value
+        return state.process(i, brought=1), a_pair(1, state.now - EIGHT_DAYS).to_json()
+    state = state._replace(provider=state.provider.log_in(state.now))
+    brought = state.provider.newest
+    return state.process(i, brought=brought), a_pair(brought, state.now + kind.skew).to_json()
 
 
 def replied(state: State, i: int, value: Any) -> State:
     """The process learns the answer and goes on to its next call, or its end."""
-    process = state.processes[i]
-    assert process.history is not None
-    return _settled(
-        state.process(i, history=process.history.answered(value, state.now), status="running", held=None), i
-    )
+    history = state.processes[i].history
+    assert history is not None
+    history = history.answered(value, state.now)
+    return _settled(state.process(i, history=history, status="running", held=None), i)
 
 
 def _settled(state: State, i: int) -> State:
     """Nobody sees what a process does between two calls: waiting and proving are done at once, and so is ending."""
-    step = state.next_step(i)
+    step, granted = state.next_step(i), state.processes[i].granted
     if isinstance(step, ProcessEnd):
         ended = state.process(i, status="ended", ended=step, ended_at=state.now, history=None, looked=None)
-        if step.pair_at_risk and state.processes[i].granted:
-            ended = ended._replace(lost=state.lost | {state.processes[i].granted})
+        if step.pair_at_risk and granted:
+            ended = ended._replace(lost=state.lost | {granted})
         return ended.broke(properties.untrue(state, i, step))
     if step.operation == "pause" or (step.operation == "prove" and not state.budget.proofs):
-        after, value = performed(state, i, step)
-        return replied(after, i, value)
+        return went_on(state, i, step)
     return state
 
 
-def _of_a_process(state: State, i: int) -> Iterator[Move]:
-    name, step = _name(state, i), state.next_step(i)
+def _of_a_process(state: State, i: int, name: str) -> Iterator[Move]:
+    step, budget = state.next_step(i), state.budget
     assert isinstance(step, Step)
-    yield Move(f"{name}: {step}", "step", lambda: went_on(state, i, step))
-    budget = state.budget
+    yield Move(f"{name}: {step}", "step", partial(went_on, state, i, step))
     if budget.kills:
         yield Move(f"{name} is killed before {step}", "mishap", lambda: killed(state.spent("kills"), i))
     if budget.freezes:
         yield Move(f"{name}: {step}, and freezes", "mishap", lambda: _frozen(state.spent("freezes"), i, step))
+    if budget.stale and step.is_read:
+        for words, view in _stale_views(state, step):
+            yield Move(f"{name}: {step}, {words}", "mishap", partial(_read_stale, state, i, step, view))
+    for what, effect, words, reply in _mishaps(step):
+        if getattr(budget, what):
+            yield Move(f"{name}: {step}{words}", "mishap", partial(_mishap, state, i, step, what, effect, reply))
+
+
+def _mishaps(step: Step) -> Iterator[tuple[str, str, str, Any]]:
+    """What is used up of the budget, when the call takes effect, the description, and the answer."""
     if step.operation == "prove":
-        for proof in (Unclear("502"), Denied("401")):
-            yield Move(f"{name}: {step}: {proof.reason}", "mishap", partial(_answered, state, i, "proofs", proof))
+        yield "proofs", "never", ": 502", Unclear("502")
+        yield "proofs", "never", ": 401", Denied("401")
     elif step.operation in ("refresh", "log_in"):
-        yield from _mishaps_of_a_post(state, i, step)
+        yield "lost", "now", ", and the answer is lost", NotGranted(Ending.UNKNOWN, "read timeout")
+        endings = {"connection refused": Ending.UNREACHABLE, "429": Ending.THROTTLED, "502": Ending.UNKNOWN}
+        for reason, ending in endings.items():
+            yield "faults", "never", f" meets {reason}", NotGranted(ending, reason)
+        if step.operation == "refresh":
+            yield "late", "later", " times out and is served later", NotGranted(Ending.UNKNOWN, "late")
     else:
-        yield from _mishaps_of_a_call(state, i, step)
+        for code in ("ThrottlingException", "AccessDeniedException"):
+            yield "faults", "never", f" meets {code}", Raised(code)
+        if step.operation in WRITES:
+            yield "faults", "now", " times out, done", TIMED_OUT
+        if step.operation == "UpdateSecretVersionStage":
+            yield "faults", "now", ", and its repetition fails", Raised("InvalidParameterException")
+        if step.operation in WRITES:
+            yield "late", "later", " times out and is done later", TIMED_OUT
+
+
+def _mishap(state: State, i: int, step: Step, what: str, effect: str, reply: Any) -> State:
+    state = state.spent(what).process(i, misled=True)
+    if effect == "later":
+        if step.operation == "refresh":
+            state = state.broke(properties.wrongly_posted(state, i, step.arguments["token"]))
+        state = state._replace(late=(*state.late, Late(step.operation, step.arguments, i, state.now)))
+    elif effect == "now":
+        state, answer = performed(state, i, step)
+        if what == "lost":
+            lost = state.lost | ({state.provider.newest} if isinstance(answer, Granted) else set())
+            state = state._replace(lost=lost).process(i, granted=0, refused="")
+    return replied(state, i, reply)
+
+
+def _stale_views(state: State, step: Step) -> list[tuple[str, Secret]]:
+    views = [view.shows for view in state.views if view.shows.name == step.secret]
+    seen = [(f"{age} writes ago", view) for age, view in enumerate(reversed(views), 1)]
+    if step.operation == "ListSecretVersionIds":
+        now = state.secrets[step.secret]
+        seen += [(f"its labels of {words}", replace(now, labels=view.labels)) for words, view in seen]
+    return seen
+
+
+def _read_stale(state: State, i: int, step: Step, view: Secret) -> State:
+    state = state.spent("stale").process(i, misled=True)
+    _, value = state.called(step.operation, step.arguments, view=view)
+    if step.secret == NAMES.pair and step.shows_labels:
+        state = state.process(i, looked=view)
+    return replied(state, i, value)
 
 
 def went_on(state: State, i: int, step: Step) -> State:
@@ -149,67 +194,49 @@ def _frozen(state: State, i: int, step: Step) -> State:
 
 def _thawed(state: State, i: int) -> State:
     process = state.processes[i]
-    if process.granted and process.outlived(state.now) and not state.saved(process.granted):
-        state = state._replace(lost=state.lost | {process.granted})
-    return replied(state, i, process.held)
+    return replied(state.without_its_answer(process) if process.outlived(state.now) else state, i, process.held)
 
 
 def killed(state: State, i: int) -> State:
-    process = state.processes[i]
-    if process.granted and not state.saved(process.granted):
-        state = state._replace(lost=state.lost | {process.granted})
+    state = state.without_its_answer(state.processes[i])
     return state.process(i, status="killed", history=None, held=None, looked=None)
 
 
 def performed(state: State, i: int, step: Step) -> tuple[State, Any]:
     """What the call does, and its answer."""
-    process, arguments = state.processes[i], step.arguments
     if step.operation == "pause":
-        return state.later(timedelta(seconds=arguments["seconds"])), None
+        return state.later(timedelta(seconds=step.arguments["seconds"])), None
     if step.operation == "prove":
-        return state, state.provider.proof(arguments["token"], state.now)
-    if step.operation == "log_in":
-        return _posted(state.broke(properties.wrongly_posted(state, i, None)), i, step)
-    if step.operation == "refresh":
-        return _posted(state.broke(properties.wrongly_posted(state, i, arguments["token"])), i, step)
-    after, value = state.called(step.operation, arguments)
+        return state, state.provider.proof(step.arguments["token"], state.now)
+    if step.operation in ("refresh", "log_in"):
+        return _posted(state, i, step)
+    after, value = state.called(step.operation, step.arguments)
     after = _noted(state, after, step, value, i)
-    process = after.processes[i]
-    if process.refused and step.operation == "PutSecretValue" and not isinstance(value, Raised):
-        written = (*after.verdicts, Verdict(process.refused, state.now))
-        after = after._replace(verdicts=written).process(i, refused="")
+    refused = after.processes[i].refused
+    if refused and step.operation == "PutSecretValue" and not isinstance(value, Raised):
+        after = after._replace(verdicts=(*after.verdicts, Verdict(refused, state.now))).process(i, refused="")
     if step.secret == NAMES.bearer and step.operation in WRITES:
-        made = arguments.get("ClientRequestToken", arguments.get("MoveToVersionId"))
+        made = step.arguments.get("ClientRequestToken", step.arguments.get("MoveToVersionId"))
         after = after.process(i, published=made)
-    after = after.process(i, looked=_look(state, i, step)) if process.looked is not after.pair_secret else after
-    return after.seen_by(i, step.secret) if _shows_labels(step) else after, value
+    if step.secret == NAMES.pair and step.is_read and step.shows_labels:
+        after = after.process(i, looked=state.pair_secret)
+    return after.seen_by(i, step.secret) if step.shows_labels else after, value
 
 
 def _posted(state: State, i: int, step: Step) -> tuple[State, Any]:
     local_now = state.now + state.processes[i].kind.skew
     if step.operation == "log_in":
-        provider = state.provider.log_in(state.now)
-        pair = a_pair(provider.newest, local_now)
+        state = state._replace(provider=state.provider.log_in(state.now))
+        pair = a_pair(state.provider.newest, local_now)
         answer: Any = Granted(pair.access_token, pair.refresh_token, local_now, pair.expires_at)
     else:
-        provider, answer = state.provider.refresh(step.arguments["token"], state.now)
-        if isinstance(answer, Granted):
-            answer = answer._replace(issued_at=local_now, expires_at=local_now + timedelta(days=15))
-    after = state._replace(provider=provider)
-    if isinstance(answer, NotGranted) and answer.ending is Ending.REFUSED and step.operation == "refresh":
-        after = after.process(i, refused=step.arguments["token"])
-    return (after.process(i, granted=provider.newest) if isinstance(answer, Granted) else after), answer
-
-
-def _look(state: State, i: int, step: Step) -> Any:
-    """The pair secret as the process sees its labels now."""
-    is_look = step.secret == NAMES.pair and step.operation not in WRITES and _shows_labels(step)
-    return state.pair_secret if is_look else state.processes[i].looked
-
-
-def _shows_labels(step: Step) -> bool:
-    """A write shows the labels that it moves; a version that is read by its id says nothing of what is current."""
-    return "VersionId" not in step.arguments
+        token = step.arguments["token"]
+        provider, answer = state.provider.refresh(token, state.now)
+        state = state.broke(properties.wrongly_posted(state, i, token))._replace(provider=provider)
+        if not isinstance(answer, Granted):
+            return state.process(i, refused=token), answer
+        answer = answer._replace(issued_at=local_now, expires_at=local_now + timedelta(days=15))
+    return state.process(i, granted=state.provider.newest), answer
 
 
 def _noted(before: State, after: State, step: Step | Late, value: Any, i: int) -> State:
@@ -221,11 +248,11 @@ def _noted(before: State, after: State, step: Step | Late, value: Any, i: int) -
         is_pair = pair_in(step.arguments["SecretString"]) is not None
         if is_pair and is_of_the_chain(made) and not isinstance(value, Raised):
             after = after._replace(chain_newest=made)
-        after = after.broke(properties.claimed_twice(after))
+        after = after.broke("two claims are alive" if len(properties.live_claims(after)) > 1 else "")
     return after.broke(properties.readers_went_back(before, after, i))
 
 
-def landed(state: State, n: int) -> State:
+def _landed(state: State, n: int) -> State:
     """A request that was given up takes effect after all."""
     late = state.late[n]
     state = state._replace(late=(*state.late[:n], *state.late[n + 1 :]))
@@ -235,84 +262,6 @@ def landed(state: State, n: int) -> State:
         return state._replace(provider=provider, lost=lost)
     after, value = state.called(late.operation, late.arguments)
     return _noted(state, after, late, value, late.process)
-
-
-def _misled(state: State, i: int, budget: str) -> State:
-    return state.spent(budget).process(i, misled=True)
-
-
-def _mishaps_of_a_post(state: State, i: int, step: Step) -> Iterator[Move]:
-    name = _name(state, i)
-    if state.budget.lost:
-
-        def lost() -> State:
-            after, answer = performed(_misled(state, i, "lost"), i, step)
-            if isinstance(answer, Granted):
-                after = after._replace(lost=after.lost | {after.provider.newest})
-            after = after.process(i, granted=0, refused="")
-            return replied(after, i, NotGranted(Ending.UNKNOWN, "read timeout"))
-
-        yield Move(f"{name}: {step}, and the answer is lost", "mishap", lost)
-    if state.budget.faults:
-        endings = {"connection refused": Ending.UNREACHABLE, "429": Ending.THROTTLED, "502": Ending.UNKNOWN}
-        for reason, ending in endings.items():
-            missed = partial(_answered, state, i, "faults", NotGranted(ending, reason))
-            yield Move(f"{name}: {step} meets {reason}", "mishap", missed)
-    if state.budget.late and step.operation == "refresh":
-        wrong = properties.wrongly_posted(state, i, step.arguments["token"])
-        late = partial(_served_later, state.broke(wrong), i, step, NotGranted(Ending.UNKNOWN, "late"))
-        yield Move(f"{name}: {step} times out and is served later", "mishap", late)
-
-
-def _mishaps_of_a_call(state: State, i: int, step: Step) -> Iterator[Move]:
-    name, budget = _name(state, i), state.budget
-    if budget.stale and step.operation not in WRITES:
-        views = [view.shows for view in state.views if view.secret == step.secret]
-        seen = [(f"{age} writes ago", view) for age, view in enumerate(reversed(views), 1)]
-        if step.operation == "ListSecretVersionIds":
-            torn = [(f"its labels of {age}", replace(state.secrets[step.secret], labels=v.labels)) for age, v in seen]
-            seen += torn
-        for age, view in seen:
-            yield Move(f"{name}: {step}, {age}", "mishap", partial(_read_stale, state, i, step, view))
-    if budget.faults:
-        for code in ("ThrottlingException", "AccessDeniedException"):
-            failed = partial(_answered, state, i, "faults", Raised(code))
-            yield Move(f"{name}: {step} meets {code}", "mishap", failed)
-    if budget.faults and step.operation in WRITES:
-        done = partial(_done_and_answered, state, i, step)
-        yield Move(f"{name}: {step} times out, done", "mishap", partial(done, TIMED_OUT))
-        if step.operation == "UpdateSecretVersionStage":
-            repeated = partial(done, Raised("InvalidParameterException"))
-            yield Move(f"{name}: {step}, and its repetition fails", "mishap", repeated)
-    if budget.late and step.operation in WRITES:
-        late = partial(_served_later, state, i, step, TIMED_OUT)
-        yield Move(f"{name}: {step} times out and is done later", "mishap", late)
-
-
-TIMED_OUT = Raised("ReadTimeoutError")
-
-
-def _answered(state: State, i: int, budget: str, value: Any) -> State:
-    """Nothing is done, and this is the answer."""
-    return replied(_misled(state, i, budget), i, value)
-
-
-def _served_later(state: State, i: int, step: Step, value: Any) -> State:
-    late = Late(step.operation, step.arguments, i, state.now)
-    return replied(_misled(state, i, "late")._replace(late=(*state.late, late)), i, value)
-
-
-def _done_and_answered(state: State, i: int, step: Step, value: Raised) -> State:
-    after, _ = performed(_misled(state, i, "faults"), i, step)
-    return replied(after, i, value)
-
-
-def _read_stale(state: State, i: int, step: Step, view: Any) -> State:
-    state = _misled(state, i, "stale")
-    _, value = state.called(step.operation, step.arguments, view=view)
-    if step.secret == NAMES.pair and "VersionId" not in step.arguments:
-        state = state.process(i, looked=view)
-    return replied(state, i, value)
 
 
 def run_through(state: State, kind: Kind) -> tuple[State, ProcessEnd]:
@@ -327,15 +276,7 @@ def run_through(state: State, kind: Kind) -> tuple[State, ProcessEnd]:
         now, reply = performed(now, i, step)
         return History(name, kind, reply, now.now)
 
-    ended = History(name, kind, value, state.now).through(answer)
+    ended = run([History(name, kind, value, state.now)], answer)
+    assert isinstance(ended, ProcessEnd)
     now = now.broke(properties.untrue(now, i, ended))
     return now.process(i, status="ended", ended=ended, ended_at=now.now, looked=None), ended
-
-
-def undisturbed(state: State, i: int) -> State:
-    """Process *i* goes on to its end while nothing else happens."""
-    while state.processes[i].status == "running" and not state.wrong:
-        step = state.next_step(i)
-        assert isinstance(step, Step)
-        state = went_on(state, i, step)
-    return state

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from tests.explorer.processes import NAMES
@@ -17,60 +18,44 @@ A_DAY = timedelta(days=1)
 EIGHT_DAYS = timedelta(days=8)  # a pair that is as old as this is due
 
 
-def _put(state: State, value: str) -> State:
-    """The console's "Save": a version of its own under AWSCURRENT."""
-    made = state._replace(deeds=state.deeds + 1)
-    version = f"{made.deeds:08}-0000-4000-8000-00000000feed"
-    return _called(made, "PutSecretValue", SecretString=value, ClientRequestToken=version)
-
-
 def _called(state: State, operation: str, **params: Any) -> State:
     after, _ = state.called(operation, {"SecretId": NAMES.pair, **params})
     return after
 
 
-def _moved(state: State, label: str, version: str | None) -> State | None:
-    """Whoever moves a label in the console moves it from where it is."""
-    holder = state.pair_secret.labels.get(label)
-    if holder == version or (version is not None and version not in state.pair_secret.versions):
+def _saves(state: State, value: dict[str, Any]) -> State:
+    """The console's "Save": a version of its own under AWSCURRENT."""
+    made = state._replace(deeds=state.deeds + 1)
+    version = f"{made.deeds:08}-0000-4000-8000-00000000feed"
+    return _called(made, "PutSecretValue", SecretString=json.dumps(value), ClientRequestToken=version)
+
+
+def _pastes(state: State, number: int | str) -> State:
+    return _saves(state, json.loads(a_pair(number, state.now - EIGHT_DAYS).to_json()))
+
+
+def _logged_in(state: State) -> State:
+    return state._replace(provider=state.provider.log_in(state.now))
+
+
+def _current(state: State) -> dict[str, Any] | None:
+    version = state.pair_secret.labels.get(CURRENT)
+    if version is None or state.pair_secret.gone_at is not None:
         return None
-    ends = {"MoveToVersionId": version, "RemoveFromVersionId": holder}
-    named = {key: value for key, value in ends.items() if value is not None}
-    return _called(state, "UpdateSecretVersionStage", VersionStage=label, **named)
-
-
-def _old_pair(number: int | str, state: State) -> str:
-    return a_pair(number, state.now - EIGHT_DAYS).to_json()
-
-
-def _pastes_a_live_pair(state: State) -> State:
-    provider = state.provider.log_in(state.now)
-    return _put(state._replace(provider=provider), _old_pair(provider.newest, state))
+    stored = json.loads(state.pair_secret.versions[version].value)
+    return stored if isinstance(stored, dict) else None
 
 
 def _pastes_a_dead_refresh_token(state: State) -> State | None:
     """The access token is whole, a letter of the refresh token is not."""
     stored = _current(state)
-    if stored is None:
-        return None
-    return _put(state, json.dumps({**stored, "refresh_token": f"refresh-typo-{state.deeds + 1}"}))
-
-
-def _pastes_the_first_pair(state: State) -> State | None:
-    """Out of somebody's notes."""
-    return _put(state, _old_pair(1, state)) if state.saved(1) else None
-
-
-def _pastes_an_access_token(state: State) -> State:
-    """As an API key is stored: there is nothing to refresh."""
-    provider = state.provider.log_in(state.now)
-    return _put(state._replace(provider=provider), json.dumps({"access_token": f"access-{provider.newest}"}))
+    return None if stored is None else _saves(state, {**stored, "refresh_token": f"refresh-typo-{state.deeds + 1}"})
 
 
 def _keeps_the_tokens_alone(state: State) -> State | None:
     """Every other key is deleted, those of the journal too."""
     kept = {key: value for key, value in (_current(state) or {}).items() if key in ("access_token", "refresh_token")}
-    return _put(state, json.dumps(kept)) if kept else None
+    return _saves(state, kept) if kept else None
 
 
 def _opens_the_form(state: State) -> State | None:
@@ -83,25 +68,31 @@ def _saves_the_form(state: State) -> State | None:
     if not state.forms:
         return None
     value, *rest = state.forms
-    return _put(state._replace(forms=tuple(rest)), json.dumps({**json.loads(value), "note": f"{state.deeds + 1}"}))
+    return _saves(state._replace(forms=tuple(rest)), {**json.loads(value), "note": f"{state.deeds + 1}"})
 
 
-def _current(state: State) -> dict[str, Any] | None:
-    version = state.pair_secret.labels.get(CURRENT)
-    if version is None or state.pair_secret.gone_at is not None:
+def _moved(state: State, name: str, label: str, version: str | None) -> State | None:
+    """Whoever moves a label in the console moves it from where it is."""
+    holder = state.secrets[name].labels.get(label)
+    if holder == version or (version is not None and version not in state.secrets[name].versions):
         return None
-    stored = json.loads(state.pair_secret.versions[version].value)
-    return stored if isinstance(stored, dict) else None
+    ends = {"MoveToVersionId": version, "RemoveFromVersionId": holder}
+    named = {key: value for key, value in ends.items() if value is not None}
+    return _called(state, "UpdateSecretVersionStage", SecretId=name, VersionStage=label, **named)
 
 
-def _moves(label: str, to: str) -> Callable[[State], State | None]:
+def _moves(label: str, to: str, name: str = NAMES.pair) -> Callable[[State], State | None]:
     """To the version that carries another label."""
 
     def move(state: State) -> State | None:
-        labels = state.pair_secret.labels
-        return _moved(state, label, labels[to]) if label in labels and to in labels else None
+        labels = state.secrets[name].labels
+        return _moved(state, name, label, labels[to]) if label in labels and to in labels else None
 
     return move
+
+
+def _removes(label: str) -> Callable[[State], State | None]:
+    return lambda state: _moved(state, NAMES.pair, label, None)
 
 
 def _moves_refreshing_back(state: State) -> State | None:
@@ -109,22 +100,13 @@ def _moves_refreshing_back(state: State) -> State | None:
     versions, holder = list(state.pair_secret.versions), state.pair_secret.labels.get(REFRESHING)
     if holder is None or versions.index(holder) == 0:
         return None
-    return _moved(state, REFRESHING, versions[versions.index(holder) - 1])
+    return _moved(state, NAMES.pair, REFRESHING, versions[versions.index(holder) - 1])
 
 
 def _deletes(state: State) -> State | None:
     if state.pair_secret.gone_at is not None:
         return None
     return _called(state, "DeleteSecret")._replace(deleted_at=state.now)
-
-
-def _rolls_readers_back(state: State) -> State | None:
-    labels = state.bearer_secret.labels
-    if PREVIOUS not in labels:
-        return None
-    ends = {"MoveToVersionId": labels[PREVIOUS], "RemoveFromVersionId": labels[CURRENT]}
-    after, _ = state.called("UpdateSecretVersionStage", {"SecretId": NAMES.bearer, "VersionStage": CURRENT, **ends})
-    return after
 
 
 def _changed(state: State, change: Callable[[StrictSecretsManager], object]) -> State:
@@ -143,25 +125,17 @@ def _makes_the_pair_secret_again(state: State) -> State | None:
     return after._replace(reigns=(), chain_newest="", verdicts=(), forms=(), late=(), views=())
 
 
-def _loses_a_version(place: int) -> Callable[[State], State | None]:
+def _loses_a_version(place: int, state: State) -> State | None:
     """Secrets Manager may remove any version that carries no label, once it is older than a day.
 
     Not the chain's newest pair: it had to lose REFRESHING by a person's hand first, and then its id may come again.
     """
-
-    def remove(state: State) -> State | None:
-        labelled = set(state.pair_secret.labels.values())
-        old = [
-            version_id
-            for version_id, version in state.pair_secret.versions.items()
-            if version_id not in {*labelled, state.chain_newest} and state.now - version.created_at > A_DAY
-        ]
-        if not old:
-            return None
-        gone = old[place % len(old)]
-        return _changed(state, lambda machine: machine.remove_version(NAMES.pair, gone))
-
-    return remove
+    kept = {*state.pair_secret.labels.values(), state.chain_newest}
+    versions = state.pair_secret.versions.items()
+    old = [one for one, version in versions if one not in kept and state.now - version.created_at > A_DAY]
+    if not old:
+        return None
+    return _changed(state, lambda machine: machine.remove_version(NAMES.pair, old[place % len(old)]))
 
 
 def _replaces_the_key(state: State) -> State | None:
@@ -189,21 +163,22 @@ def _goes_to_a_replica(state: State) -> State | None:
 
 
 HANDS: Mapping[str, Callable[[State], State | None]] = {
-    "pastes a live pair": _pastes_a_live_pair,
-    "pastes a dead pair": lambda state: _put(
-        state, a_pair(f"typo-{state.deeds + 1}", state.now - EIGHT_DAYS).to_json()
-    ),
+    "pastes a live pair": lambda state: _pastes(_logged_in(state), state.provider.newest + 1),
+    "pastes a dead pair": lambda state: _pastes(state, f"typo-{state.deeds + 1}"),
     "pastes a dead refresh token": _pastes_a_dead_refresh_token,
-    "pastes no pair": lambda state: _put(state, '{"access_token": ""}'),
-    "pastes the first pair": _pastes_the_first_pair,
-    "pastes an access token": _pastes_an_access_token,
+    "pastes no pair": lambda state: _saves(state, {"access_token": ""}),
+    "pastes the first pair": lambda state: _pastes(state, 1) if state.saved(1) else None,
+    # As an API key is stored: there is nothing to refresh.
+    "pastes an access token": lambda state: _saves(
+        _logged_in(state), {"access_token": f"access-{state.provider.newest + 1}"}
+    ),
     "keeps the tokens alone": _keeps_the_tokens_alone,
     "opens the form": _opens_the_form,
     "saves the form": _saves_the_form,
     "rolls AWSCURRENT back": _moves(CURRENT, PREVIOUS),
     "moves AWSCURRENT to REFRESHING": _moves(CURRENT, REFRESHING),
-    "removes REFRESHING": lambda state: _moved(state, REFRESHING, None),
-    "removes SUPERSEDED": lambda state: _moved(state, SUPERSEDED, None),
+    "removes REFRESHING": _removes(REFRESHING),
+    "removes SUPERSEDED": _removes(SUPERSEDED),
     "moves REFRESHING to AWSCURRENT": _moves(REFRESHING, CURRENT),
     "moves REFRESHING to AWSPREVIOUS": _moves(REFRESHING, PREVIOUS),
     "moves REFRESHING back": _moves_refreshing_back,
@@ -211,12 +186,12 @@ HANDS: Mapping[str, Callable[[State], State | None]] = {
     "restores the pair secret": lambda state: (
         None if state.pair_secret.gone_at is None else _called(state, "RestoreSecret")
     ),
-    "rolls the readers' AWSCURRENT back": _rolls_readers_back,
+    "rolls the readers' AWSCURRENT back": _moves(CURRENT, PREVIOUS, NAMES.bearer),
     "closes the proof's address": lambda state: state._replace(provider=state.provider._replace(forbids=True)),
     "makes the pair secret again": _makes_the_pair_secret_again,
-    "loses the oldest version": _loses_a_version(0),
-    "loses the second oldest version": _loses_a_version(1),
-    "loses the newest version": _loses_a_version(-1),
+    "loses the oldest version": partial(_loses_a_version, 0),
+    "loses the second oldest version": partial(_loses_a_version, 1),
+    "loses the newest version": partial(_loses_a_version, -1),
     "replaces the key": _replaces_the_key,
     "goes to a replica": _goes_to_a_replica,
 }

@@ -6,12 +6,13 @@ to the first call that has none: that call is its next step. Nothing is threaded
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from itertools import count
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import botocore.exceptions
 
@@ -19,7 +20,7 @@ from tests.fakes.secrets_manager import StrictSecretsManager
 from token_refresher.aws.secret_store import SecretStore
 from token_refresher.refresh.formats import SecretNames, TokenPair
 from token_refresher.refresh.login import store_login
-from token_refresher.refresh.model import Answer, Proof, RefreshError, Services
+from token_refresher.refresh.model import RefreshError, Services
 from token_refresher.refresh.refresh import Policy, refresh_connection
 from virtuous_token.secret_text import SecretText
 
@@ -51,6 +52,15 @@ class Step(NamedTuple):
     def secret(self) -> str:
         return str(self.arguments.get("SecretId", ""))
 
+    @property
+    def is_read(self) -> bool:
+        return self.operation.startswith(("Get", "List", "Describe"))
+
+    @property
+    def shows_labels(self) -> bool:
+        """A write shows the labels that it moves; a version that is read by its id says nothing of what is current."""
+        return "VersionId" not in self.arguments
+
     def __str__(self) -> str:
         labels = "+".join(self.arguments.get("VersionStages", ()))
         which = self.arguments.get("VersionStage", "") if "VersionId" not in self.arguments else "by id"
@@ -80,16 +90,17 @@ def identity(value: Any) -> object:
     return repr(value) if isinstance(value, dict) else value
 
 
+@dataclass(eq=False, slots=True)
 class History:
-    """What a process was answered so far. Equal histories are the same object."""
+    """What a process was answered so far, ``value`` last. Equal histories are the same object."""
 
-    __slots__ = ("_after", "_next", "at", "before", "kind", "length", "name", "value")
-
-    def __init__(self, name: str, kind: Kind, value: Any, at: datetime, before: History | None = None) -> None:
-        self.name, self.kind, self.value, self.at, self.before = name, kind, value, at, before
-        self.length: int = before.length + 1 if before else 1
-        self._after: dict[tuple[object, datetime], History] = {}
-        self._next: Step | ProcessEnd | None = None
+    name: str
+    kind: Kind
+    value: Any
+    at: datetime
+    before: History | None = None
+    _after: dict[tuple[object, datetime], History] = field(default_factory=dict)
+    _next: Step | ProcessEnd | None = None
 
     def answered(self, value: Any, at: datetime) -> History:
         key = (identity(value), at)
@@ -97,54 +108,41 @@ class History:
             self._after[key] = History(self.name, self.kind, value, at, self)
         return self._after[key]
 
-    def replies(self) -> list[History]:
-        """Oldest first; the first is the start itself."""
-        found, one = [], self
-        while one is not None:
-            found.append(one)
-            one = one.before  # type: ignore[assignment]
-        return found[::-1]
-
     def next(self) -> Step | ProcessEnd:
         """The real code's next call, or how it ended."""
         if self._next is None:
-            self._next = _run(_Outside(self.replies()))
+            replies, one = [self], self.before
+            while one is not None:
+                replies.append(one)
+                one = one.before
+            self._next = run(replies[::-1])
         return self._next
 
-    def through(self, answer: Callable[[Step], History]) -> ProcessEnd:
-        """Goes on to the end, with *answer* saying the history after each step."""
-        ended = _run(_Outside(self.replies(), answer))
-        assert isinstance(ended, ProcessEnd)
-        return ended
 
-
+@dataclass
 class _NextStep(BaseException):
     """Leaves a process at the first call that has no reply yet."""
 
-    def __init__(self, step: Step) -> None:
-        super().__init__(step.operation)
-        self.step = step
+    step: Step
 
 
+@dataclass(slots=True)
 class _Outside:
     """Stands for everything outside a process: gives the replies so far, then stops it or asks for another."""
 
+    replies: list[History]
+    answer: Callable[[Step], History] | None
+    given: int = 1
     exceptions = EXCEPTIONS
-
-    def __init__(self, replies: list[History], answer: Callable[[Step], History] | None = None) -> None:
-        self.replies = replies
-        self.answer = answer
-        self.given = 1
 
     def now(self) -> datetime:
         return self.replies[self.given - 1].at + self.replies[0].kind.skew
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         if self.given == len(self.replies):
-            step = Step(operation, arguments)
             if self.answer is None:
-                raise _NextStep(step)
-            self.replies.append(self.answer(step))
+                raise _NextStep(Step(operation, arguments))
+            self.replies.append(self.answer(Step(operation, arguments)))
         reply = self.replies[self.given].value
         self.given += 1
         if not isinstance(reply, Raised):
@@ -159,27 +157,31 @@ class _Outside:
         return lambda **arguments: self.ask(operation, **arguments)
 
     # The provider.
-    def refresh(self, refresh_token: SecretText) -> Answer:
-        answer: Answer = self.ask("refresh", token=refresh_token.reveal())
-        return answer
+    def refresh(self, refresh_token: SecretText) -> Any:
+        return self.ask("refresh", token=refresh_token.reveal())
 
-    def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Answer:
-        answer: Answer = self.ask("log_in", token="the password")
-        return answer
+    def log_in(self, username: str, password: SecretText, code: SecretText | None = None) -> Any:
+        return self.ask("log_in", token="the password")
 
-    def prove(self, access_token: SecretText) -> Proof:
-        proof: Proof = self.ask("prove", token=access_token.reveal())
-        return proof
+    def prove(self, access_token: SecretText) -> Any:
+        return self.ask("prove", token=access_token.reveal())
 
     def pause(self, seconds: float) -> None:
         self.ask("pause", seconds=seconds)
 
 
-def _run(outside: _Outside) -> Step | ProcessEnd:
-    begun = outside.replies[0]
+def run(replies: list[History], answer: Callable[[Step], History] | None = None) -> Step | ProcessEnd:
+    """A process from its start with these *replies*, then to its next call, or to its end with what *answer* says."""
+    begun, outside = replies[0], _Outside(replies, answer)
     store = SecretStore(outside, NAMES)  # type: ignore[arg-type]
     services = Services(outside, outside.now, outside.pause)
-    with _repeatable_uuids(begun.name):
+    draws = count()
+
+    def draw(size: int) -> bytes:
+        """uuid4() draws from os.urandom: the same process must draw the same when it is run again."""
+        return sha256(f"{begun.name} {next(draws)}".encode()).digest()[:size]
+
+    with patch("os.urandom", draw):
         try:
             if begun.kind.job == "login":
                 pair, give_up_at = TokenPair.parse(begun.value), outside.now() + PATIENCE
@@ -196,20 +198,3 @@ def _run(outside: _Outside) -> Step | ProcessEnd:
         except Exception as error:  # noqa: BLE001 (a defect is what is looked for)
             return ProcessEnd("raised", repr(error))
     return ProcessEnd(str(result.outcome), result.reason, result.pair_at_risk)
-
-
-@contextmanager
-def _repeatable_uuids(name: str) -> Iterator[None]:
-    """uuid4() draws from os.urandom: the same process must draw the same when it is run again."""
-    count = 0
-
-    def draw(size: int) -> bytes:
-        nonlocal count
-        count += 1
-        return sha256(f"{name} {count}".encode()).digest()[:size]
-
-    real, os.urandom = os.urandom, draw
-    try:
-        yield
-    finally:
-        os.urandom = real

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any
-from uuid import NAMESPACE_OID, UUID, uuid5
+from datetime import timedelta
 
 from tests.explorer.processes import NAMES, ProcessEnd
 from tests.explorer.provider import LIFE, number_of
-from tests.explorer.world import CURRENT, State, entry_in, pair_in
-from tests.fakes.secrets_manager import Secret, Version
+from tests.explorer.world import CURRENT, Process, State, entry_in, pair_in
+from tests.fakes.secrets_manager import Secret
+from token_refresher.refresh.journal import is_of_the_chain, result_id
 
 NEARLY_A_DAY = timedelta(hours=23)
 JUST_NOW = timedelta(minutes=5)  # what happened so lately may make a run careful
 
 
-def stored_tokens(secret: Secret, *more: str) -> dict[str, str]:
-    """The refresh tokens of labelled versions and of *more* versions, each with the version that holds it.
-
-    Not of those whose key is gone.
-    """
-    found = {}
-    for version in (*secret.labels.values(), *more):
-        if version not in secret.versions or version in secret.unreadable:
-            continue
-        pair = pair_in(secret.versions[version].value)
-        if pair is not None and pair.refresh_token is not None:
-            found[pair.refresh_token.reveal()] = version
-    return found
+def stored_tokens(secret: Secret, *more: str) -> list[str]:
+    """The refresh tokens of labelled versions and of *more* versions, but of those whose key is gone."""
+    there = [version for version in (*secret.labels.values(), *more) if version in secret.versions]
+    pairs = [pair_in(secret.versions[version].value) for version in there if version not in secret.unreadable]
+    return [pair.refresh_token.reveal() for pair in pairs if pair and pair.refresh_token]
 
 
 def live_tokens(state: State, secret: Secret | None = None) -> list[str]:
@@ -47,61 +38,33 @@ def live_tokens(state: State, secret: Secret | None = None) -> list[str]:
     return [token for token in tokens if state.provider.is_live(token, state.now) and token not in revived]
 
 
-def wrongly_posted(state: State, i: int, token: str | None) -> str:
-    """Why process *i* must not send *token* (None: the password) in this state."""
-    me = state.processes[i]
-    if token is None:
-        return ""
+def wrongly_posted(state: State, i: int, token: str) -> str:
+    """Why process *i* must not send *token* in this state."""
     for j, other in enumerate(state.processes):
         holds = j != i and other.in_progress and other.granted and not state.saved(other.granted)
         if holds and not other.outlived(state.now) and state.provider.granted_for(other.granted) == token:
             return "a token is sent while another has the answer to it in hand"
-    others = [live for live in live_tokens(state) if live != token]
-    if not others:
+    if all(live == token for live in live_tokens(state)):
         return ""
     granted = [use.number for use in state.provider.uses_up(token)]
     if any(number not in state.lost | state.forgotten and state.saved(number) for number in granted):
         return "a spent token is sent while a live one is stored"
     lately = [verdict.token for verdict in state.verdicts if state.now - verdict.at < NEARLY_A_DAY]
-    if me.kind.job != "forced" and token in lately:
+    if state.processes[i].kind.job != "forced" and token in lately:
         return "a refused token is sent again while a live one is stored"
     return ""
 
 
-def claimed_twice(state: State) -> str:
-    alive = list(live_claims(state))
-    return "two claims are alive" if len(alive) > 1 else ""
-
-
-def live_claims(state: State) -> Iterator[str]:
+def live_claims(state: State) -> list[str]:
     """Intents that are not dead, with nothing in their slot. What a person stores, be it a copy of one, is none."""
-    versions = state.pair_secret.versions
+    versions, found = state.pair_secret.versions, []
     for version_id, version in versions.items():
         entry = entry_in(version.value)
-        is_ours = _is_of_the_chain(version_id) and entry is not None and entry["entry"] == "intent"
-        is_open = is_ours and _slot(version_id) not in versions
-        if entry and is_open and not is_dead(entry, version, state.now):
-            yield version_id
-
-
-def _is_of_the_chain(version_id: str) -> bool:
-    try:
-        return UUID(version_id).version == 5
-    except ValueError:
-        return False
-
-
-def _slot(claim: str) -> str:
-    try:
-        namespace = UUID(claim)
-    except ValueError:
-        namespace = uuid5(NAMESPACE_OID, claim)
-    return str(uuid5(namespace, "result"))
-
-
-def is_dead(entry: Mapping[str, Any], version: Version, now: datetime) -> bool:
-    """By Secrets Manager's clock."""
-    return now > version.created_at + timedelta(seconds=entry["holds_for_seconds"])
+        is_ours = entry is not None and entry["entry"] == "intent" and is_of_the_chain(version_id)
+        if entry and is_ours and result_id(version_id) not in versions:
+            dies_at = version.created_at + timedelta(seconds=entry["holds_for_seconds"])
+            found += [version_id] if state.now <= dies_at else []
+    return found
 
 
 def readers_went_back(before: State, after: State, i: int) -> str:
@@ -112,9 +75,8 @@ def readers_went_back(before: State, after: State, i: int) -> str:
     if NAMES.bearer not in after.secrets or NAMES.bearer not in before.secrets:
         return ""
     was, new = before.bearer_secret.labels.get(CURRENT), after.bearer_secret.labels.get(CURRENT)
-    if new == was or new is None:
-        return ""
-    if was is None:  # a secret's first version is current at once, whatever became of the pair since it was read
+    # A secret's first version is current at once, whatever became of the pair since it was read.
+    if new in (was, None) or was is None:
         return ""
     if new not in after.pair_secret.versions:
         return "what is published is no version of the pair"
@@ -134,41 +96,35 @@ def _rank(reigns: Sequence[str], version: str) -> int:
     return max((n for n, reigned in enumerate(reigns) if reigned == version), default=-1)
 
 
-# Words
-
-
 def untrue(state: State, i: int, ended: ProcessEnd) -> str:
     """What is not true of how process *i* ends in this state."""
-    checks = {
-        "raised": lambda: f"it raises {ended.reason}",
-        "refreshed": lambda: _untrue_success(state, i),
-        "recovered": lambda: _untrue_success(state, i),
-        "busy": lambda: _untrue_busy(state, i),
-        "superseded": lambda: _untrue_superseded(state, i, ended.reason),
-        "login_required": lambda: _untrue_login_required(state, i, ended.reason),
-        "misconfigured": lambda: _untrue_misconfigured(state, i, ended.reason),
-        "stored": lambda: _untrue_stored(state, i),
-    }
-    what = checks.get(ended.word, lambda: "")()
-    if not what and _lost_in_silence(state, i, ended):
+    me, what = state.processes[i], ""
+    match ended.word:
+        case "raised":
+            what = f"it raises {ended.reason}"
+        case "refreshed" | "recovered":
+            # Readers had the token that it brought, or a newer one, at an instant since it saw what they have.
+            found = [_not_published(state, me, bearer) for bearer in me.bearers or (state.bearer_secret,)]
+            what = "" if "" in found else found[-1]
+        case "busy":
+            what = _untrue_busy(state, i)
+        case "superseded":
+            what = _untrue_superseded(state, me, ended.reason)
+        case "login_required":
+            what = _untrue_login_required(state, me, ended.reason)
+        case "misconfigured":
+            what = _untrue_misconfigured(state, me, ended.reason)
+        case "stored":
+            # The login's pair is stored, and was current if it is not any more.
+            versions = _versions_of(state, me.brought)
+            what = "" if set(versions) & set(state.reigns) else "the pair is nowhere, or was never current"
+    if not what and me.granted and not ended.pair_at_risk and state.without_its_answer(me).lost != state.lost:
         what = "a granted pair was not saved, and nobody learns of it"
     return f"{ended.word}: {what}" if what else ""
 
 
-def _lost_in_silence(state: State, i: int, ended: ProcessEnd) -> bool:
-    granted = state.processes[i].granted
-    return bool(granted) and granted not in state.lost and not state.saved(granted) and not ended.pair_at_risk
-
-
-def _untrue_success(state: State, i: int) -> str:
-    """Readers had the token that this process brought, or a newer one, at an instant since it saw what they have."""
-    bearers = state.processes[i].bearers or (state.bearer_secret,)
-    found = [_not_published(state, i, bearer) for bearer in bearers]
-    return "" if "" in found else found[-1]
-
-
-def _not_published(state: State, i: int, bearer: Secret) -> str:
-    me, version = state.processes[i], bearer.labels.get(CURRENT)
+def _not_published(state: State, me: Process, bearer: Secret) -> str:
+    version = bearer.labels.get(CURRENT)
     if version is None:
         return "readers have nothing"
     ours = next(iter(_versions_of(state, me.granted)), None) if me.granted else me.published
@@ -196,23 +152,20 @@ def _untrue_busy(state: State, i: int) -> str:
         for j, other in enumerate(state.processes)
     )
     changed = max(state.secrets[name].changed_at for name in NAMES[:2])
-    is_busy = somebody or me.misled or any(live_claims(state)) or changed >= since - JUST_NOW
+    is_busy = somebody or me.misled or live_claims(state) or changed >= since - JUST_NOW
     return "" if is_busy else "nobody is"
 
 
-def _untrue_superseded(state: State, i: int, reason: str) -> str:
-    me = state.processes[i]
+def _untrue_superseded(state: State, me: Process, reason: str) -> str:
     if me.misled or not me.granted:
         return ""
     ours = _versions_of(state, me.granted)
     moments = me.pairs or (state.moment,)
     labels = [label for moment in moments for label, version in moment.secret.labels.items() if version in ours]
-    is_named = any(label in reason for label in labels)
-    return "" if is_named or any(version in reason for version in ours) else f"ours is not where it says: {reason}"
+    return "" if any(where in reason for where in (*labels, *ours)) else f"ours is not where it says: {reason}"
 
 
-def _untrue_login_required(state: State, i: int, reason: str) -> str:
-    me = state.processes[i]
+def _untrue_login_required(state: State, me: Process, reason: str) -> str:
     if me.misled or me.looked is None:
         return ""
     current = me.looked.labels.get(CURRENT)
@@ -224,26 +177,18 @@ def _untrue_login_required(state: State, i: int, reason: str) -> str:
         return f"{live[0]} is stored and live"
     if "every credential" in reason:
         refused = {me.refused, *(verdict.token for verdict in state.verdicts)}
-        missed = [
-            token for token in stored_tokens(me.looked) if token not in refused and not state.provider.is_spent(token)
-        ]
+        unspent = [token for token in stored_tokens(me.looked) if not state.provider.is_spent(token)]
+        missed = [token for token in unspent if token not in refused]
         return f"{missed[0]} was not refused" if missed else ""
     return ""
 
 
-def _untrue_misconfigured(state: State, i: int, reason: str) -> str:
-    me = state.processes[i]
+def _untrue_misconfigured(state: State, me: Process, reason: str) -> str:
     seen = me.looked or state.pair_secret
     current = seen.labels.get(CURRENT)
     is_pair = current is not None and pair_in(seen.versions[current].value) is not None
     is_true = me.misled or not is_pair or state.deleted_at is not None or state.pair_secret.unreadable
     return "" if is_true else f"nothing is: {reason}"
-
-
-def _untrue_stored(state: State, i: int) -> str:
-    """The login's pair is stored, and was current if it is not any more."""
-    versions = _versions_of(state, state.processes[i].brought)
-    return "" if any(version in state.reigns for version in versions) else "the pair is nowhere, or was never current"
 
 
 def readers_starve(state: State) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -13,8 +14,7 @@ from tests.explorer.moves import WEEK, moves, run_through
 from tests.explorer.people import EIGHT_DAYS, HANDS
 from tests.explorer.processes import NAMES, Kind
 from tests.explorer.provider import KINDS, Provider
-from tests.explorer.world import CURRENT, REFRESHING, START, Budget, Interned, Process, State, a_pair, pair_in
-from tests.fakes.secrets_manager import StrictSecretsManager
+from tests.explorer.world import CURRENT, REFRESHING, START, Budget, Process, State, a_pair, pair_in
 from token_refresher.refresh.journal import chain_end, claim_id
 from token_refresher.refresh.model import Versions
 
@@ -26,10 +26,11 @@ ANYWHERE = 0.5
 LOOKED_AT = 0.02  # of the states of a random schedule, and its last
 WITH_PASSWORD = 0.1
 ADOPTS = 0.2
+LONGEST = 200
 NEARLY_FULL = 0.02  # of the random schedules begin so: a hundred versions take their time
 NO_TROUBLE = Budget()
 RUN, FORCED, LOGIN = Kind(), Kind("forced"), Kind("login")
-FIRST = "00000000-0000-4000-8000-000000000001"
+BY_HAND = "00000000-0000-4000-8000-000000000001"
 
 
 def first_state(
@@ -49,34 +50,29 @@ def first_state(
 
     *others*: so many young versions without a label stand beside it. *password*: the login secret holds one.
     """
-    made_at = START - EIGHT_DAYS
-    strict = StrictSecretsManager(lambda: made_at)
-    for name in NAMES[:2]:
-        strict.call("CreateSecret", {"Name": name})
-    played = Provider(provider)
-    reigns: tuple[str, ...] = ()
+    state = State({}, {}, Provider(provider), (), NO_TROUBLE, now=START - EIGHT_DAYS)
+
+    def put(name: str, value: str, version: str, *wanted: str) -> None:
+        nonlocal state
+        params = {"SecretId": name, "SecretString": value, "ClientRequestToken": version, "VersionStages": wanted}
+        state, _ = state.called("PutSecretValue", params)
+
+    for name in NAMES[: 3 if password else 2]:
+        state, _ = state.called("CreateSecret", {"Name": name})
     if stored:
-        played = played.log_in(START - EIGHT_DAYS)
+        state = state._replace(provider=state.provider.log_in(state.now))
         # A login's pair is in the chain; one without REFRESHING was stored by hand.
-        nothing = Versions((), strict.secret(NAMES.pair).arn, START)
-        first = claim_id(chain_end(nothing)) if REFRESHING in labels else FIRST
-        pair, reigns = a_pair(1, START - EIGHT_DAYS), (first,)
-        for name, wanted in ((NAMES.pair, list(labels)), (NAMES.bearer, [CURRENT])):
-            if name == NAMES.pair or published:
-                value = pair.to_json() if name == NAMES.pair else _readers_copy(pair)
-                params = {"SecretId": name, "SecretString": value, "ClientRequestToken": first}
-                strict.call("PutSecretValue", {**params, "VersionStages": wanted})
-    made_at = START - timedelta(hours=1)
+        first = claim_id(chain_end(Versions((), state.pair_secret.arn, START))) if REFRESHING in labels else BY_HAND
+        pair = a_pair(1, state.now)
+        put(NAMES.pair, pair.to_json(), first, *labels)
+        if published:
+            put(NAMES.bearer, replace(pair, refresh_token=None).to_json(), first, CURRENT)
+    state = state._replace(now=START - timedelta(hours=1))
     for n in range(others):
-        version = f"{n:08}-0000-4000-8000-000000000000"
-        params = {"SecretId": NAMES.pair, "SecretString": "old", "ClientRequestToken": version}
-        strict.call("PutSecretValue", {**params, "VersionStages": ["OLD"]})
+        put(NAMES.pair, "old", f"{n:08}-0000-4000-8000-000000000000", "OLD")
     if password:
-        value = '{"username": "me@example.org", "password": "p"}'
-        strict.call("CreateSecret", {"Name": NAMES.login, "SecretString": value, "ClientRequestToken": FIRST})
-    interned = Interned()
-    secrets = {name: interned.secret(strict.secret(name)) for name in NAMES[: 3 if password else 2]}
-    state = State(interned, secrets, played, (), Budget(), reigns=reigns, now=START)
+        put(NAMES.login, '{"username": "me@example.org", "password": "p"}', BY_HAND, CURRENT)
+    state = state._replace(now=START)
     for _ in range(refreshes):
         state, ended = run_through(state, RUN)
         assert ended.word == "refreshed", ended
@@ -84,22 +80,14 @@ def first_state(
     return state._replace(processes=tuple(Process(kind) for kind in processes), budget=budget, hands=tuple(hands))
 
 
-def _readers_copy(pair: Any) -> str:
-    return str(replace(pair, refresh_token=None).to_json())
-
-
 def calm(state: State) -> State:
     """Nobody is at work any more, nothing goes wrong any more, and nobody's hand is in it."""
-    held = {
-        process.granted
-        for process in state.processes
-        if process.in_progress and process.granted and not state.saved(process.granted)
-    }
+    for process in state.processes:
+        if process.in_progress:
+            state = state.without_its_answer(process)
     if state.pair_secret.gone_at is not None:
         state, _ = state.called("RestoreSecret", {"SecretId": NAMES.pair})
-    return state._replace(
-        processes=(), budget=Budget(), hands=(), forms=(), late=(), views=(), at_work=-1, lost=state.lost | held
-    )
+    return state._replace(processes=(), budget=NO_TROUBLE, hands=(), forms=(), late=(), views=(), at_work=-1)
 
 
 def unwell(state: State) -> str:
@@ -143,7 +131,7 @@ def _ill(state: State, live: bool, word: str) -> str:
         if live or NAMES.login in state.secrets:
             return "what is stored would help and is not in use"
         return "" if word.startswith("login_required") else "no live token, and nobody learns of it"
-    if any(properties.live_claims(state)):
+    if properties.live_claims(state):
         return "a claim is alive"
     if state.provider.forbids:
         return properties.readers_starve(state)
@@ -157,129 +145,80 @@ class Finding(NamedTuple):
     schedule: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Explored:
-    states: int = 0
-    ends: int = 0
-    quiet: int = 0
-    is_complete: bool = False
-    findings: dict[str, Finding] = field(default_factory=dict)
+class Explored(NamedTuple):
+    states: int
+    ends: int
+    quiet: int  # how many of them were left alone, each stored state once
+    is_complete: bool
+    finding: Finding | None
 
 
-class Checker:
-    """Tells what is wrong with a state, and looks at each stored state once."""
-
-    def __init__(self) -> None:
-        self._known: dict[object, str] = {}
-
-    def __call__(self, state: State) -> str:
-        if state.wrong:
-            return state.wrong
-        begun = calm(state)
-        key = begun.stored_key()
-        if key not in self._known:
-            self._known[key] = unwell(begun)
-        return self._known[key]
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-
-def explore(first: State, *, at_most: int = 10_000_000, findings: int = 1) -> Explored:
-    """Every schedule from *first*, until so many states or findings; each finding is shortened.
+def explore(first: State, *, at_most: int = 10_000_000) -> Explored:
+    """Every schedule from *first*, until so many states or a finding, which is shortened.
 
     Half of the time it goes deeper, half of the time on from anywhere: so also what is not explored to its end is seen
     from its beginning to its ends.
     """
-    explored, check = Explored(), Checker()
+    ends, finding = 0, None
+    quiet: dict[object, str] = {}
     seen: set[object] = set()
-    todo: list[tuple[Callable[[], State], Any]] = [(lambda: first, None)]
+    todo: list[tuple[Callable[[], State], tuple[str, ...]]] = [(lambda: first, ())]
     rng = random.Random(0)
-    while todo and explored.states < at_most and len(explored.findings) < findings:
+    while todo and len(seen) < at_most and finding is None:
         if rng.random() < ANYWHERE:
             anywhere = rng.randrange(len(todo))
             todo[anywhere], todo[-1] = todo[-1], todo[anywhere]
         make, path = todo.pop()
         state = make()
-        key = state.key()
-        if key in seen:
+        if (key := state.key()) in seen:
             continue
         seen.add(key)
-        explored.states += 1
-        if what := check(state):
-            if kind_of(what) not in explored.findings:
-                explored.findings[kind_of(what)] = shortened(first, kind_of(what), _steps(path))
+        begun = calm(state)
+        stored = begun.stored_key()
+        if stored not in quiet:
+            quiet[stored] = state.wrong or unwell(begun)
+        if quiet[stored]:
+            finding = shortened(first, path)
             continue
-        ahead = [(move.make, (path, move.description)) for move in moves(state)]
-        explored.ends += not ahead
+        ahead = [(move.make, (*path, move.description)) for move in moves(state)]
+        ends += not ahead
         todo += ahead
-    explored.quiet = len(check)
-    explored.is_complete = not todo
-    return explored
-
-
-def _steps(path: Any) -> tuple[str, ...]:
-    steps = []
-    while path:
-        path, description = path
-        steps.append(description)
-    return tuple(reversed(steps))
+    return Explored(len(seen), ends, len(quiet), not todo, finding)
 
 
 def kind_of(what: str) -> str:
     """What two findings have in common whatever the numbers of their tokens."""
-    return "".join(
-        letter for letter in what.split(":")[0] + ":" + "".join(what.split(":")[1:2]) if not letter.isdigit()
-    )
+    return re.sub(r"\d", "", ":".join(what.split(":")[:2]))
 
 
-def replayed(first: State, schedule: Iterable[str]) -> tuple[State, tuple[str, ...]]:
-    """The state after *schedule*, without the steps that are not possible; and the steps that were."""
+def replayed(first: State, schedule: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """What is wrong after *schedule*, without the steps that are not possible; and the steps that were."""
     state, made = first, []
     for description in schedule:
         move = next((move for move in moves(state) if move.description == description), None)
         if move is not None:
             state = move.make()
             made.append(description)
-    return state, tuple(made)
+    return state.wrong or unwell(state), tuple(made)
 
 
-def shortened(first: State, kind: str, schedule: Sequence[str]) -> Finding:
+def shortened(first: State, schedule: Sequence[str]) -> Finding:
     """The same finding without the steps that it does not need."""
-
-    def still(steps: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
-        state, made = replayed(first, steps)
-        what = state.wrong or unwell(state)
-        return (what, made) if kind_of(what) == kind else None
-
-    best = still(schedule)
-    assert best is not None, (kind, schedule)
-    size = max(1, len(best[1]) // 2)
-    while True:
-        shorter, start = None, 0
-        while start < len(best[1]):
-            shorter = still(best[1][:start] + best[1][start + size :])
-            if shorter is not None and len(shorter[1]) < len(best[1]):
-                best = shorter
+    what, steps = replayed(first, schedule)
+    assert what, schedule
+    for size in (64, 16, 4, 1, 1):
+        start = 0
+        while start < len(steps):
+            found, made = replayed(first, steps[:start] + steps[start + size :])
+            if kind_of(found) == kind_of(what):
+                what, steps = found, made
             else:
-                shorter = None
                 start += size
-        if size == 1 and shorter is None:
-            again = [still(best[1][:n] + best[1][n + 1 :]) for n in range(len(best[1]))]
-            if not any(again):
-                return Finding(*best)
-        size = max(1, size // 2)
-
-
-# Random schedules
+    return Finding(what, steps)
 
 
 # Hosts of Lambda agree within moments, or should; a laptop's clock may be anything.
-_MOMENTS = (
-    *(timedelta(),) * 4,
-    *(timedelta(seconds=20), -timedelta(seconds=20)),
-    *(timedelta(minutes=10), -timedelta(minutes=10)),
-)
+_MOMENTS = tuple(timedelta(seconds=seconds) for seconds in (0, 0, 0, 0, 20, -20, 600, -600))
 SKEWS = {"run": _MOMENTS, "forced": _MOMENTS, "login": (timedelta(), timedelta(days=1), -timedelta(days=1))}
 
 
@@ -300,17 +239,9 @@ def random_first(rng: random.Random) -> State:
         ticks=rng.choice((0, 1, 3, 5)),
         weeks=rng.choice((0, 0, 1, 2)),
     )
-    beginning: dict[str, Any] = rng.choice(
-        (
-            {},
-            {},
-            {"refreshes": 1},
-            {"refreshes": 2},
-            {"labels": (CURRENT,)},
-            {"labels": (CURRENT,), "published": False},
-            {"stored": False},
-        )
-    )
+    beginnings: list[dict[str, Any]] = [{}, {}, {"refreshes": 1}, {"refreshes": 2}]
+    beginnings += [{"labels": (CURRENT,)}, {"labels": (CURRENT,), "published": False}, {"stored": False}]
+    beginning = rng.choice(beginnings)
     if rng.random() < NEARLY_FULL:
         beginning = {"others": rng.randint(88, 99)}
     beginning["password"] = rng.random() < WITH_PASSWORD
@@ -318,7 +249,7 @@ def random_first(rng: random.Random) -> State:
     return first_state(cast, budget, hands, provider=rng.choice(KINDS), **beginning)
 
 
-def random_schedule(seed: int, *, at_most: int = 200) -> tuple[State, tuple[str, ...], str]:
+def random_schedule(seed: int) -> tuple[State, tuple[str, ...], str]:
     """The first state, the steps and what went wrong, empty if nothing did. The same for the same *seed*."""
     rng = random.Random(seed)
     first = state = random_first(rng)
@@ -332,21 +263,18 @@ def random_schedule(seed: int, *, at_most: int = 200) -> tuple[State, tuple[str,
     }
     stays = rng.choice((0, 0.5, 0.8))  # how likely the process at work goes on
     steps: list[str] = []
-    for _ in range(at_most):
+    for _ in range(LONGEST):
         possible = list(moves(state))
         if not possible:
             break
-        by_sort: dict[str, list[Any]] = {}
-        for move in possible:
-            by_sort.setdefault(move.sort, []).append(move)
-        sorts = list(by_sort)
-        ahead = by_sort.get("step", [])
-        mine = [move for move in ahead if steps and move.description.split(":")[0] == steps[-1].split(":")[0]]
+        sorts = list(dict.fromkeys(move.sort for move in possible))
+        last = steps[-1].split(":")[0] if steps else ""
+        mine = [move for move in possible if move.sort == "step" and move.description.split(":")[0] == last]
         if mine and rng.random() < stays:
             move = mine[0]
         else:
             sort = rng.choices(sorts, [weigh[sort] for sort in sorts])[0] if any(weigh[s] for s in sorts) else sorts[0]
-            move = rng.choice(by_sort[sort])
+            move = rng.choice([move for move in possible if move.sort == sort])
         state = move.make()
         steps.append(move.description)
         if state.wrong:

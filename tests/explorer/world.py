@@ -10,10 +10,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tests.explorer.processes import INVOCATION, NAMES, History, Kind, ProcessEnd, Raised, Step, identity
-from tests.explorer.provider import Provider
+from tests.explorer.provider import LIFE, Provider
 from tests.fakes.secrets_manager import AwsError, Secret, StrictSecretsManager
-from token_refresher.refresh.formats import TokenPair
-from virtuous_token.errors import UnreadableSecret
+from token_refresher.refresh import formats
 from virtuous_token.secret_text import SecretText
 
 START = datetime(2026, 11, 25, 10, tzinfo=UTC)
@@ -82,9 +81,8 @@ class Process(NamedTuple):
 
 
 class View(NamedTuple):
-    """What a stale read of a secret may show until then. ``shows`` is None before the secret was made."""
+    """What a stale read of a secret may show until then."""
 
-    secret: str
     shows: Secret
     until: datetime
 
@@ -105,31 +103,15 @@ class Late(NamedTuple):
     sent_at: datetime
 
 
-class Interned:
-    """Equal secrets and beginnings are the same objects within one exploration, so that states compare fast."""
-
-    def __init__(self) -> None:
-        self._secrets: dict[object, Secret] = {}
-        self._starts: dict[object, History] = {}
-
-    def secret(self, secret: Secret) -> Secret:
-        labels = tuple(sorted(secret.labels.items()))
-        key = (secret.arn, tuple(secret.versions.items()), labels, secret.gone_at, secret.changed_at, secret.unreadable)
-        return self._secrets.setdefault(key, secret)
-
-    def start(self, name: str, kind: Kind, value: str, at: datetime) -> History:
-        return self._starts.setdefault((name, kind, value, at), History(name, kind, value, at))
-
-
 class State(NamedTuple):
-    """``reigns``: the versions that AWSCURRENT of the pair secret came to, oldest first.
+    """``interned``: equal secrets and beginnings are the same objects, so that states compare fast.
 
-    ``chain_newest``: the last pair that a process saved. ``lost``: numbers of pairs whose answer was lost, or whose
-    holder died with it. ``forgotten``: numbers of pairs whose key a person took away. ``wrong`` is the first property
-    that broke, empty while none did.
+    ``reigns``: the versions that AWSCURRENT of the pair secret came to, oldest first. ``chain_newest``: the last pair
+    that a process saved. ``lost``: numbers of pairs whose answer was lost, or whose holder died with it.
+    ``forgotten``: numbers of pairs whose key a person took away. ``wrong`` is the first property that broke.
     """
 
-    interned: Interned
+    interned: dict[object, Any]
     secrets: Mapping[str, Secret]
     provider: Provider
     processes: tuple[Process, ...]
@@ -161,7 +143,7 @@ class State(NamedTuple):
         """Equal for two states that nobody can tell apart from here on."""
         return (
             self.stored_key(),
-            tuple((view.secret, id(view.shows), view.until) for view in self.views),
+            tuple((id(view.shows), view.until) for view in self.views),
             tuple(process.key() for process in self.processes),
             tuple(repr(late) for late in self.late),
             self.budget,
@@ -185,19 +167,22 @@ class State(NamedTuple):
         return self.with_secrets(after), answer
 
     def with_secrets(self, secrets: Mapping[str, Secret]) -> State:
-        secrets = {name: self.interned.secret(secret) for name, secret in secrets.items()}
-        views = self.views
-        for name, secret in secrets.items():
-            before = self.secrets.get(name)
-            if self.budget.stale and before is not None and before is not secret:
-                views = (*views, View(name, before, self.now + STALE_FOR))
-        after = self._replace(secrets=secrets, views=views)
-        if NAMES.pair not in secrets:
-            return after  # it was deleted, to be made again
+        secrets = {name: self._interned(secret) for name, secret in secrets.items()}
+        changed = [before for name, before in self.secrets.items() if secrets.get(name, before) is not before]
+        views = [View(before, self.now + STALE_FOR) for before in changed if self.budget.stale]
+        after = self._replace(secrets=secrets, views=(*self.views, *views))
+        if NAMES.pair not in self.secrets or NAMES.pair not in secrets:
+            return after  # it is not made yet, or is to be made again
         current = after.pair_secret.labels.get(CURRENT)
         if current is not None and current != self.pair_secret.labels.get(CURRENT):
             after = after._replace(reigns=(*self.reigns, current))
         return after._replace(processes=tuple(after._witnessed(process) for process in after.processes))
+
+    def _interned(self, secret: Secret) -> Secret:
+        labels = tuple(sorted(secret.labels.items()))
+        key = (secret.arn, tuple(secret.versions.items()), labels, secret.gone_at, secret.changed_at, secret.unreadable)
+        interned: Secret = self.interned.setdefault(key, secret)
+        return interned
 
     @property
     def moment(self) -> Moment:
@@ -233,6 +218,12 @@ class State(NamedTuple):
     def broke(self, what: str) -> State:
         return self if self.wrong or not what else self._replace(wrong=what)
 
+    def without_its_answer(self, process: Process) -> State:
+        """The pair that a process was granted and did not save is lost."""
+        if not process.granted or self.saved(process.granted):
+            return self
+        return self._replace(lost=self.lost | {process.granted})
+
     def saved(self, number: int) -> bool:
         """True if some version of the pair secret holds the pair of that number."""
         wanted = f"access-{number}"
@@ -267,27 +258,16 @@ def _answered(
     return (None if is_same else after), _with_instants(answer) | {"ResponseMetadata": {"HTTPHeaders": {"date": date}}}
 
 
-def _with_instants(answer: Any) -> Any:
+def _with_instants(answer: Any, key: str = "") -> Any:
     """Epoch seconds become datetimes, as botocore does it."""
     if isinstance(answer, list):
         return [_with_instants(one) for one in answer]
-    if not isinstance(answer, dict):
-        return answer
-    return {
-        key: datetime.fromtimestamp(value, UTC)
-        if key.endswith("Date")
-        else (_with_instants(value) if isinstance(value, dict | list) else value)
-        for key, value in answer.items()
-    }
+    if isinstance(answer, dict):
+        return {key: _with_instants(value, key) for key, value in answer.items()}
+    return datetime.fromtimestamp(answer, UTC) if key.endswith("Date") else answer
 
 
-@lru_cache(100_000)
-def pair_in(value: str | bytes) -> TokenPair | None:
-    """The pair in a version of the pair secret; None where there is none."""
-    try:
-        return TokenPair.parse(str(value))
-    except UnreadableSecret:
-        return None
+pair_in = lru_cache(100_000)(formats.pair_in)
 
 
 @lru_cache(100_000)
@@ -300,11 +280,11 @@ def entry_in(value: str | bytes) -> Mapping[str, Any] | None:
     return stored if isinstance(stored, dict) and "entry" in stored else None
 
 
-def a_pair(number: int | str, issued_at: datetime, life: timedelta = timedelta(days=15)) -> TokenPair:
-    return TokenPair(
+def a_pair(number: int | str, issued_at: datetime) -> formats.TokenPair:
+    return formats.TokenPair(
         access_token=SecretText(f"access-{number}"),
         refresh_token=SecretText(f"refresh-{number}"),
         issued_at=issued_at,
-        expires_at=issued_at + life,
+        expires_at=issued_at + LIFE,
         organization_id="77",
     )
