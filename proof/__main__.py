@@ -29,9 +29,6 @@ This makes, in account {account} and Region {region}, with names that begin with
 It touches nothing else and removes all of it at the end; only the key waits seven days for its deletion, at no charge.
 It costs about 10 cents (mostly requests and a share of the month's price of the key and the secrets), and takes about
 half an hour."""
-RATES_WARNING = """\
---rates: for 24 seconds at the end it writes to Secrets Manager as fast as 120 times a second. All software in this
-account and Region shares the 50 writes a second that AWS allows: what writes secrets there is throttled meanwhile."""
 VIRTUOUS_WARNING = "--virtuous: it sends one made-up refresh token to Virtuous. It asks for no login."
 
 
@@ -62,8 +59,6 @@ def main(argv: Sequence[str] | None = None, surroundings: Surroundings = AWS) ->
 def _run(account: Account, chosen: argparse.Namespace, surroundings: Surroundings) -> int:
     prefix = new_prefix()
     print(WHAT_IT_MAKES.format(account=account.number, region=account.region, prefix=prefix))
-    if chosen.rates:
-        print(RATES_WARNING)
     if chosen.virtuous:
         print(VIRTUOUS_WARNING)
     if not chosen.yes and input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
@@ -74,7 +69,7 @@ def _run(account: Account, chosen: argparse.Namespace, surroundings: Surrounding
         print(f"{time.monotonic() - began:5.0f} s  {step}", flush=True)
 
     directory = chosen.directory or REPOSITORY / ".proof" / prefix
-    proof = Proof(account, surroundings, prefix, directory, say, rates=chosen.rates, virtuous=chosen.virtuous)
+    proof = Proof(account, surroundings, prefix, directory, say, virtuous=chosen.virtuous)
     try:
         proof.run()
     finally:
@@ -101,7 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[account], help="deploy, observe, remove, report")
     run.add_argument("--yes", action="store_true", help="do not ask before anything is made")
     run.add_argument("--directory", type=Path, help="where logs and report go")
-    run.add_argument("--rates", action="store_true", help="also how fast the Region writes; slows others down there")
     run.add_argument("--virtuous", action="store_true", help="also how Virtuous refuses a token")
     commands.add_parser("clean", parents=[account], help="remove what killed runs left")
     return parser

@@ -18,7 +18,6 @@ from tests.deployed.function_url import function_url
 __all__ = ["NOT_TO_BE_HAD"]
 
 NOT_TO_BE_HAD = {
-    "where throttling of writes begins": "the local AWS does not throttle",
     "metrics arrive": "the local AWS does not extract metrics from log lines",
     "an alarm rings and ends": "the local AWS does not count what a queue holds",
 }
