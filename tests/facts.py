@@ -7,7 +7,6 @@ fact says so. Values are numbers, never tokens.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -198,14 +197,6 @@ class Stated(Secret):
         self.client.delete_secret(SecretId=self.name, RecoveryWindowInDays=7)
         both: object = ({}, {self.name})
         becomes(lambda: (listed(planned=False), listed(planned=True).keys()), both, SECONDS_FOR_A_LISTING)
-
-    def a_policy_that_lets_anybody_in_is_blocked(self) -> None:
-        """PutResourcePolicy, BlockPublicPolicy."""
-        anybody = {"Effect": "Allow", "Principal": "*", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
-        asked = {"SecretId": self.name, "ResourcePolicy": policy, "BlockPublicPolicy": True}
-        refused("PublicPolicyException", lambda: self.client.put_resource_policy(**asked))
-        assert "ResourcePolicy" not in self.client.get_resource_policy(SecretId=self.name)
 
     def one_of_many_simultaneous_puts_wins(self) -> None:
         """Not documented: simultaneous puts with one ClientRequestToken and different data. May be asked repeatedly."""

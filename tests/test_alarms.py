@@ -50,7 +50,9 @@ def log_in(weeks: Weeks, **changes: Any) -> None:
     weeks.invoke({"connections": ["default"]})
 
 
-WITHOUT_END = dict.fromkeys(("refresh_token", "expires_at", "refresh_token_issued_at", "refresh_token_expires_at"))
+WITHOUT_END: dict[str, Any] = dict.fromkeys(
+    ("refresh_token", "expires_at", "refresh_token_issued_at", "refresh_token_expires_at")
+)
 store_api_key = partial(log_in, **WITHOUT_END)
 fall_due = partial(store_pair, age=8 * DAY)
 

@@ -19,7 +19,6 @@ NOT_IN_MOTO = {
     "a put takes its labels from the versions that held them",
     "a label moves only from where it is",
     "a deletion can be undone",
-    "a policy that lets anybody in is blocked",
 }
 
 

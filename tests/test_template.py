@@ -95,8 +95,11 @@ def test_the_functions_environment_is_the_parameters() -> None:
     assert {name: passed[name] for name in expected} == {name: {"Ref": one} for name, one in expected.items()}
 
 
-def test_no_arn_names_a_partition() -> None:
+def test_the_template_serves_every_partition() -> None:
+    """KMS, "kms:ViaService": the service's name ends in amazonaws.com, in China as well."""
     assert not re.findall(r"arn:aws:", TEMPLATE.replace("arn:aws[a-z-]*:", ""))
+    assert TEMPLATE.count('"kms:ViaService": !Sub "secretsmanager.${AWS::Region}.amazonaws.com"') == 3
+    assert TEMPLATE.count("kms:ViaService") == 3
 
 
 def test_every_role_has_the_permissions_boundary() -> None:
@@ -105,34 +108,19 @@ def test_every_role_has_the_permissions_boundary() -> None:
     assert ["PermissionsBoundaryArn" in boundary for boundary in boundaries] == [True, True]
 
 
-def test_the_schedule_says_itself_what_it_sends() -> None:
-    (schedule,) = of_type("AWS::Scheduler::Schedule")
-
-    assert schedule["Target"]["Input"] == '{"source": "aws.scheduler"}'
-
-
-def test_the_key_is_used_through_secrets_manager_alone_in_every_partition() -> None:
-    """KMS, "kms:ViaService": the service's name ends in amazonaws.com, in China as well."""
-    conditions = re.findall(r'"kms:ViaService": !Sub "(.*)"', TEMPLATE)
-
-    assert conditions == ["secretsmanager.${AWS::Region}.amazonaws.com"] * 3
-    assert TEMPLATE.count("kms:ViaService") == 3
-
-
-def test_notices_reach_the_topic_by_a_statement_without_a_condition() -> None:
+def test_every_notice_that_needs_a_person_reaches_the_topic_or_the_queue() -> None:
     """EventBridge User Guide: it does not support Condition blocks in an SNS topic's policy."""
-    (policy,) = of_type("AWS::SNS::TopicPolicy")
+    (rule,), (topic,), (queue,) = map(of_type, ("AWS::Events::Rule", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy"))
 
-    statements = policy["PolicyDocument"]["Statement"]
+    taken, (target,) = rule["EventPattern"], rule["Targets"]
+    assert (taken["source"], set(taken["detail-type"])) == ([SOURCE], set(NEED_A_PERSON))
+    statements = topic["PolicyDocument"]["Statement"]
     conditions = {statement["Principal"]["Service"]: "Condition" in statement for statement in statements}
     assert conditions == {"events.amazonaws.com": False, "cloudwatch.amazonaws.com": True}
-
-
-def test_the_rule_takes_every_notice_that_needs_a_person() -> None:
-    (rule,) = of_type("AWS::Events::Rule")
-
-    taken = rule["EventPattern"]
-    assert (taken["source"], set(taken["detail-type"])) == ([SOURCE], set(NEED_A_PERSON))
+    (statement,) = queue["PolicyDocument"]["Statement"]
+    assert target["DeadLetterConfig"]["Arn"] == statement["Resource"]
+    assert (statement["Principal"], statement["Action"]) == ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
+    assert "NoticeRule" in str(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
 
 
 def test_the_dashboard_is_json_and_shows_every_alarm() -> None:

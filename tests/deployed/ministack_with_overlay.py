@@ -21,14 +21,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.fakes.secrets_manager import (
-    AwsError,
-    Secret,
-    Version,
-    lets_anybody_in,
-    move_label,
-    put_version,
-)
+from tests.fakes.secrets_manager import AwsError, Secret, Version, move_label, put_version
 
 Record = dict[str, Any]
 Asked = Mapping[str, Any]
@@ -109,6 +102,7 @@ def write_strictly() -> None:
 
 
 def make_secrets_without_a_value() -> None:
+    """CreateSecret without one makes no version, where MiniStack makes an empty one."""
     secrets = service("secretsmanager")
     store = secrets._store_new_secret
 
@@ -119,18 +113,6 @@ def make_secrets_without_a_value() -> None:
         return made
 
     secrets._store_new_secret = store_new_secret
-
-
-def block_public_policies() -> None:
-    secrets = service("secretsmanager")
-    put_policy = secrets._put_resource_policy
-
-    def put_resource_policy(asked: Asked) -> object:
-        if asked.get("BlockPublicPolicy") and lets_anybody_in(asked["ResourcePolicy"]):
-            return secrets.error_response_json("PublicPolicyException", "This policy lets anybody in.", 400)
-        return put_policy(asked)
-
-    secrets._put_resource_policy = put_resource_policy
 
 
 def know_the_keys_of_conditions() -> None:
@@ -229,7 +211,6 @@ def main() -> None:
     threading.Thread(target=end_with_standard_input, daemon=True).start()
     write_strictly()
     make_secrets_without_a_value()
-    block_public_policies()
     know_the_keys_of_conditions()
     name_the_simulated_principal()
     keep_alarms_on_expressions()

@@ -68,14 +68,13 @@ class Story:
     def be_refused_the_pair(self) -> str:
         world = self.world
         world.say("The reader tries to read the pair secret")
-        with world.reader_user() as environment:
-            manager = world.client("secretsmanager", environment)
+        manager = world.client("secretsmanager", world.as_reader())
 
-            def read(kind: str) -> str:
-                return refusal(lambda: manager.get_secret_value(SecretId=world.secret(kind)))
+        def read(kind: str) -> str:
+            return refusal(lambda: manager.get_secret_value(SecretId=world.secret(kind)))
 
-            world.wait("the reader's policy", lambda: read("bearer") == "success", SECONDS_FOR_A_ROLE)
-            refused = {kind: read(kind) for kind in ("tokens", "login")}
+        world.wait("the reader's policy", lambda: read("bearer") == "success", SECONDS_FOR_A_ROLE)
+        refused = {kind: read(kind) for kind in ("tokens", "login")}
         expect(set(refused.values()) == {"AccessDeniedException"}, "AccessDeniedException for pair and login", refused)
         return "the readers' policy allows the bearer secret, and is denied pair and login"
 

@@ -44,6 +44,7 @@ SECONDS_FOR_A_ROLE = 60.0
 SECONDS_FOR_A_COMMAND = 600.0
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE")
+VERSION = {"Version": "2012-10-17"}  # of the policy language
 SOURCES = ("cli", "functions/token_refresher", "layers/virtuous_token")
 
 Found = TypeVar("Found")
@@ -74,7 +75,7 @@ class Deployment(ABC):
     # What "sam deploy" is told to work here, and what everything that costs is tagged with when it is made.
     sam_options: tuple[str, ...] = ("--config-file", str(REPOSITORY / "samconfig.toml"), "--config-env", "local")
     tags: Mapping[str, str] = field(default_factory=dict)
-    clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+    clients: dict[tuple[str, str, str], Any] = field(default_factory=dict, repr=False)
 
     @abstractmethod
     def token_sent(self) -> str:
@@ -169,7 +170,7 @@ class Deployment(ABC):
     def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
         """A boto3 client of the administrator, or of whose *environment* is given; always the same one."""
         environment = environment or self.environment
-        known = service, environment.get("AWS_ACCESS_KEY_ID", "")
+        known = service, environment.get("AWS_ACCESS_KEY_ID", ""), environment.get("AWS_REGION", "")
         if known not in self.clients:
             key, secret, token, region, profile = map(environment.get, CREDENTIALS)
             session = boto3.Session(key, secret, token, region, profile_name=profile)
@@ -207,34 +208,35 @@ class Deployment(ABC):
         """The reader calls Virtuous: the status that it got, and which token it sent."""
         return self.invoke(self.reader, {})["status"], self.token_sent()
 
-    @contextlib.contextmanager
-    def reader_user(self) -> Iterator[dict[str, str]]:
-        """The environment of somebody who has the policy of readers and no other, as long as the block lasts."""
-        iam, sts, name = self.client("iam"), self.client("sts"), f"{self.prefix}-as-reader-{uuid4().hex[:8]}"
-        policy = self.client("ssm").get_parameter(Name=f"/{self.prefix}/reader-policy-arn")["Parameter"]["Value"]
-        root = {"AWS": sts.get_caller_identity()["Account"]}
-        trust = {"Effect": "Allow", "Principal": root, "Action": "sts:AssumeRole"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    def take_role(self, name: str, *policies: str, document: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """The credentials, as variables, of a new role with these *policies* and, inline, *document*. It stays."""
+        iam, sts = self.client("iam"), self.client("sts")
+        here = {"AWS": sts.get_caller_identity()["Account"]}
+        trust = {"Statement": [{"Effect": "Allow", "Principal": here, "Action": "sts:AssumeRole"}]}
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(VERSION | trust))["Role"]["Arn"]
+        for policy in policies:
+            iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+        if document:
+            iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=json.dumps(document))
 
         def assume() -> Any:
             with contextlib.suppress(ClientError):
-                return sts.assume_role(RoleArn=role, RoleSessionName="reader")["Credentials"]
+                return sts.assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
 
-        try:
-            iam.attach_role_policy(RoleName=name, PolicyArn=policy)
-            credentials = self.wait("a new role", assume, SECONDS_FOR_A_ROLE)
-            kept = {key: value for key, value in self.environment.items() if key.startswith("AWS_")}
-            kept.pop("AWS_PROFILE", None)
-            yield kept | {
-                "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-                "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-                "AWS_SESSION_TOKEN": credentials["SessionToken"],
-            }
-        finally:
-            for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-                iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
-            iam.delete_role(RoleName=name)
+        taken = self.wait("a new role", assume, SECONDS_FOR_A_ROLE)
+        parts = {
+            "ACCESS_KEY_ID": "AccessKeyId",
+            "SECRET_ACCESS_KEY": "SecretAccessKey",
+            "SESSION_TOKEN": "SessionToken",
+        }
+        return {f"AWS_{variable}": taken[part] for variable, part in parts.items()}
+
+    def as_reader(self) -> dict[str, str]:
+        """The environment of somebody who has the policy of readers and no other."""
+        policy = self.client("ssm").get_parameter(Name=f"/{self.prefix}/reader-policy-arn")["Parameter"]["Value"]
+        kept = {name: value for name, value in self.environment.items() if name.startswith("AWS_")}
+        kept.pop("AWS_PROFILE", None)
+        return kept | self.take_role(f"{self.prefix}-as-reader-{uuid4().hex[:8]}", policy)
 
     def runs(self) -> list[Run]:
         """Every invocation of the refresher so far, from its log."""
