@@ -6,7 +6,6 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from proof.stand_in.function.stand_in import STATE, hash_of
@@ -17,7 +16,7 @@ from tests.deployed.world import Deployment, StepFailed, for_commands
 from .account import Account
 from .cleanup import TAG
 
-__all__ = ["InAccount"]
+__all__ = ["InAccount", "StandIn"]
 
 # The access token is due after 10 % of this less up to 5 %, so half a minute to a minute after it was issued.
 TOKEN_LIFE_SECONDS = 600
@@ -63,24 +62,12 @@ class InAccount(Deployment):
     reach: Callable[[str, str], str] = field(kw_only=True)
     key: str = ""
 
-    @classmethod
-    def under(
-        cls,
-        prefix: str,
-        account: Account,
-        directory: Path,
-        say: Callable[[str], object],
-        reach: Callable[[str, str], str],
-    ) -> InAccount:
-        """Nothing is made yet."""
-        directory.mkdir(parents=True, exist_ok=True)
-        world = cls(
-            directory, StandIn(), account.environment | for_commands(directory), say, account=account, reach=reach
-        )
-        world.prefix, world.stack, world.tags = prefix, f"{prefix}-token-refresher", {TAG: prefix}
-        where = ("--s3-bucket", world.bucket, "--region", account.region, "--tags", f"{TAG}={prefix}")
-        world.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
-        return world
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.environment = self.account.environment | for_commands(self.directory)
+        self.stack, self.tags = f"{self.prefix}-token-refresher", {TAG: self.prefix}
+        where = ("--s3-bucket", self.bucket, "--region", self.account.region, "--tags", f"{TAG}={self.prefix}")
+        self.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
 
     @property
     def bucket(self) -> str:
@@ -116,7 +103,6 @@ class InAccount(Deployment):
         return contextlib.nullcontext()  # it always does
 
     def is_under_the_key(self) -> str:
-        """Both secrets of the connection."""
         for kind in ("tokens", "bearer"):
             described = self.client("secretsmanager").describe_secret(SecretId=self.secret(kind))
             expect(described.get("KmsKeyId") == self.key, f"{kind} under the stack's own key", "another")
@@ -141,19 +127,6 @@ class InAccount(Deployment):
         expect(self.refusals() == refused, "no refresh token is sent that was spent", "one was")
         return "a run died with its claim in the journal; a later one of the schedule refreshed"
 
-    def an_alarm_rings_and_ends(self) -> str:
-        """The one on failed runs, whose queue holds the run that failed."""
-        alarm, watch = f"{self.function}-failed-runs", self.client("cloudwatch")
-
-        def is_in(state: str) -> bool:
-            return bool(watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"] == state)
-
-        self.say("Wait for the alarm on failed runs")
-        self.wait("the alarm to ring", lambda: is_in("ALARM"), 900)
-        self.client("sqs").purge_queue(QueueUrl=self.outputs()["FailedRunsQueueUrl"])
-        self.wait("the alarm to end", lambda: is_in("OK"), 900)
-        return "the alarm on failed runs rang, and ended after its queue was emptied"
-
     def metrics_arrive(self) -> str:
         def names() -> list[str]:
             dimension = {"Name": "service", "Value": self.function}
@@ -161,3 +134,15 @@ class InAccount(Deployment):
             return sorted({metric["MetricName"] for metric in listed["Metrics"]})
 
         return f"CloudWatch extracted {', '.join(self.wait('metrics', names, 300))} from log lines"
+
+    def an_alarm_rings_and_ends(self) -> str:
+        """The one on failed runs, whose queue holds the run that failed."""
+        alarm, watch = f"{self.function}-failed-runs", self.client("cloudwatch")
+
+        def is_in(state: str) -> bool:
+            return bool(watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"] == state)
+
+        self.wait("the alarm to ring", lambda: is_in("ALARM"), 900)
+        self.client("sqs").purge_queue(QueueUrl=self.outputs()["FailedRunsQueueUrl"])
+        self.wait("the alarm to end", lambda: is_in("OK"), 900)
+        return "the alarm on failed runs rang, and ended after its queue was emptied"

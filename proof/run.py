@@ -24,7 +24,7 @@ from virtuous_token.secret_text import SecretText
 
 from .account import Account
 from .cleanup import FAMILY, TAG, clean
-from .deployment import InAccount
+from .deployment import InAccount, StandIn
 
 __all__ = ["AWS", "Proof", "Surroundings", "new_prefix", "refused_by_virtuous"]
 
@@ -71,7 +71,8 @@ class Proof:
 
     def run(self) -> None:
         """Deploys and observes, then removes everything, whatever happened."""
-        world = InAccount.under(self.prefix, self.account, self.directory, self.say, self.surroundings.reach)
+        account, reach = self.account, self.surroundings.reach
+        world = InAccount(self.directory, StandIn(), {}, self.say, self.prefix, account=account, reach=reach)
         try:
             self.observe("the stacks deploy", world.make)
             if self.observations[-1].verdict == SHOWN:

@@ -17,8 +17,6 @@ from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
-__all__ = ["FACTS", "Fact", "Secret", "refusal"]
-
 CURRENT, PREVIOUS, CUSTOM = "AWSCURRENT", "AWSPREVIOUS", "REFRESHING"
 WRITERS = 16
 # A read may be older than a write that was answered, for seconds; a listing for minutes (ListSecrets).

@@ -13,8 +13,6 @@ from unittest.mock import patch
 yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
 translator: Any = importlib.import_module("samtranslator.translator.transform")
 
-__all__ = ["transformed"]
-
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 # A Region of each partition, by which SAM knows it.
 PARTITIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}

@@ -14,8 +14,6 @@ from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.story import SCHEDULE, Story, expect
 from tests.deployed.world import World, open_world
 
-__all__ = ["Narrator", "end_on_signals", "main"]
-
 DIRECTORY = REPOSITORY / ".local" / "demo"
 
 

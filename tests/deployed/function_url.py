@@ -9,8 +9,6 @@ from typing import Any
 
 from tests.fakes.loopback import JsonHandler, serving
 
-__all__ = ["function_url"]
-
 
 @contextlib.contextmanager
 def function_url(client: Any, function_name: str) -> Iterator[str]:

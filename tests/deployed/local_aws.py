@@ -13,8 +13,6 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LocalAwsFailed", "local_aws", "process_group"]
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = REPOSITORY / ".venv-local-aws" / "bin" / "python"
 REGION = "us-east-1"

@@ -18,8 +18,6 @@ from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 from virtuous_token_cli.main import main
 
-__all__ = ["ACCOUNT", "CommandResult", "Person", "person_with"]
-
 ACCOUNT = "000000000000"
 SECONDS = 90.0
 

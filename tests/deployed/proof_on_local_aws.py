@@ -15,8 +15,6 @@ from proof.__main__ import main
 from proof.run import Surroundings
 from tests.deployed.function_url import function_url
 
-__all__ = ["NOT_TO_BE_HAD"]
-
 NOT_TO_BE_HAD = {
     "metrics arrive": "the local AWS does not extract metrics from log lines",
     "an alarm rings and ends": "the local AWS does not count what a queue holds",

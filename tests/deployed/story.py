@@ -16,8 +16,6 @@ from typing import Any
 from tests.deployed.world import SECONDS_FOR_A_ROLE, Deployment, StepFailed
 from tests.facts import refusal
 
-__all__ = ["STEPS", "Story", "expect"]
-
 # Lambda repeats a failed asynchronous invocation after one and after two minutes.
 SECONDS_TO_HAND_OVER = 420.0
 SECONDS_FOR_A_NOTICE = 120.0

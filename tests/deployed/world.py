@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from unittest.mock import patch
 from uuid import uuid4
 
 import boto3
@@ -26,8 +27,6 @@ from botocore.exceptions import ClientError
 
 from tests.deployed.local_aws import REPOSITORY, aws_environment, local_aws, process_group
 from tests.fakes.virtuous import Virtuous
-
-__all__ = ["Deployment", "Run", "StepFailed", "World", "open_world"]
 
 STACK = "virtuous-token-refresher"
 READER_STACK = "virtuous-example-reader"
@@ -86,10 +85,8 @@ class Deployment(ABC):
         """How many refresh tokens the stand-in has refused."""
 
     @abstractmethod
-    def answering_late(self) -> contextlib.AbstractContextManager[None]:
+    def answering_late(self) -> contextlib.AbstractContextManager[object]:
         """As long as the block lasts the stand-in answers so late that two runs meet."""
-
-    # Making it
 
     @property
     def function(self) -> str:
@@ -149,7 +146,6 @@ class Deployment(ABC):
         return self.run(name, [sys.executable, *arguments], piped=piped, environment=more)
 
     def _build(self, name: str, folder: Path) -> None:
-        """What ``_deploy`` then deploys: *folder*'s template."""
         self.say(f"sam build ({name})")
         template = ["--template-file", str(folder / "template.yaml"), "--base-dir", str(folder)]
         runtime = ["--parameter-overrides", f"PythonRuntime={RUNTIME}"]
@@ -164,8 +160,6 @@ class Deployment(ABC):
 
     def built(self, name: str) -> Path:
         return self.directory / "build" / name
-
-    # Looking at it
 
     def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
         """A boto3 client of the administrator, or of whose *environment* is given; always the same one."""
@@ -245,16 +239,15 @@ class Deployment(ABC):
         latest: dict[str, Run] = {}  # each instance of the function writes a stream of its own, one run after the other
         for page in pages.paginate(logGroupName=f"/aws/lambda/{self.function}"):
             for event in page["events"]:
-                line: Any = None
+                line, stream = None, event["logStreamName"]
                 with contextlib.suppress(ValueError):
                     line = json.loads(event["message"])
-                if not isinstance(line, dict):
-                    continue
-                if line.get("message") == "invoked" and not line["report"]:
-                    runs.append(Run(line["source"], {}))
-                    latest[event["logStreamName"]] = runs[-1]
-                elif "outcome" in line:
-                    latest[event["logStreamName"]].outcomes[line["connection"]] = line["outcome"]
+                match line:
+                    case {"message": "invoked", "report": False, "source": source}:
+                        runs.append(Run(source, {}))
+                        latest[stream] = runs[-1]
+                    case {"outcome": outcome, "connection": name} if stream in latest:
+                        latest[stream].outcomes[name] = outcome  # the local AWS may put late lines elsewhere
         return runs
 
     def wait(self, what: str, look: Callable[[], Found | None], seconds: float = SECONDS_TO_REFRESH) -> Found:
@@ -265,8 +258,6 @@ class Deployment(ABC):
                 raise StepFailed(f"waited {seconds:.0f} seconds for {what}")
             time.sleep(0.5)  # what is waited for is another process's work: it can only be asked
         return found
-
-    # Running commands
 
     def run(self, name: str, command: list[str], *, piped: str = "", environment: dict[str, str] | None = None) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
@@ -309,7 +300,7 @@ class World(Deployment):
         return stack
 
     def delete(self, stack: str) -> None:
-        """Deletes a stack as a person does. The secrets of its connections stay."""
+        """As a person does. The secrets of its connections stay."""
         self.say(f"sam delete ({stack})")
         self.run("delete", [SAM, "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
 
@@ -320,15 +311,11 @@ class World(Deployment):
     def refusals(self) -> int:
         return self.grants("refresh_token", "refused")
 
-    def grants(self, kind: str, outcome: str = "granted") -> int:
-        """How many grants of that kind the stand-in has made, or refused."""
-        return sum((event.call, event.outcome) == (kind, outcome) for event in list(self.virtuous.events))
+    def answering_late(self) -> contextlib.AbstractContextManager[object]:
+        return patch.object(self.virtuous, "answer_seconds", 3)
 
-    @contextlib.contextmanager
-    def answering_late(self) -> Iterator[None]:
-        self.virtuous.answer_seconds = 3
-        yield
-        self.virtuous.answer_seconds = 0
+    def grants(self, kind: str, outcome: str = "granted") -> int:
+        return sum((event.call, event.outcome) == (kind, outcome) for event in list(self.virtuous.events))
 
 
 @contextlib.contextmanager
