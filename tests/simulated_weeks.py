@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -167,7 +166,6 @@ class Weeks:
     alarms: list[Alarm] = field(default_factory=alarms)
     metrics: Metrics = field(default_factory=Metrics)
     changes: list[tuple[str, str, datetime]] = field(default_factory=list)
-    notices: list[tuple[str, datetime]] = field(default_factory=list)
     schedule_is_on: bool = True
     function_starts: bool = True
     next_run: datetime = NOW
@@ -201,7 +199,6 @@ class Weeks:
             if '"_aws"' in line:
                 self.metrics.put_embedded(json.loads(line))
         self._log_read = len(log)
-        self.notices += [(kind, self.now) for kind, _ in self.deployment.notices[len(self.notices) :]]
         return not failed
 
     def use_queue(self, messages: int) -> None:
@@ -215,10 +212,9 @@ class Weeks:
         """When that alarm came."""
         return [at for alarm, state, at in self.changes if (alarm, state) == (name, ALARM)]
 
-    def ended(self, name: str) -> list[datetime]:
-        """When it ended."""
-        states = [(state, at) for alarm, state, at in self.changes if alarm == name]
-        return [at for (before, _), (_, at) in pairwise(states) if before == ALARM]
+    @property
+    def notices(self) -> list[str]:
+        return [kind for kind, _ in self.deployment.notices]
 
     def _deliver(self) -> None:
         for wait in (*BEFORE_REPETITIONS, None):

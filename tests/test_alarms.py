@@ -12,19 +12,7 @@ import pytest
 
 from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
-from tests.simulated_weeks import (
-    ALARM,
-    DAY,
-    HOUR,
-    MINUTE,
-    OK,
-    Series,
-    Weeks,
-    evaluate,
-    resources,
-    simulated_weeks,
-    state_after,
-)
+from tests.simulated_weeks import ALARM, DAY, HOUR, MINUTE, OK, Weeks, evaluate, resources, simulated_weeks, state_after
 from tests.support import issued_by
 
 NO_SWEEP, RUNS_FAIL, FAILED_RUNS = "no-sweep", "runs-fail", "failed-runs"
@@ -57,7 +45,7 @@ store_api_key = partial(log_in, **WITHOUT_END)
 fall_due = partial(store_pair, age=8 * DAY)
 
 
-def refuse(weeks: Weeks, age: timedelta) -> None:
+def refuse(weeks: Weeks, age: timedelta = 8 * DAY) -> None:
     """What Virtuous no longer takes: an OAuth pair of that age."""
     store_pair(weeks, age=age)
     weeks.deployment.virtuous.revoke_refresh_token()
@@ -65,7 +53,7 @@ def refuse(weeks: Weeks, age: timedelta) -> None:
 
 def refuse_notices(weeks: Weeks) -> None:
     weeks.deployment.event_bus_refuses_with = "AccessDeniedException"
-    refuse(weeks, 8 * DAY)
+    refuse(weeks)
 
 
 def take_notices(weeks: Weeks) -> None:
@@ -82,11 +70,6 @@ def restore_bearer(weeks: Weeks) -> None:
     weeks.use_queue(0)
 
 
-def remove_connection(weeks: Weeks) -> None:
-    for secret in weeks.deployment.account.client.list_secrets()["SecretList"]:
-        weeks.deployment.account.client.delete_secret(SecretId=secret["Name"], ForceDeleteWithoutRecovery=True)
-
-
 def fail_once(weeks: Weeks) -> None:
     fall_due(weeks)
     weeks.deployment.virtuous.script(step.bad_gateway())
@@ -100,7 +83,7 @@ def switch(weeks: Weeks, **values: bool) -> None:
 
 OFF, ON = partial(switch, schedule_is_on=False), partial(switch, schedule_is_on=True)
 BROKEN, MENDED = partial(switch, function_starts=False), partial(switch, function_starts=True)
-refuse_what_ends, refuse_what_is_due = partial(refuse, age=14 * DAY + HOUR), partial(refuse, age=8 * DAY)
+refuse_what_ends = partial(refuse, age=14 * DAY + HOUR)
 
 
 class Scenario(NamedTuple):
@@ -120,19 +103,9 @@ SCENARIOS = {
     "the event bus refuses a notice": Scenario(refuse_notices, {NOT_SENT: SWEEP}, take_notices, 2),
     "one attempt fails and its repetition succeeds": Scenario(fail_once, {}),
 }
-MORE_SCENARIOS = {
-    "the login of a token with a week left is refused": Scenario(
-        refuse_what_is_due, {TOKEN_ENDS: 6 * DAY + SWEEP}, log_in, 9
-    ),
-    "nobody needs a token about to end any more": Scenario(refuse_what_ends, {TOKEN_ENDS: SWEEP}, remove_connection, 2),
-}
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [pytest.param(scenario, id=cause) for cause, scenario in SCENARIOS.items()]
-    + [pytest.param(scenario, id=cause, marks=pytest.mark.campaign) for cause, scenario in MORE_SCENARIOS.items()],
-)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_the_alarms_of_a_cause_come_in_time_and_end(scenario: Scenario, harness: LeakHarness) -> None:
     with simulated_weeks(harness) as weeks:
         log_in(weeks)
@@ -149,7 +122,8 @@ def test_the_alarms_of_a_cause_come_in_time_and_end(scenario: Scenario, harness:
     came = {name: weeks.rang(name) for name, state, _ in weeks.changes if state == ALARM}
     for name, instants in came.items():
         assert len(instants) == 1 or name == NOT_SENT, name  # which is told again every day
-        assert weeks.ended(name)[-1] - mended_at <= SWEEP + HOUR, name
+        ended_at = [at for alarm, _, at in weeks.changes if alarm == name][-1]
+        assert ended_at - mended_at <= SWEEP + HOUR, name
     assert came.keys() == scenario.comes.keys()
     for name, latest in scenario.comes.items():
         assert came[name][0] - began_at <= latest, name
@@ -163,7 +137,7 @@ def test_two_weeks_without_a_cause_ring_nothing(harness: LeakHarness, every: tim
         written = {name for namespace, name, _ in weeks.metrics.values if namespace == "VirtuousToken"}
 
     assert [change for change in weeks.changes if change[1] == ALARM] == []
-    assert [kind for kind, _ in weeks.notices] == ["Recovered", "Token Refreshed", "Token Refreshed"]
+    assert weeks.notices == ["Recovered", "Token Refreshed", "Token Refreshed"]
     watched = {part.split("'")[0] for part in str(resources()).split("'MetricName': '")[1:]}
     assert written <= watched, "a metric costs money each month"
 
@@ -238,7 +212,7 @@ def test_states_are_those_of_the_documented_examples(points: list[bool | None], 
 
 
 def test_expressions_are_calculated_as_documented() -> None:
-    known: dict[str, Series] = {"a": [1, 1, 0, 0, None], "b": [30, None, 0, 0, 30], "c": [None, None, 20, None, 40]}
+    known: Any = {"a": [1, 1, 0, 0, None], "b": [30, None, 0, 0, 30], "c": [None, None, 20, None, 40]}
 
     assert evaluate("FILL(b, 0)", known) == [30, 0, 0, 0, 30]
     assert evaluate("FILL(c, REPEAT)", known) == [None, None, 20, 20, 40]

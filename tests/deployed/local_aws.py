@@ -9,9 +9,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import ProxyHandler, build_opener
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = REPOSITORY / ".venv-local-aws" / "bin" / "python"
@@ -98,17 +98,10 @@ def aws_environment(endpoint: str, base: Mapping[str, str], directory: Path) -> 
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while not _is_ready(port):
+    deadline, direct = time.monotonic() + SECONDS_TO_START, build_opener(ProxyHandler({}))
+    while True:
+        with contextlib.suppress(OSError), direct.open(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2):
+            return  # any answer but 2xx is an OSError
         if process.poll() is not None or time.monotonic() > deadline:
             raise LocalAwsFailed(f"the local AWS has not come up (status {process.returncode}); its log is {log}")
         time.sleep(0.1)  # a process that is starting can only be asked, up to the deadline
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=2)) as connection:
-            connection.request("GET", "/_ministack/ready")
-            return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False

@@ -15,10 +15,9 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from proof.__main__ import main
+from proof.__main__ import main, refused_by_virtuous
 from proof.account import WHERE, Account, AnotherAccount
 from proof.cleanup import FAMILY, TAG, clean
-from proof.run import refused_by_virtuous
 from tests.deployed.local_aws import REGION, REPOSITORY
 from tests.deployed.proof_on_local_aws import NOT_TO_BE_HAD
 from tests.deployed.story import STEPS
@@ -136,7 +135,7 @@ def test_clean_touches_only_what_is_a_proofs(account: Account) -> None:
 
 
 def test_virtuous_is_asked_with_a_token_that_never_existed(empty_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proof.run.VIRTUOUS", empty_world.virtuous.base_url)
+    monkeypatch.setattr("proof.__main__.VIRTUOUS", empty_world.virtuous.base_url)
     assert refused_by_virtuous() == "it was refused (invalid_grant)"
     empty_world.virtuous.script(bad_gateway())
     with pytest.raises(StepFailed, match="expected: refused"):
