@@ -102,6 +102,14 @@ def test_the_template_serves_every_partition() -> None:
     assert TEMPLATE.count("kms:ViaService") == 3
 
 
+def test_nothing_that_a_deleted_stack_leaves_is_in_the_next_ones_way() -> None:
+    """A name that is the stack's own is free again once the stack is gone, or its creation was rolled back."""
+    kept = {name: found for name, found in RESOURCES.items() if found.get("DeletionPolicy", "Delete") != "Delete"}
+
+    assert {found["Type"] for found in kept.values()} == {"AWS::Lambda::LayerVersion"}, "which AWS numbers"
+    assert not of_type("AWS::SecretsManager::Secret")
+
+
 def test_every_role_has_the_permissions_boundary() -> None:
     boundaries = [str(role["PermissionsBoundary"]) for role in of_type("AWS::IAM::Role")]
 

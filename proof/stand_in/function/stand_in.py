@@ -78,9 +78,6 @@ def _granted(table: Any) -> dict[str, Any]:
         "token_type": "bearer",
         "expires_in": life,
         "refresh_token": refresh,
-        "userName": os.environ["USER_NAME"],
-        "twoFactorEnabled": "False",
-        ".issued": formatdate(now, usegmt=True),
         ".expires": formatdate(now + life, usegmt=True),
     }
     return _json(200, content)
