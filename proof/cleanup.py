@@ -38,7 +38,8 @@ def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[s
         raise ValueError(f"only names that begin with {FAMILY} are a proof's")
     left: list[str] = []
     for service in SERVICES:
-        for arn in dict.fromkeys([*_named(account, service, prefix), *_tagged(account, service, prefix)]):
+        named = (arn for arn in _listed(account, service) if prefix in arn)
+        for arn in dict.fromkeys([*named, *_tagged(account, service, prefix)]):
             say(f"Remove {_shown(arn)}")
             try:
                 _remove(account.client(service), service, arn)
@@ -47,7 +48,7 @@ def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[s
                 if code.rpartition(".")[2] not in GONE:
                     left.append(f"{_shown(arn)} ({code})")
     deadline = time.monotonic() + SECONDS_FOR_A_LISTING  # listings may lag, so they are asked for a while
-    while not left and (found := [arn for service in SERVICES for arn in _named(account, service, prefix)]):
+    while not left and (found := [arn for one in SERVICES for arn in _listed(account, one) if prefix in arn]):
         left = [_shown(arn) for arn in found if time.monotonic() > deadline]
         time.sleep(2)  # AWS removes in its own time: it can only be asked
     return left
@@ -70,10 +71,6 @@ def _tagged(account: Account, service: str, prefix: str) -> Iterator[str]:
             kms = account.client("kms")
             if service != "kms" or kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] != "PendingDeletion":
                 yield arn
-
-
-def _named(account: Account, service: str, prefix: str) -> list[str]:
-    return [arn for arn in _listed(account, service) if prefix in arn]
 
 
 def _listed(account: Account, service: str) -> Iterator[str]:

@@ -61,18 +61,15 @@ class InAccount(Deployment):
     account: Account = field(kw_only=True)
     reach: Callable[[str, str], str] = field(kw_only=True)
     key: str = ""
+    bucket: str = ""
 
     def __post_init__(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.environment = self.account.environment | for_commands(self.directory)
         self.stack, self.tags = f"{self.prefix}-token-refresher", {TAG: self.prefix}
+        self.bucket = f"{self.prefix}-artifacts"  # of its own, so that no artifact is left in another
         where = ("--s3-bucket", self.bucket, "--region", self.account.region, "--tags", f"{TAG}={self.prefix}")
         self.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
-
-    @property
-    def bucket(self) -> str:
-        """Of its own, so that no artifact is left in another."""
-        return f"{self.prefix}-artifacts"
 
     def make(self) -> str:
         """Deploys stand-in, product and reader. The schedule's window is off: when it fires is then known."""

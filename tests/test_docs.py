@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aws_lambda_powertools import Metrics
 
+from tests.transformed import parsed
 from token_refresher.observability import put_metrics
 from token_refresher.refresh.formats import TokenPair
 from virtuous_token.contract import Bearer
@@ -55,11 +54,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_every_parameter_is_described_with_its_default() -> None:
-    yaml_helper = importlib.import_module("samtranslator.yaml_helper")
-    parameters: dict[str, dict[str, Any]] = yaml_helper.yaml_parse(page("template.yaml"))["Parameters"]
-
     described = {name: default.strip("`") for name, default in rows(page("docs/configuration.md")).items()}
-    assert described == {name: str(what["Default"]) or "none" for name, what in parameters.items()}
+
+    assert described == {name: str(what["Default"]) or "none" for name, what in parsed()["Parameters"].items()}
 
 
 @pytest.mark.parametrize(("title", "kind"), [("Bearer secret", Bearer), ("Pair secret", TokenPair)])

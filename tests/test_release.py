@@ -12,13 +12,13 @@ import pytest
 
 import token_refresher
 import virtuous_token
+from tests.transformed import parsed
 from token_refresher.virtuous import endpoint
 
-yaml: Any = importlib.import_module("yaml")  # neither has types
-yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")
+yaml: Any = importlib.import_module("yaml")  # it has no types
 
 ROOT = Path(__file__).parents[1]
-TEMPLATE: dict[str, Any] = yaml_helper.yaml_parse((ROOT / "template.yaml").read_text())
+TEMPLATE = parsed()
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yaml")}
 SHIPPED_BY = ("functions/token_refresher", "layers/virtuous_token")
 

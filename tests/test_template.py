@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.transformed import transformed
+from tests.transformed import TEMPLATE, parsed, transformed
 from token_refresher.notices import NEED_A_PERSON, SOURCE
 from token_refresher.settings import Settings
 
-yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
-
-TEMPLATE = (Path(__file__).parents[1] / "template.yaml").read_text()
-PARAMETERS: dict[str, Any] = yaml_helper.yaml_parse(TEMPLATE)["Parameters"]
+TEXT = TEMPLATE.read_text()
+PARAMETERS: dict[str, Any] = parsed()["Parameters"]
 RESOURCES: dict[str, Any] = transformed()["Resources"]
 # By parameter: what works, and what would fail later.
 VALUES: dict[str, tuple[list[str], list[str]]] = {
@@ -97,9 +93,9 @@ def test_the_functions_environment_is_the_parameters() -> None:
 
 def test_the_template_serves_every_partition() -> None:
     """KMS, "kms:ViaService": the service's name ends in amazonaws.com, in China as well."""
-    assert not re.findall(r"arn:aws:", TEMPLATE.replace("arn:aws[a-z-]*:", ""))
-    assert TEMPLATE.count('"kms:ViaService": !Sub "secretsmanager.${AWS::Region}.amazonaws.com"') == 3
-    assert TEMPLATE.count("kms:ViaService") == 3
+    assert not re.findall(r"arn:aws:", TEXT.replace("arn:aws[a-z-]*:", ""))
+    assert TEXT.count('"kms:ViaService": !Sub "secretsmanager.${AWS::Region}.amazonaws.com"') == 3
+    assert TEXT.count("kms:ViaService") == 3
 
 
 def test_nothing_that_a_deleted_stack_leaves_is_in_the_next_ones_way() -> None:

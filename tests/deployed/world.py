@@ -218,12 +218,8 @@ class Deployment(ABC):
                 return sts.assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
 
         taken = self.wait("a new role", assume, SECONDS_FOR_A_ROLE)
-        parts = {
-            "ACCESS_KEY_ID": "AccessKeyId",
-            "SECRET_ACCESS_KEY": "SecretAccessKey",
-            "SESSION_TOKEN": "SessionToken",
-        }
-        return {f"AWS_{variable}": taken[part] for variable, part in parts.items()}
+        parts = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        return {variable: taken[part] for variable, part in zip(CREDENTIALS, parts, strict=False)}
 
     def as_reader(self) -> dict[str, str]:
         """The environment of somebody who has the policy of readers and no other."""
