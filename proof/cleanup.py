@@ -14,14 +14,10 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from .account import Account
 
-__all__ = ["FAMILY", "TAG", "clean"]
-
 # Every run's prefix begins with this; nothing of a user's own installation does, because "clean" removes it.
 FAMILY = "virtuous-proof-"
 # Its value is the run's prefix.
 TAG = "virtuous-token:proof"
-# KMS deletes a key after seven days at the earliest; a key that waits for its deletion costs nothing (AWS KMS pricing).
-DAYS_TO_DELETE_A_KEY = 7
 SECONDS_FOR_A_LISTING = 60.0
 GONE = {"ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "NonExistentQueue"}
 # In the order of removal: roles first, since a stack's policy can be attached to one; then stacks, which own most of
@@ -130,4 +126,5 @@ def _remove(client: Any, service: str, arn: str) -> None:  # noqa: C901 (a table
                     client.delete_object(Bucket=name, Key=stored["Key"])
             client.delete_bucket(Bucket=name)
         case "kms":
-            client.schedule_key_deletion(KeyId=arn, PendingWindowInDays=DAYS_TO_DELETE_A_KEY)
+            # At the earliest that KMS knows; a key that waits for its deletion costs nothing (AWS KMS pricing).
+            client.schedule_key_deletion(KeyId=arn, PendingWindowInDays=7)

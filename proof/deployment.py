@@ -16,12 +16,8 @@ from tests.deployed.world import Deployment, StepFailed, for_commands
 from .account import Account
 from .cleanup import TAG
 
-__all__ = ["InAccount", "StandIn"]
-
 # The access token is due after 10 % of this less up to 5 %, so half a minute to a minute after it was issued.
 TOKEN_LIFE_SECONDS = 600
-# Nobody's: the stack makes a topic of its own for it, and the subscription is never confirmed.
-NOBODY = "nobody@example.com"
 # How long the run that dies believes to have. Its claim can be taken over a minute later.
 BELIEVED_SECONDS = 150
 # The function's own code, which dies where it would send the refresh token: with a claim in the journal, nothing spent.
@@ -86,7 +82,8 @@ class InAccount(Deployment):
         self.key = made["KeyArn"]
         virtuous.base_url = self.reach(made["FunctionName"], made["Url"])
         virtuous.table = self.account.session.resource("dynamodb").Table(made["TableName"])
-        self.deploy(ScheduleWindowMinutes="0", KmsKeyArn=self.key, AlarmEmail=NOBODY)
+        # The stack makes a topic of its own for an address; nobody confirms this one.
+        self.deploy(ScheduleWindowMinutes="0", KmsKeyArn=self.key, AlarmEmail="nobody@example.com")
         self.deploy_reader()
         return "stand-in, product and reader were created"
 

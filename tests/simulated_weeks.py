@@ -1,11 +1,8 @@
 """Weeks of one deployment in seconds: schedule, Lambda's repetitions, queue, metrics, and the alarms of template.yaml.
 
-The function is the real handler over the strict Secrets Manager and the stand-in for Virtuous, on a clock of the test.
-What it prints as metrics is what the alarms see; what AWS itself would count is added here.
-
-Alarms are evaluated as the CloudWatch User Guide says: "Alarm evaluation" (M of N), "Configuring how CloudWatch alarms
-treat missing data" (it looks further back than EvaluationPeriods, and real data points are evaluated first), "Multi-day
-alarms" (once an hour), and "Using math expressions". What no alarm of ours uses is not here and raises.
+The function is the real handler on a clock of the test. Alarms are evaluated as the CloudWatch User Guide says: "Alarm
+evaluation" (M of N), "Configuring how CloudWatch alarms treat missing data" (it looks further back than
+EvaluationPeriods), "Multi-day alarms" (once an hour), "Using math expressions". What no alarm of ours uses raises.
 """
 
 from __future__ import annotations
@@ -43,7 +40,7 @@ BEFORE_REPETITIONS = (MINUTE, 2 * MINUTE)
 # SQS reports a queue for so long after its last use.
 SQS_REPORTS_FOR = 6 * HOUR
 
-OK, ALARM, INSUFFICIENT_DATA = "OK", "ALARM", "INSUFFICIENT_DATA"
+OK, ALARM = "OK", "ALARM"
 STATISTICS: dict[str, Callable[[list[float]], float]] = {"Sum": sum, "Maximum": max}
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -71,15 +68,15 @@ class Metrics:
                     dimensions = {name: line[name] for name in names}
                     self.put(described["Namespace"], metric["Name"], dimensions, at, value)
 
-    def series(self, metric: Mapping[str, Any], statistic: str, period: int, end: float, count: int) -> Series:
+    def series(self, stat: Mapping[str, Any], end: float, count: int) -> Series:
         """The *count* data points before *end*."""
+        metric, period, calculate = stat["Metric"], stat["Period"], STATISTICS[stat["Stat"]]
         dimensions = str({dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]})
-        start = end - count * period
-        values = self.values[metric["Namespace"], metric["MetricName"], dimensions]
+        start, values = end - count * period, self.values[metric["Namespace"], metric["MetricName"], dimensions]
         buckets: dict[int, list[float]] = defaultdict(list)
         for at, value in values[bisect_left(values, (start,)) : bisect_left(values, (end,))]:
             buckets[int((at - start) // period)].append(value)
-        return [STATISTICS[statistic](buckets[index]) if index in buckets else None for index in range(count)]
+        return [calculate(buckets[index]) if index in buckets else None for index in range(count)]
 
 
 def fill(series: Series, filler: float | None) -> Series:
@@ -120,36 +117,34 @@ def resources() -> dict[str, Any]:
 
 
 class Alarm:
-    """One alarm of the template. Its state must not rest on how far CloudWatch looks back."""
+    """One alarm of the template. Its state must not depend on how far CloudWatch looks back."""
 
     def __init__(self, properties: Mapping[str, Any]) -> None:
         assert properties["TreatMissingData"] == "ignore", "docs/decisions/alarms.md says why not otherwise"
-        self.properties, self.state = properties, INSUFFICIENT_DATA
+        self.properties, self.state = properties, "INSUFFICIENT_DATA"
         self.name = str(properties["AlarmName"]).removeprefix(f"{FUNCTION}-")
         math = properties.get("Metrics", ())
         self.metrics = {each["Id"]: each["MetricStat"] for each in math if "MetricStat" in each} or {
             "it": {"Metric": properties, "Stat": properties["Statistic"], "Period": properties["Period"]}
         }
         (self.expression,) = [each["Expression"] for each in math if each.get("ReturnData", True)] or ["it"]
-        (self.period,) = {stat["Period"] for stat in self.metrics.values()}
+        (period,) = {stat["Period"] for stat in self.metrics.values()}
         self.periods = int(properties["EvaluationPeriods"])
-        self.every_seconds = 3600 if self.period * self.periods > DAY.total_seconds() else 60
+        self.every_seconds = 3600 if period * self.periods > DAY.total_seconds() else 60
 
     def step(self, metrics: Metrics, now: datetime) -> bool:
         """Evaluates it at *now*, a multiple of ``every_seconds``; whether the state has changed."""
-        (state,) = {self._state(metrics, now.timestamp(), self.periods + more) for more in LOOK_BACKS}
+        compare, threshold = COMPARISONS[self.properties["ComparisonOperator"]], float(self.properties["Threshold"])
+        needed, states = self.properties.get("DatapointsToAlarm", self.periods), set()
+        for more in LOOK_BACKS:
+            count = self.periods + more
+            known = {name: metrics.series(stat, now.timestamp(), count) for name, stat in self.metrics.items()}
+            points = evaluate(self.expression, known)
+            breaching = [None if point is None else compare(point, threshold) for point in points]
+            states.add(state_after(breaching, needed, self.periods, self.state))
+        (state,) = states
         changed, self.state = state != self.state, state
         return changed
-
-    def _state(self, metrics: Metrics, end: float, count: int) -> str:
-        known = {
-            name: metrics.series(stat["Metric"], stat["Stat"], self.period, end, count)
-            for name, stat in self.metrics.items()
-        }
-        compare, threshold = COMPARISONS[self.properties["ComparisonOperator"]], float(self.properties["Threshold"])
-        points = evaluate(self.expression, known)
-        breaching = [None if point is None else compare(point, threshold) for point in points]
-        return state_after(breaching, self.properties.get("DatapointsToAlarm", self.periods), self.periods, self.state)
 
 
 def alarms() -> list[Alarm]:
@@ -211,10 +206,6 @@ class Weeks:
     def rang(self, name: str) -> list[datetime]:
         """When that alarm came."""
         return [at for alarm, state, at in self.changes if (alarm, state) == (name, ALARM)]
-
-    @property
-    def notices(self) -> list[str]:
-        return [kind for kind, _ in self.deployment.notices]
 
     def _deliver(self) -> None:
         for wait in (*BEFORE_REPETITIONS, None):

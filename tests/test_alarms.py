@@ -129,35 +129,30 @@ def test_the_alarms_of_a_cause_come_in_time_and_end(scenario: Scenario, harness:
         assert came[name][0] - began_at <= latest, name
 
 
-@pytest.mark.parametrize("every", [6 * HOUR, DAY], ids=["every six hours", "daily"])
-def test_two_weeks_without_a_cause_ring_nothing(harness: LeakHarness, every: timedelta) -> None:
-    with simulated_weeks(harness, every=every) as weeks:
-        log_in(weeks)
-        weeks.live(17 * DAY)
-        written = {name for namespace, name, _ in weeks.metrics.values if namespace == "VirtuousToken"}
-
-    assert [change for change in weeks.changes if change[1] == ALARM] == []
-    assert weeks.notices == ["Recovered", "Token Refreshed", "Token Refreshed"]
-    watched = {part.split("'")[0] for part in str(resources()).split("'MetricName': '")[1:]}
-    assert written <= watched, "a metric costs money each month"
-
-
 @pytest.mark.parametrize(
-    ("every", "first_run_after", "empty"),
+    ("every", "first_run_after", "is_logged_in"),
     [
-        pytest.param(6 * HOUR, timedelta(), True, id="every six hours, no connection at all"),
+        pytest.param(6 * HOUR, timedelta(), True, id="every six hours"),
+        pytest.param(DAY, timedelta(), True, id="daily"),
+        pytest.param(6 * HOUR, timedelta(), False, id="without a connection"),
         pytest.param(DAY, DAY, False, id="by cron, for the first time a day after the deployment"),
     ],
 )
-def test_nothing_rings_between_deployment_and_first_login(
-    harness: LeakHarness, every: timedelta, first_run_after: timedelta, empty: bool
+def test_nothing_rings_without_a_cause(
+    harness: LeakHarness, every: timedelta, first_run_after: timedelta, is_logged_in: bool
 ) -> None:
-    with simulated_weeks(harness, every=every, empty=empty) as weeks:
+    with simulated_weeks(harness, every=every, empty=not is_logged_in) as weeks:
         weeks.next_run += first_run_after
-        weeks.live(3 * DAY)
+        if is_logged_in:
+            log_in(weeks)
+        weeks.live(17 * DAY if is_logged_in else 3 * DAY)
+        written = {name for namespace, name, _ in weeks.metrics.values if namespace == "VirtuousToken"}
 
     assert [change for change in weeks.changes if change[1] == ALARM] == []
-    assert weeks.notices == []
+    notices = [kind for kind, _ in weeks.deployment.notices]
+    assert notices == (["Recovered", "Token Refreshed", "Token Refreshed"] if is_logged_in else [])
+    watched = {part.split("'")[0] for part in str(resources()).split("'MetricName': '")[1:]}
+    assert written <= watched, "a metric costs money each month"
 
 
 def test_a_schedule_that_never_fires_rings_after_the_first_login(harness: LeakHarness) -> None:

@@ -1,7 +1,6 @@
 """``make demo``: the main job on this machine, from deployment to a refreshed token in a reader's hand.
 
-The stack is deployed as it would be to AWS, somebody logs in, and then only the schedule acts. Exit status 0 means that
-all of what is told at the end was observed.
+Exit status 0 means that all of what is told at the end was observed.
 """
 
 from __future__ import annotations

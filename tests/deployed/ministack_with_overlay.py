@@ -2,11 +2,8 @@
 
 MiniStack lets a version be written twice, leaves a label on several versions and gives a secret without a value an
 empty one; the refresher's journal could not be trusted there. So what a write does is decided by the strict Secrets
-Manager of the tests, and MiniStack keeps the state, the wire and the permissions, with corrections for which AWS's page
-is named.
-
-It ends when its standard input closes: it outlives whoever started it by no more than a moment, even after a kill. It
-runs in the environment of requirements/local-aws.txt.
+Manager of the tests; MiniStack keeps the state, the wire and the permissions. It ends when its standard input closes,
+so that it outlives nobody who started it, and runs in the environment of requirements/local-aws.txt.
 """
 
 from __future__ import annotations
@@ -168,15 +165,13 @@ def name_the_simulated_principal() -> None:
 
 
 def keep_alarms_on_expressions() -> None:
-    """MiniStack knows no metric math: it gets such an alarm as one on the first metric, and evaluates none of ours."""
+    """MiniStack knows no metric math: it gets such an alarm as one on some metric, and evaluates none of ours."""
     provisioners = service("cloudformation.provisioners")
     record = provisioners._cw_metric_alarm_record
 
     def record_alarm(name: str, properties: Record) -> object:
-        if metrics := properties.get("Metrics"):
-            (stat, *_) = (metric["MetricStat"] for metric in metrics if "MetricStat" in metric)
-            first = {key: stat["Metric"][key] for key in ("MetricName", "Namespace")}
-            properties = {key: value for key, value in properties.items() if key != "Metrics"} | first
+        if "Metrics" in properties:
+            properties = properties | {"Metrics": None, "MetricName": "of an expression", "Namespace": "none"}
         return record(name, properties)
 
     provisioners._cw_metric_alarm_record = record_alarm
@@ -188,10 +183,8 @@ def admit_the_python_at_hand() -> None:
     resolve = modules[0]._resolve_parameters
 
     def resolve_parameters(template: Record, *given: Any, **named: Any) -> object:
-        parameters = dict(template.get("Parameters", {}))
-        if runtime := parameters.get("PythonRuntime"):
-            parameters["PythonRuntime"] = {key: found for key, found in runtime.items() if key != "AllowedValues"}
-        return resolve({**template, "Parameters": parameters}, *given, **named)
+        template.get("Parameters", {}).get("PythonRuntime", {}).pop("AllowedValues", None)
+        return resolve(template, *given, **named)
 
     for module in modules:
         module._resolve_parameters = resolve_parameters

@@ -1,7 +1,6 @@
-"""What the product does for its users, step by step, on whichever deployment: on the local AWS and in a real account.
+"""What the product does for its users, step by step, on the local AWS and in a real account.
 
-Each step does something, waits for what must come of it, and returns in words what was seen; StepFailed says what was
-seen instead.
+Each step returns in words what was seen; StepFailed says what was seen instead.
 """
 
 from __future__ import annotations

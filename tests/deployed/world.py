@@ -1,8 +1,4 @@
-"""The product deployed by its own commands, and what can be seen of it.
-
-A ``Deployment`` is in some account; a ``World`` is one on this machine, with Virtuous played on loopback, which the
-demo, the tests and ``make local`` share.
-"""
+"""The product deployed by its own commands, and what can be seen of it: in some account, or on this machine."""
 
 from __future__ import annotations
 
@@ -285,7 +281,7 @@ def for_commands(directory: Path) -> dict[str, str]:
 
 @dataclass(slots=True)
 class World(Deployment):
-    """One on this machine."""
+    """One on this machine, which the demo, the tests and ``make local`` share."""
 
     virtuous: Virtuous
 

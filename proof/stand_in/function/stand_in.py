@@ -17,8 +17,6 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
-__all__ = ["STATE", "hash_of", "lambda_handler"]
-
 # So that two runs that begin together meet, also where one of them must start first.
 SECONDS_FOR_A_REFRESH = 5
 # The item that counts refusals and keeps which access token was accepted last.
