@@ -318,4 +318,6 @@ def open_world(directory: Path, say: Callable[[str], object] = lambda _: None) -
     say("Start the local AWS, permissions enforced")
     with local_aws(directory) as endpoint, Virtuous(token_life_seconds=TOKEN_LIFE_SECONDS) as virtuous:
         environment = aws_environment(endpoint, os.environ, directory) | for_commands(directory)
-        yield World(directory, virtuous, environment | {"VIRTUOUS_BEARER_SECRET": "virtuous/default/bearer"}, say)
+        # SAM looks every five seconds how far CloudFormation is, which here takes one.
+        environment |= {"SAM_CLI_POLL_DELAY": "0.2", "VIRTUOUS_BEARER_SECRET": "virtuous/default/bearer"}
+        yield World(directory, virtuous, environment, say)
