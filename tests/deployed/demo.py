@@ -42,7 +42,7 @@ def observe(world: World) -> list[str]:
 
 
 def end_on_signals() -> None:
-    """Lets a termination unwind as Ctrl-C does, so that everything started is stopped."""
+    """A termination unwinds as Ctrl-C does, so that everything started is stopped."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 

@@ -92,9 +92,7 @@ class Story:
         world.log_in("refused")
         pair = world.client("secretsmanager").get_secret_value(SecretId=world.secret("tokens", "refused"))
         world.virtuous.revoke_refresh_token(json.loads(pair["SecretString"])["refresh_token"])
-        stack = {"StackName": world.stack, "LogicalResourceId": "AlarmTopic"}
-        topic = world.client("cloudformation").describe_stack_resource(**stack)["StackResourceDetail"]
-        message = self.subscribed(topic["PhysicalResourceId"])
+        message = self.subscribed(world.physical("AlarmTopic"))
         outcomes = [world.refresh("refused") for _ in range(2)]  # the second adds nothing
         expect(outcomes == ["login_required"] * 2, "login_required", outcomes)
         world.say("Wait for the notice")

@@ -105,12 +105,6 @@ def whole(deployed_world: World) -> Iterator[World]:
     deployed_world.delete(stack)
 
 
-def physical(world: World, logical_id: str) -> str:
-    stack = {"StackName": world.stack, "LogicalResourceId": logical_id}
-    found = world.client("cloudformation").describe_stack_resources(**stack)
-    return str(found["StackResources"][0]["PhysicalResourceId"])
-
-
 def key_of(world: World) -> str:
     function = world.client("lambda").get_function_configuration(FunctionName=world.function)
     return str(function["Environment"]["Variables"]["KMS_KEY_ARN"])
@@ -127,8 +121,8 @@ def resources(world: World) -> dict[str, str]:
         "key": key_of(world),
         "queue of failures": arn("sqs", world.outputs()["FailedRunsQueueUrl"].rpartition("/")[2]),
         "another queue": arn("sqs", "another"),
-        "topic": physical(world, "AlarmTopic"),
-        "role of the function": arn("iam", f"role/{physical(world, 'TokenRefresherRole')}", region=""),
+        "topic": world.physical("AlarmTopic"),
+        "role of the function": arn("iam", f"role/{world.physical('TokenRefresherRole')}", region=""),
         "another role": arn("iam", "role/another", region=""),
         "function": arn("lambda", f"function:{world.function}"),
         "another function": arn("lambda", "function:virtuous-token-refresher"),
@@ -151,7 +145,7 @@ def resources(world: World) -> dict[str, str]:
 
 def statements(world: World, policy: str) -> list[dict[str, Any]]:
     """As they were deployed."""
-    iam, name = world.client("iam"), physical(world, policy)
+    iam, name = world.client("iam"), world.physical(policy)
     if policy.endswith("Policy"):
         version = iam.get_policy(PolicyArn=name)["Policy"]["DefaultVersionId"]
         documents = [iam.get_policy_version(PolicyArn=name, VersionId=version)["PolicyVersion"]["Document"]]

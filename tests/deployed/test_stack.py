@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
 
 import pytest
 
@@ -25,13 +24,10 @@ def story(deployed_world: World) -> Story:
     return story
 
 
-def refresher(world: World) -> Any:
-    return world.client("lambda").get_function_configuration(FunctionName=world.function)
-
-
 def test_its_parts_are_connected(deployed_world: World) -> None:
-    function, client = refresher(deployed_world), deployed_world.client
-    schedule, outputs = client("scheduler").get_schedule(Name=STACK), deployed_world.outputs()
+    client, outputs = deployed_world.client, deployed_world.outputs()
+    function = client("lambda").get_function_configuration(FunctionName=STACK)
+    schedule = client("scheduler").get_schedule(Name=STACK)
 
     assert "ReservedConcurrentExecutions" not in client("lambda").get_function_concurrency(FunctionName=STACK)
     assert function["LoggingConfig"]["LogGroup"] == outputs["LogGroupName"]
@@ -45,10 +41,11 @@ def test_its_parts_are_connected(deployed_world: World) -> None:
 
 
 def test_what_is_deployed_is_small_and_carries_no_boto3(deployed_world: World) -> None:
-    layer = deployed_world.client("lambda").get_layer_version_by_arn(Arn=deployed_world.outputs()["ReaderLayerArn"])
+    client = deployed_world.client("lambda")
+    layer = client.get_layer_version_by_arn(Arn=deployed_world.outputs()["ReaderLayerArn"])
     built = deployed_world.built("refresher") / "TokenRefresher"
 
-    assert refresher(deployed_world)["CodeSize"] <= 4_000_000
+    assert client.get_function_configuration(FunctionName=STACK)["CodeSize"] <= 4_000_000
     assert layer["Content"]["CodeSize"] <= 60_000
     assert (built / "token_refresher").is_dir()
     assert not [found.name for found in built.iterdir() if re.match("boto|virtuous", found.name)]

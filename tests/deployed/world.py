@@ -176,6 +176,12 @@ class Deployment(ABC):
         (described,) = self.client("cloudformation").describe_stacks(StackName=stack or self.stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
 
+    def physical(self, logical_id: str) -> str:
+        """The name or ARN that a resource of the stack got."""
+        asked = {"StackName": self.stack, "LogicalResourceId": logical_id}
+        found = self.client("cloudformation").describe_stack_resource(**asked)["StackResourceDetail"]
+        return str(found["PhysicalResourceId"])
+
     def version(self, kind: str, connection: str = "default") -> str:
         """The id of what is under AWSCURRENT."""
         manager, name = self.client("secretsmanager"), self.secret(kind, connection)
