@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -32,8 +33,10 @@ def local_aws(directory: Path) -> Iterator[str]:
     """
     if not INTERPRETER.exists():
         raise LocalAwsFailed("the local AWS is not installed: make .venv-local-aws")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    # Below those that systems give to whoever asks for any: none takes it before the local AWS does.
+    for port in random.sample(range(20_000, 32_000), 20):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            break
     log, scratch = directory / "local-aws.log", directory / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     environment = {
