@@ -1,7 +1,4 @@
-"""``python -m proof`` on a local AWS that runs already: ``python -m tests.deployed.proof_on_local_aws run --yes``.
-
-What the local AWS lacks is named with the reason, so that the report says it.
-"""
+"""``python -m proof`` on a local AWS that runs already, with the reason for each thing that cannot be had there."""
 
 from __future__ import annotations
 
