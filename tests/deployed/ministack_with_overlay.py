@@ -115,36 +115,38 @@ def make_secrets_without_a_value() -> None:
 def know_the_keys_of_conditions() -> None:
     """What MiniStack does not know of the keys that our policies and the operator's command use.
 
-    aws:PrincipalArn of an assumed role is its ARN ("AWS global condition context keys", IAM User Guide). PutEvents
-    has events:source (Service Authorization Reference); all that puts events here is the refresher. A simulation takes
-    keys from its ContextEntries (SimulatePrincipalPolicy, IAM API Reference).
+    aws:PrincipalArn is an assumed role's, not its session's ("AWS global condition context keys", IAM User Guide).
+    PutEvents has events:source (Service Authorization Reference); all that puts events here is the refresher. A
+    simulation takes keys from its ContextEntries (SimulatePrincipalPolicy, IAM API Reference).
     """
     evaluator, iam = core("iam_evaluator"), service("iam")
-    value_of, simulate = evaluator._resolve_condition_key, iam._IAM_HANDLERS["SimulatePrincipalPolicy"]
-    simulated: ContextVar[dict[str, str]] = ContextVar("simulated", default={})  # noqa: B039 (never changed)
+    value_of = evaluator._resolve_condition_key
+    keys: ContextVar[Asked] = ContextVar("keys", default={"events:source": "virtuous.token"})  # noqa: B039 (read alone)
 
     def resolve(key: str, context: Any) -> Any:
-        if key in simulated.get():
-            return simulated.get()[key]
-        if key == "events:source":
-            return "virtuous.token"
+        if key in keys.get():
+            return keys.get()[key]
         if key.lower() == "aws:principalarn" and context.principal_type == "AssumedRole":
             name = evaluator._role_name_from_assumed_arn(context.principal_arn)
             role = iam._roles.get_scoped(context.principal_account, None, name)
             return role["Arn"] if role else value_of(key, context)
         return value_of(key, context)
 
-    def simulate_in_context(asked: Asked) -> object:
-        entries = [key.removesuffix("ContextKeyName") for key in asked if key.endswith(".ContextKeyName")]
-        values = {iam._p(asked, f"{entry}ContextKeyName"): f"{entry}ContextKeyValues.member.1" for entry in entries}
-        token = simulated.set({key: iam._p(asked, value) for key, value in values.items()})
-        try:
-            return simulate(asked)
-        finally:
-            simulated.reset(token)
+    def in_context(simulate: Handler) -> Handler:
+        def handle(asked: Asked) -> object:
+            entries = [key.removesuffix("ContextKeyName") for key in asked if key.endswith(".ContextKeyName")]
+            values = {iam._p(asked, f"{one}ContextKeyName"): f"{one}ContextKeyValues.member.1" for one in entries}
+            token = keys.set({key: iam._p(asked, value) for key, value in values.items()})
+            try:
+                return simulate(asked)
+            finally:
+                keys.reset(token)
+
+        return handle
 
     evaluator._resolve_condition_key = resolve
-    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_in_context
+    for name in ("SimulatePrincipalPolicy", "SimulateCustomPolicy"):
+        iam._IAM_HANDLERS[name] = in_context(iam._IAM_HANDLERS[name])
 
 
 def name_the_simulated_principal() -> None:
