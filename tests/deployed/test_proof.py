@@ -179,7 +179,10 @@ def test_a_run_that_is_ended_leaves_nothing(
     )
     assert process.stdout is not None
     with process:
+        prefix = next(found[1] for line in process.stdout if (found := re.search(f"({FAMILY}[0-9a-f]+)", line)))
         assert any("sam build (reader)" in line for line in process.stdout)
+        schedule = account.client("scheduler").get_schedule(Name=f"{prefix}-token-refresher")
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}, "when it fires is known"
         assert len(left(account)) > 3
         send = os.killpg if how is signal.SIGKILL else os.kill
         send(process.pid, how)

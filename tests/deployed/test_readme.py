@@ -23,7 +23,6 @@ from tests.terminal import plain, typed_at_a_terminal
 pytestmark = pytest.mark.deployed
 
 FOLLOWED = ("Deploy", "Read the token", "When it fails", "Upgrade and remove")
-SECONDS = 400.0
 GIT = ("git", "-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
 NEWER = "9.9.9"
 # More than "sam deploy --guided" asks; what is left over is read by nobody.
@@ -83,9 +82,7 @@ class Somebody:
         }
         del environment["AWS_REGION"]  # README wants it as AWS_DEFAULT_REGION
         command = ["/usr/bin/env", "bash", "-c", script]
-        status, shown = typed_at_a_terminal(
-            command, answers, environment=environment, directory=self.home, seconds=SECONDS
-        )
+        status, shown = typed_at_a_terminal(command, answers, environment=environment, directory=self.home, seconds=400)
         (self.world.directory / f"readme-{name}.log").write_text(shown)
         assert status == 0, f"{name} ended with status {status}:\n{plain(shown)[-3000:]}"
         return plain(shown)
