@@ -12,16 +12,8 @@ from tests.deployed.world import READER_STACK, STACK, World
 
 pytestmark = pytest.mark.deployed
 
-BEGINNING = "a person logs in, and a reader is accepted"
+BEGINNING = "a person logs in, and a reader is accepted"  # in conftest.py
 OWN_TOPIC = "a notice reaches a person by the stack's own topic"  # of another stack: test_least_privilege.py
-
-
-@pytest.fixture(scope="module", autouse=True)
-def story(deployed_world: World) -> Story:
-    """Begun before the other tests, which fill the minute until the schedule fires."""
-    story = Story(deployed_world)
-    STEPS[BEGINNING](story)
-    return story
 
 
 def test_its_parts_are_connected(deployed_world: World) -> None:
@@ -67,7 +59,7 @@ def test_the_story_goes_on(story: Story, step: str) -> None:
     STEPS[step](story)
 
 
-def test_no_log_holds_a_secret(deployed_world: World, story: Story) -> None:
+def test_no_log_holds_a_secret(deployed_world: World) -> None:
     logs = deployed_world.client("logs").get_paginator("filter_log_events")
     said = "".join(
         event["message"]
