@@ -82,12 +82,13 @@ def test_whatever_a_parameter_admits_the_function_takes(variables: dict[str, str
     assert settings.refresh_at_percent == int(variables["REFRESH_AT_PERCENT"])
 
 
-def test_the_functions_environment_is_the_parameters() -> None:
-    (function,) = of_type("AWS::Lambda::Function")
+def test_the_function_gets_the_parameters_and_hears_who_invokes_it() -> None:
+    (function,), (schedule,) = of_type("AWS::Lambda::Function"), of_type("AWS::Scheduler::Schedule")
 
     passed = function["Environment"]["Variables"]
     expected = {**VARIABLES, "NO_PROXY": "NoProxy", "LOG_LEVEL": "LogLevel"}
     assert {name: passed[name] for name in expected} == {name: {"Ref": one} for name, one in expected.items()}
+    assert schedule["Target"]["Input"] == '{"source": "aws.scheduler"}'
 
 
 def test_the_template_serves_every_partition() -> None:
