@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import NoRegionError
 
-__all__ = ["Account", "AnotherAccount"]
-
 # Where a profile is chosen, whatever else names credentials is kept from the commands: they would prefer it.
 OTHER_CREDENTIALS = {"AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"} | {
     f"AWS_{name}" for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "SECURITY_TOKEN")

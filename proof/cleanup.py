@@ -14,14 +14,10 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
 from .account import Account
 
-__all__ = ["FAMILY", "TAG", "clean"]
-
 # Every run's prefix begins with this; nothing of a user's own installation does, because "clean" removes it.
 FAMILY = "virtuous-proof-"
 # Its value is the run's prefix.
 TAG = "virtuous-token:proof"
-# KMS deletes a key after seven days at the earliest; a key that waits for its deletion costs nothing (AWS KMS pricing).
-DAYS_TO_DELETE_A_KEY = 7
 SECONDS_FOR_A_LISTING = 60.0
 GONE = {"ResourceNotFoundException", "NoSuchEntity", "NoSuchBucket", "NotFoundException", "NonExistentQueue"}
 # In the order of removal: roles first, since a stack's policy can be attached to one; then stacks, which own most of
@@ -38,7 +34,8 @@ def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[s
         raise ValueError(f"only names that begin with {FAMILY} are a proof's")
     left: list[str] = []
     for service in SERVICES:
-        for arn in dict.fromkeys([*_named(account, service, prefix), *_tagged(account, service, prefix)]):
+        named = (arn for arn in _listed(account, service) if prefix in arn)
+        for arn in dict.fromkeys([*named, *_tagged(account, service, prefix)]):
             say(f"Remove {_shown(arn)}")
             try:
                 _remove(account.client(service), service, arn)
@@ -47,7 +44,7 @@ def clean(account: Account, prefix: str, say: Callable[[str], object]) -> list[s
                 if code.rpartition(".")[2] not in GONE:
                     left.append(f"{_shown(arn)} ({code})")
     deadline = time.monotonic() + SECONDS_FOR_A_LISTING  # listings may lag, so they are asked for a while
-    while not left and (found := [arn for service in SERVICES for arn in _named(account, service, prefix)]):
+    while not left and (found := [arn for one in SERVICES for arn in _listed(account, one) if prefix in arn]):
         left = [_shown(arn) for arn in found if time.monotonic() > deadline]
         time.sleep(2)  # AWS removes in its own time: it can only be asked
     return left
@@ -70,10 +67,6 @@ def _tagged(account: Account, service: str, prefix: str) -> Iterator[str]:
             kms = account.client("kms")
             if service != "kms" or kms.describe_key(KeyId=arn)["KeyMetadata"]["KeyState"] != "PendingDeletion":
                 yield arn
-
-
-def _named(account: Account, service: str, prefix: str) -> list[str]:
-    return [arn for arn in _listed(account, service) if prefix in arn]
 
 
 def _listed(account: Account, service: str) -> Iterator[str]:
@@ -133,4 +126,5 @@ def _remove(client: Any, service: str, arn: str) -> None:  # noqa: C901 (a table
                     client.delete_object(Bucket=name, Key=stored["Key"])
             client.delete_bucket(Bucket=name)
         case "kms":
-            client.schedule_key_deletion(KeyId=arn, PendingWindowInDays=DAYS_TO_DELETE_A_KEY)
+            # At the earliest that KMS knows; a key that waits for its deletion costs nothing (AWS KMS pricing).
+            client.schedule_key_deletion(KeyId=arn, PendingWindowInDays=7)

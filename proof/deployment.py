@@ -6,7 +6,6 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from proof.stand_in.function.stand_in import STATE, hash_of
@@ -17,12 +16,8 @@ from tests.deployed.world import Deployment, StepFailed, for_commands
 from .account import Account
 from .cleanup import TAG
 
-__all__ = ["InAccount"]
-
 # The access token is due after 10 % of this less up to 5 %, so half a minute to a minute after it was issued.
 TOKEN_LIFE_SECONDS = 600
-# Nobody's: the stack makes a topic of its own for it, and the subscription is never confirmed.
-NOBODY = "nobody@example.com"
 # How long the run that dies believes to have. Its claim can be taken over a minute later.
 BELIEVED_SECONDS = 150
 # The function's own code, which dies where it would send the refresh token: with a claim in the journal, nothing spent.
@@ -62,30 +57,15 @@ class InAccount(Deployment):
     account: Account = field(kw_only=True)
     reach: Callable[[str, str], str] = field(kw_only=True)
     key: str = ""
+    bucket: str = ""
 
-    @classmethod
-    def under(
-        cls,
-        prefix: str,
-        account: Account,
-        directory: Path,
-        say: Callable[[str], object],
-        reach: Callable[[str, str], str],
-    ) -> InAccount:
-        """Nothing is made yet."""
-        directory.mkdir(parents=True, exist_ok=True)
-        world = cls(
-            directory, StandIn(), account.environment | for_commands(directory), say, account=account, reach=reach
-        )
-        world.prefix, world.stack, world.tags = prefix, f"{prefix}-token-refresher", {TAG: prefix}
-        where = ("--s3-bucket", world.bucket, "--region", account.region, "--tags", f"{TAG}={prefix}")
-        world.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
-        return world
-
-    @property
-    def bucket(self) -> str:
-        """Of its own, so that no artifact is left in another."""
-        return f"{self.prefix}-artifacts"
+    def __post_init__(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.environment = self.account.environment | for_commands(self.directory)
+        self.stack, self.tags = f"{self.prefix}-token-refresher", {TAG: self.prefix}
+        self.bucket = f"{self.prefix}-artifacts"  # of its own, so that no artifact is left in another
+        where = ("--s3-bucket", self.bucket, "--region", self.account.region, "--tags", f"{TAG}={self.prefix}")
+        self.sam_options = (*where, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar")
 
     def make(self) -> str:
         """Deploys stand-in, product and reader. The schedule's window is off: when it fires is then known."""
@@ -102,7 +82,8 @@ class InAccount(Deployment):
         self.key = made["KeyArn"]
         virtuous.base_url = self.reach(made["FunctionName"], made["Url"])
         virtuous.table = self.account.session.resource("dynamodb").Table(made["TableName"])
-        self.deploy(ScheduleWindowMinutes="0", KmsKeyArn=self.key, AlarmEmail=NOBODY)
+        # The stack makes a topic of its own for an address; nobody confirms this one.
+        self.deploy(ScheduleWindowMinutes="0", KmsKeyArn=self.key, AlarmEmail="nobody@example.com")
         self.deploy_reader()
         return "stand-in, product and reader were created"
 
@@ -116,7 +97,6 @@ class InAccount(Deployment):
         return contextlib.nullcontext()  # it always does
 
     def is_under_the_key(self) -> str:
-        """Both secrets of the connection."""
         for kind in ("tokens", "bearer"):
             described = self.client("secretsmanager").describe_secret(SecretId=self.secret(kind))
             expect(described.get("KmsKeyId") == self.key, f"{kind} under the stack's own key", "another")
@@ -141,19 +121,6 @@ class InAccount(Deployment):
         expect(self.refusals() == refused, "no refresh token is sent that was spent", "one was")
         return "a run died with its claim in the journal; a later one of the schedule refreshed"
 
-    def an_alarm_rings_and_ends(self) -> str:
-        """The one on failed runs, whose queue holds the run that failed."""
-        alarm, watch = f"{self.function}-failed-runs", self.client("cloudwatch")
-
-        def is_in(state: str) -> bool:
-            return bool(watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"] == state)
-
-        self.say("Wait for the alarm on failed runs")
-        self.wait("the alarm to ring", lambda: is_in("ALARM"), 900)
-        self.client("sqs").purge_queue(QueueUrl=self.outputs()["FailedRunsQueueUrl"])
-        self.wait("the alarm to end", lambda: is_in("OK"), 900)
-        return "the alarm on failed runs rang, and ended after its queue was emptied"
-
     def metrics_arrive(self) -> str:
         def names() -> list[str]:
             dimension = {"Name": "service", "Value": self.function}
@@ -161,3 +128,15 @@ class InAccount(Deployment):
             return sorted({metric["MetricName"] for metric in listed["Metrics"]})
 
         return f"CloudWatch extracted {', '.join(self.wait('metrics', names, 300))} from log lines"
+
+    def an_alarm_rings_and_ends(self) -> str:
+        """The one on failed runs, whose queue holds the run that failed."""
+        alarm, watch = f"{self.function}-failed-runs", self.client("cloudwatch")
+
+        def is_in(state: str) -> bool:
+            return bool(watch.describe_alarms(AlarmNames=[alarm])["MetricAlarms"][0]["StateValue"] == state)
+
+        self.wait("the alarm to ring", lambda: is_in("ALARM"), 900)
+        self.client("sqs").purge_queue(QueueUrl=self.outputs()["FailedRunsQueueUrl"])
+        self.wait("the alarm to end", lambda: is_in("OK"), 900)
+        return "the alarm on failed runs rang, and ended after its queue was emptied"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.transformed import transformed
+from tests.transformed import TEMPLATE, parsed, transformed
 from token_refresher.notices import NEED_A_PERSON, SOURCE
 from token_refresher.settings import Settings
 
-yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
-
-TEMPLATE = (Path(__file__).parents[1] / "template.yaml").read_text()
-PARAMETERS: dict[str, Any] = yaml_helper.yaml_parse(TEMPLATE)["Parameters"]
+TEXT = TEMPLATE.read_text()
+PARAMETERS: dict[str, Any] = parsed()["Parameters"]
 RESOURCES: dict[str, Any] = transformed()["Resources"]
 # By parameter: what works, and what would fail later.
 VALUES: dict[str, tuple[list[str], list[str]]] = {
@@ -59,9 +55,8 @@ def test_a_parameter_admits_what_works_and_refuses_what_would_fail_later(paramet
 
 
 def test_every_default_is_admitted() -> None:
-    patterns = {name: found for name, found in PARAMETERS.items() if "AllowedPattern" in found}
-
-    assert [name for name, found in patterns.items() if not pattern(name).fullmatch(found["Default"])] == []
+    for name, found in PARAMETERS.items():
+        assert "AllowedPattern" not in found or pattern(name).fullmatch(found["Default"]), name
 
 
 VARIABLES = {
@@ -87,16 +82,28 @@ def test_whatever_a_parameter_admits_the_function_takes(variables: dict[str, str
     assert settings.refresh_at_percent == int(variables["REFRESH_AT_PERCENT"])
 
 
-def test_the_functions_environment_is_the_parameters() -> None:
-    (function,) = of_type("AWS::Lambda::Function")
+def test_the_function_gets_the_parameters_and_hears_who_invokes_it() -> None:
+    (function,), (schedule,) = of_type("AWS::Lambda::Function"), of_type("AWS::Scheduler::Schedule")
 
     passed = function["Environment"]["Variables"]
     expected = {**VARIABLES, "NO_PROXY": "NoProxy", "LOG_LEVEL": "LogLevel"}
     assert {name: passed[name] for name in expected} == {name: {"Ref": one} for name, one in expected.items()}
+    assert schedule["Target"]["Input"] == '{"source": "aws.scheduler"}'
 
 
-def test_no_arn_names_a_partition() -> None:
-    assert not re.findall(r"arn:aws:", TEMPLATE.replace("arn:aws[a-z-]*:", ""))
+def test_the_template_serves_every_partition() -> None:
+    """KMS, "kms:ViaService": the service's name ends in amazonaws.com, in China as well."""
+    assert not re.findall(r"arn:aws:", TEXT.replace("arn:aws[a-z-]*:", ""))
+    assert TEXT.count('"kms:ViaService": !Sub "secretsmanager.${AWS::Region}.amazonaws.com"') == 3
+    assert TEXT.count("kms:ViaService") == 3
+
+
+def test_nothing_that_a_deleted_stack_leaves_is_in_the_next_ones_way() -> None:
+    """A name that is the stack's own is free again once the stack is gone, or its creation was rolled back."""
+    kept = {name: found for name, found in RESOURCES.items() if found.get("DeletionPolicy", "Delete") != "Delete"}
+
+    assert {found["Type"] for found in kept.values()} == {"AWS::Lambda::LayerVersion"}, "which AWS numbers"
+    assert not of_type("AWS::SecretsManager::Secret")
 
 
 def test_every_role_has_the_permissions_boundary() -> None:
@@ -105,34 +112,19 @@ def test_every_role_has_the_permissions_boundary() -> None:
     assert ["PermissionsBoundaryArn" in boundary for boundary in boundaries] == [True, True]
 
 
-def test_the_schedule_says_itself_what_it_sends() -> None:
-    (schedule,) = of_type("AWS::Scheduler::Schedule")
-
-    assert schedule["Target"]["Input"] == '{"source": "aws.scheduler"}'
-
-
-def test_the_key_is_used_through_secrets_manager_alone_in_every_partition() -> None:
-    """KMS, "kms:ViaService": the service's name ends in amazonaws.com, in China as well."""
-    conditions = re.findall(r'"kms:ViaService": !Sub "(.*)"', TEMPLATE)
-
-    assert conditions == ["secretsmanager.${AWS::Region}.amazonaws.com"] * 3
-    assert TEMPLATE.count("kms:ViaService") == 3
-
-
-def test_notices_reach_the_topic_by_a_statement_without_a_condition() -> None:
+def test_every_notice_that_needs_a_person_reaches_the_topic_or_the_queue() -> None:
     """EventBridge User Guide: it does not support Condition blocks in an SNS topic's policy."""
-    (policy,) = of_type("AWS::SNS::TopicPolicy")
+    (rule,), (topic,), (queue,) = map(of_type, ("AWS::Events::Rule", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy"))
 
-    statements = policy["PolicyDocument"]["Statement"]
+    taken, (target,) = rule["EventPattern"], rule["Targets"]
+    assert (taken["source"], set(taken["detail-type"])) == ([SOURCE], set(NEED_A_PERSON))
+    statements = topic["PolicyDocument"]["Statement"]
     conditions = {statement["Principal"]["Service"]: "Condition" in statement for statement in statements}
     assert conditions == {"events.amazonaws.com": False, "cloudwatch.amazonaws.com": True}
-
-
-def test_the_rule_takes_every_notice_that_needs_a_person() -> None:
-    (rule,) = of_type("AWS::Events::Rule")
-
-    taken = rule["EventPattern"]
-    assert (taken["source"], set(taken["detail-type"])) == ([SOURCE], set(NEED_A_PERSON))
+    (statement,) = queue["PolicyDocument"]["Statement"]
+    assert target["DeadLetterConfig"]["Arn"] == statement["Resource"]
+    assert (statement["Principal"], statement["Action"]) == ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
+    assert "NoticeRule" in str(statement["Condition"]["ArnEquals"]["aws:SourceArn"])
 
 
 def test_the_dashboard_is_json_and_shows_every_alarm() -> None:

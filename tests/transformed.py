@@ -7,32 +7,32 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 yaml_helper: Any = importlib.import_module("samtranslator.yaml_helper")  # it has no types
 translator: Any = importlib.import_module("samtranslator.translator.transform")
 
-__all__ = ["transformed"]
-
 TEMPLATE = Path(__file__).parents[1] / "template.yaml"
 # A Region of each partition, by which SAM knows it.
 PARTITIONS = {"aws": "us-east-1", "aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 
 
-class _NoManagedPolicies:
-    def load(self) -> dict[str, str]:
-        return {}
+def parsed() -> dict[str, Any]:
+    """The template as it is written."""
+    found: dict[str, Any] = yaml_helper.yaml_parse(TEMPLATE.read_text())
+    return found
 
 
 def transformed(region: str = "us-east-1") -> dict[str, Any]:
     """The template that CloudFormation gets from SAM in *region*."""
-    parsed: dict[str, Any] = yaml_helper.yaml_parse(TEMPLATE.read_text())
-    for resource in parsed["Resources"].values():
+    template, no_managed_policies = parsed(), SimpleNamespace(load=dict)
+    for resource in template["Resources"].values():
         for key in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
             resource["Properties"][key] = "s3://bucket/key"
     with patch.dict(os.environ, AWS_DEFAULT_REGION=region):
-        found: dict[str, Any] = translator.transform(parsed, {}, _NoManagedPolicies())
+        found: dict[str, Any] = translator.transform(template, {}, no_managed_policies)
     return found
 
 

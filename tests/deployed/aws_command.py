@@ -12,8 +12,6 @@ from typing import Any
 
 from botocore import xform_name
 
-__all__ = ["run"]
-
 
 def run(command: str, client: Any, directory: Path) -> Any:
     """The answer to ``aws SERVICE OPERATION --option value …``, with files from *directory*.

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.deployed.local_aws import REPOSITORY
+from tests.deployed.story import Story
 from tests.deployed.world import World, open_world
 
 
@@ -18,9 +19,16 @@ def empty_world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def deployed_world(empty_world: World) -> World:
-    """Both stacks deployed and somebody logged in, as by ``virtuous-token login``."""
+def story(empty_world: World) -> Story:
+    """Begun before the other tests, which fill the minute until the schedule fires."""
     empty_world.deploy()
     empty_world.deploy_reader()
-    empty_world.log_in()
+    story = Story(empty_world)
+    story.log_in()
+    return story
+
+
+@pytest.fixture(scope="session")
+def deployed_world(empty_world: World, story: Story) -> World:
+    """Both stacks deployed and somebody logged in, as by ``virtuous-token login``."""
     return empty_world

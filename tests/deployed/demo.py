@@ -1,7 +1,6 @@
 """``make demo``: the main job on this machine, from deployment to a refreshed token in a reader's hand.
 
-The stack is deployed as it would be to AWS, somebody logs in, and then only the schedule acts. Exit status 0 means that
-all of what is told at the end was observed.
+Exit status 0 means that all of what is told at the end was observed.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import time
 from tests.deployed.local_aws import REPOSITORY
 from tests.deployed.story import SCHEDULE, Story, expect
 from tests.deployed.world import World, open_world
-
-__all__ = ["Narrator", "end_on_signals", "main"]
 
 DIRECTORY = REPOSITORY / ".local" / "demo"
 
@@ -45,7 +42,7 @@ def observe(world: World) -> list[str]:
 
 
 def end_on_signals() -> None:
-    """Lets a termination unwind as Ctrl-C does, so that everything started is stopped."""
+    """A termination unwinds as Ctrl-C does, so that everything started is stopped."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _: sys.exit(128 + received))
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
-
-__all__ = ["LocalAwsFailed", "local_aws", "process_group"]
+from urllib.request import ProxyHandler, build_opener
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INTERPRETER = REPOSITORY / ".venv-local-aws" / "bin" / "python"
@@ -34,8 +33,10 @@ def local_aws(directory: Path) -> Iterator[str]:
     """
     if not INTERPRETER.exists():
         raise LocalAwsFailed("the local AWS is not installed: make .venv-local-aws")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    # Below those that systems give to whoever asks for any: none takes it before the local AWS does.
+    for port in random.sample(range(20_000, 32_000), 20):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            break
     log, scratch = directory / "local-aws.log", directory / "tmp"
     scratch.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -100,17 +101,10 @@ def aws_environment(endpoint: str, base: Mapping[str, str], directory: Path) -> 
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
-    while not _is_ready(port):
+    deadline, direct = time.monotonic() + SECONDS_TO_START, build_opener(ProxyHandler({}))
+    while True:
+        with contextlib.suppress(OSError), direct.open(f"http://127.0.0.1:{port}/_ministack/ready", timeout=2):
+            return  # any answer but 2xx is an OSError
         if process.poll() is not None or time.monotonic() > deadline:
             raise LocalAwsFailed(f"the local AWS has not come up (status {process.returncode}); its log is {log}")
         time.sleep(0.1)  # a process that is starting can only be asked, up to the deadline
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=2)) as connection:
-            connection.request("GET", "/_ministack/ready")
-            return connection.getresponse().status == 200
-    except (OSError, HTTPException):
-        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import subprocess
 import sys
@@ -14,19 +13,13 @@ from typing import Any
 from unittest.mock import patch
 from uuid import uuid4
 
-import boto3
-from botocore.config import Config
-
 from tests.deployed.local_aws import REGION, REPOSITORY
 from tests.deployed.world import SOURCES, World
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 from virtuous_token_cli.main import main
 
-__all__ = ["ACCOUNT", "CommandResult", "Person", "person_with"]
-
 ACCOUNT = "000000000000"
 SECONDS = 90.0
-CREDENTIALS = {"ACCESS_KEY_ID": "AccessKeyId", "SECRET_ACCESS_KEY": "SecretAccessKey", "SESSION_TOKEN": "SessionToken"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +70,7 @@ class Person:
 
     def client(self, service: str, region: str = REGION) -> Any:
         """A boto3 client with these rights."""
-        taken: Any = {f"aws_{part.lower()}": self.credentials[f"AWS_{part}"] for part in CREDENTIALS}
-        make: Any = boto3.Session(**taken).client
-        config = Config(retries={"total_max_attempts": 1}, proxies={})
-        endpoint = self.world.environment["AWS_ENDPOINT_URL"]
-        return make(service, region_name=region, endpoint_url=endpoint, config=config)
+        return self.world.client(service, self.environment(AWS_REGION=region))
 
     @property
     def arn(self) -> str:
@@ -105,13 +94,4 @@ def person_with(
     name: str | None = None,
 ) -> Person:
     """Somebody who has taken a role that carries these policies and, inline, *document*."""
-    iam, name = world.client("iam"), name or f"person-{uuid4().hex[:12]}"
-    anybody = {"Effect": "Allow", "Principal": {"AWS": ACCOUNT}, "Action": "sts:AssumeRole"}
-    trust = json.dumps({"Version": "2012-10-17", "Statement": [anybody]})
-    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
-    for arn in policy_arns:
-        iam.attach_role_policy(RoleName=name, PolicyArn=arn)
-    if document:
-        iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=json.dumps(document))
-    taken = world.client("sts").assume_role(RoleArn=role, RoleSessionName="person")["Credentials"]
-    return Person(world, {f"AWS_{variable}": taken[key] for variable, key in CREDENTIALS.items()})
+    return Person(world, world.take_role(name or f"person-{uuid4().hex[:12]}", *policy_arns, document=document))

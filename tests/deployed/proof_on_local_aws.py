@@ -1,27 +1,40 @@
-"""``python -m proof`` on a local AWS that runs already: ``python -m tests.deployed.proof_on_local_aws run --yes``.
-
-Function URLs are served by a bridge on loopback. What the local AWS lacks is named with the reason, so that the report
-says it.
-"""
+"""``python -m proof`` on a local AWS that runs already, with the reason for each thing that cannot be had there."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import boto3
 
-from proof.__main__ import main
-from proof.run import Surroundings
-from tests.deployed.function_url import function_url
-
-__all__ = ["NOT_TO_BE_HAD"]
+from proof.__main__ import Surroundings, main
+from tests.fakes.loopback import JsonHandler, serving
 
 NOT_TO_BE_HAD = {
-    "where throttling of writes begins": "the local AWS does not throttle",
     "metrics arrive": "the local AWS does not extract metrics from log lines",
     "an alarm rings and ends": "the local AWS does not count what a queue holds",
 }
+
+
+@contextlib.contextmanager
+def function_url(client: Any, function_name: str) -> Iterator[str]:
+    """The address of a server that turns each request into an invocation (payload format 2.0)."""
+
+    class Requests(JsonHandler):
+        def _invoke(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode("latin-1")
+            event = {"rawPath": self.path, "headers": dict(self.headers.items()), "body": body}
+            invoked = client.invoke(FunctionName=function_name, Payload=json.dumps(event).encode())
+            result = json.loads(invoked["Payload"].read())
+            self.answer(result["statusCode"], json.loads(result["body"]))
+
+        do_GET = do_POST = _invoke  # noqa: N815
+
+    with serving(Requests) as address:
+        yield address
 
 
 if __name__ == "__main__":

@@ -1,22 +1,18 @@
-"""What the product does for its users, step by step, on whichever deployment: on the local AWS and in a real account.
+"""What the product does for its users, step by step, on the local AWS and in a real account.
 
-Each step does something, waits for what must come of it, and returns in words what was seen; StepFailed says what was
-seen instead.
+Each step returns in words what was seen; StepFailed says what was seen instead.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from tests.deployed.world import SECONDS_FOR_A_ROLE, Deployment, StepFailed
+from tests.deployed.world import SECONDS_FOR_A_ROLE, VERSION, Deployment, StepFailed
 from tests.facts import refusal
-
-__all__ = ["STEPS", "Story", "expect"]
 
 # Lambda repeats a failed asynchronous invocation after one and after two minutes.
 SECONDS_TO_HAND_OVER = 420.0
@@ -68,14 +64,13 @@ class Story:
     def be_refused_the_pair(self) -> str:
         world = self.world
         world.say("The reader tries to read the pair secret")
-        with world.reader_user() as environment:
-            manager = world.client("secretsmanager", environment)
+        manager = world.client("secretsmanager", world.as_reader())
 
-            def read(kind: str) -> str:
-                return refusal(lambda: manager.get_secret_value(SecretId=world.secret(kind)))
+        def read(kind: str) -> str:
+            return refusal(lambda: manager.get_secret_value(SecretId=world.secret(kind)))
 
-            world.wait("the reader's policy", lambda: read("bearer") == "success", SECONDS_FOR_A_ROLE)
-            refused = {kind: read(kind) for kind in ("tokens", "login")}
+        world.wait("the reader's policy", lambda: read("bearer") == "success", SECONDS_FOR_A_ROLE)
+        refused = {kind: read(kind) for kind in ("tokens", "login")}
         expect(set(refused.values()) == {"AccessDeniedException"}, "AccessDeniedException for pair and login", refused)
         return "the readers' policy allows the bearer secret, and is denied pair and login"
 
@@ -97,28 +92,25 @@ class Story:
         world.log_in("refused")
         pair = world.client("secretsmanager").get_secret_value(SecretId=world.secret("tokens", "refused"))
         world.virtuous.revoke_refresh_token(json.loads(pair["SecretString"])["refresh_token"])
-        stack = {"StackName": world.stack, "LogicalResourceId": "AlarmTopic"}
-        topic = world.client("cloudformation").describe_stack_resource(**stack)["StackResourceDetail"]
-        with self.subscribed(topic["PhysicalResourceId"]) as message:
-            outcomes = [world.refresh("refused") for _ in range(2)]  # the second adds nothing
-            expect(outcomes == ["login_required"] * 2, "login_required", outcomes)
-            world.say("Wait for the notice")
-            text = world.wait("the notice", message, SECONDS_FOR_A_NOTICE)
-            run = f"Run: virtuous-token --prefix {world.prefix} login --connection refused"
-            expect("connection refused" in text and run in text, f"the connection's name, and {run}", text)
-            expect((again := message()) is None, "one notice", again)
+        message = self.subscribed(world.physical("AlarmTopic"))
+        outcomes = [world.refresh("refused") for _ in range(2)]  # the second adds nothing
+        expect(outcomes == ["login_required"] * 2, "login_required", outcomes)
+        world.say("Wait for the notice")
+        text = world.wait("the notice", message, SECONDS_FOR_A_NOTICE)
+        run = f"Run: virtuous-token --prefix {world.prefix} login --connection refused"
+        expect("connection refused" in text and run in text, f"the connection's name, and {run}", text)
+        expect((again := message()) is None, "one notice", again)
         return "the stack's own rule and topic told whoever subscribed, by name and once, what to run"
 
-    @contextlib.contextmanager
-    def subscribed(self, topic: str) -> Iterator[Callable[[], str | None]]:
-        """Takes the next message of a queue that is subscribed to *topic* as long as the block lasts."""
+    def subscribed(self, topic: str) -> Callable[[], str | None]:
+        """Takes the next message of a queue that is subscribed to *topic*."""
         sqs, sns, name = self.world.client("sqs"), self.world.client("sns"), f"{self.world.prefix}-notices"
         arn = ":".join([*topic.split(":")[:-1], name]).replace(":sns:", ":sqs:")
         service = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
         statement = service | {"Resource": arn, "Condition": {"ArnEquals": {"aws:SourceArn": topic}}}
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        policy = json.dumps(VERSION | {"Statement": [statement]})
         queue = sqs.create_queue(QueueName=name, Attributes={"Policy": policy}, tags=dict(self.world.tags))["QueueUrl"]
-        subscription = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, ReturnSubscriptionArn=True)
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
 
         def message() -> str | None:
             received = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=1).get("Messages", [])
@@ -126,11 +118,7 @@ class Story:
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=each["ReceiptHandle"])
             return next((str(json.loads(each["Body"])["Message"]) for each in received), None)
 
-        try:
-            yield message
-        finally:
-            sns.unsubscribe(SubscriptionArn=subscription["SubscriptionArn"])
-            sqs.delete_queue(QueueUrl=queue)
+        return message
 
     def hand_over_a_failed_run(self) -> str:
         """The run that failed while somebody logged in."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -10,63 +9,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
 from tests.deployed.local_aws import REPOSITORY
-from tests.deployed.people import person_with
 from tests.deployed.world import World
-from tests.facts import FACTS, Fact, Secret, refusal
+from tests.facts import FACTS, Fact
 
 pytestmark = pytest.mark.deployed
 
-MAY_READ = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
-
-
-@pytest.fixture
-def manager(empty_world: World) -> Any:
-    return empty_world.client("secretsmanager")
-
-
-@pytest.fixture
-def secret(manager: Any) -> str:
-    """A secret without a value."""
-    name: str = manager.create_secret(Name=f"overlay/{uuid4()}")["Name"]
-    return name
-
 
 @pytest.mark.parametrize("fact", FACTS, ids=[fact.name for fact in FACTS])
-def test_it_does_what_aws_does(manager: Any, secret: str, fact: Fact) -> None:
-    fact.check(manager, secret)
+def test_it_does_what_aws_does(empty_world: World, fact: Fact) -> None:
+    manager, name = empty_world.client("secretsmanager"), f"overlay/{uuid4()}"
+    manager.create_secret(Name=name)
 
-
-def test_a_role_without_permission_is_denied(secret: str, empty_world: World) -> None:
-    nobody = person_with(empty_world).client("secretsmanager")
-
-    assert refusal(lambda: nobody.describe_secret(SecretId=secret)) == "AccessDeniedException"
-
-
-@pytest.mark.parametrize(
-    ("named", "code"),
-    [
-        pytest.param("arn:aws:iam::000000000000:role/{role}", "success", id="by the role"),
-        pytest.param("arn:aws:sts::000000000000:assumed-role/{role}/*", "AccessDeniedException", id="not by sessions"),
-    ],
-)
-def test_a_policy_knows_who_has_taken_a_role(
-    manager: Any, secret: str, empty_world: World, named: str, code: str
-) -> None:
-    Secret(manager, secret).put("one")
-    person = person_with(empty_world, document={"Version": "2012-10-17", "Statement": [MAY_READ]})
-    who = {"aws:PrincipalArn": named.format(role=person.arn.split("/")[1])}
-    statement = {**MAY_READ, "Effect": "Deny", "Principal": "*", "Condition": {"ArnNotLike": who}}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    manager.put_resource_policy(SecretId=secret, ResourcePolicy=policy)
-
-    assert refusal(lambda: person.client("secretsmanager").get_secret_value(SecretId=secret)) == code
+    fact.check(manager, name)
 
 
 def test_it_ends_when_the_process_that_started_it_is_killed(tmp_path: Path) -> None:

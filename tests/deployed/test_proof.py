@@ -15,11 +15,9 @@ from uuid import uuid4
 import boto3
 import pytest
 
-from proof.__main__ import main
-from proof.account import Account, AnotherAccount
+from proof.__main__ import main, refused_by_virtuous
+from proof.account import WHERE, Account, AnotherAccount
 from proof.cleanup import FAMILY, TAG, clean
-from proof.deployment import InAccount
-from proof.run import RATES, Proof, Surroundings, refused_by_virtuous
 from tests.deployed.local_aws import REGION, REPOSITORY
 from tests.deployed.proof_on_local_aws import NOT_TO_BE_HAD
 from tests.deployed.story import STEPS
@@ -32,14 +30,15 @@ COMMAND = [sys.executable, "-m", "tests.deployed.proof_on_local_aws", "run", "--
 # The local AWS takes an access key of twelve digits for the administrator's of that account.
 DEFAULT, OTHER = "000000000000", "111122223333"
 PROFILE = f"[profile other]\nregion = {REGION}\naws_access_key_id = {OTHER}\naws_secret_access_key = none\n"
+
 LISTED = [
-    ("cloudformation", "describe_stacks", "Stacks", "StackName"),
-    ("secretsmanager", "list_secrets", "SecretList", "Name"),
-    ("sns", "list_topics", "Topics", "TopicArn"),
-    ("lambda", "list_functions", "Functions", "FunctionName"),
-    ("lambda", "list_layers", "Layers", "LayerName"),
-    ("iam", "list_roles", "Roles", "RoleName"),
-    ("logs", "describe_log_groups", "logGroups", "logGroupName"),
+    ("cloudformation", "describe_stacks", "Stacks"),
+    ("secretsmanager", "list_secrets", "SecretList"),
+    ("sns", "list_topics", "Topics"),
+    ("lambda", "list_functions", "Functions"),
+    ("lambda", "list_layers", "Layers"),
+    ("iam", "list_roles", "Roles"),
+    ("logs", "describe_log_groups", "logGroups"),
 ]
 
 
@@ -59,11 +58,10 @@ def account(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Acc
 
 def left(account: Account) -> list[str]:
     """What has a proof's prefix, and the keys that carry the tag and do not wait for their deletion."""
-    found = [(entry, key) for service, ask, entries, key in LISTED for entry in account.pages(service, ask, entries)]
-    names = [entry[key] for entry, key in found if entry.get("StackStatus") != "DELETE_COMPLETE"]
-    names += [bucket["Name"] for bucket in account.client("s3").list_buckets()["Buckets"]]
-    names += account.client("sqs").list_queues().get("QueueUrls", [])
-    return [name for name in names if FAMILY in name] + keys(account, "Enabled")
+    found = [entry for service, ask, entries in LISTED for entry in account.pages(service, ask, entries)]
+    found += account.client("s3").list_buckets()["Buckets"] + account.client("sqs").list_queues().get("QueueUrls", [])
+    ours = [str(one) for one in found if FAMILY in str(one) and "DELETE_COMPLETE" not in str(one)]
+    return ours + keys(account, "Enabled")
 
 
 def keys(account: Account, state: str) -> list[str]:
@@ -75,8 +73,7 @@ def keys(account: Account, state: str) -> list[str]:
 
 def test_a_profile_counts_for_the_proof_and_for_what_it_starts(account: Account) -> None:
     assert account.number == OTHER
-    assert account.environment["AWS_PROFILE"] == "other"
-    assert account.environment["AWS_REGION"] == account.environment["AWS_DEFAULT_REGION"] == REGION
+    assert (account.environment["AWS_PROFILE"], account.environment["AWS_REGION"]) == ("other", REGION)
     assert "AWS_ACCESS_KEY_ID" not in account.environment
     assert OTHER not in repr(account)
 
@@ -96,34 +93,20 @@ def test_nothing_is_made_if_a_command_would_work_elsewhere(account: Account, cha
     assert OTHER not in str(refused.value)
 
 
-def test_accounts_are_compared_before_anything_is_made(
-    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("where", "said_yes", "status"),
+    [
+        pytest.param(f"print('{DEFAULT}', '{REGION}')", ["--yes"], 1, id="a command would work in another account"),
+        pytest.param(WHERE, [], 2, id="nobody said yes"),
+    ],
+)
+def test_nothing_is_made_before_accounts_are_compared_and_somebody_says_yes(
+    account: Account, monkeypatch: pytest.MonkeyPatch, where: str, said_yes: list[str], status: int
 ) -> None:
-    monkeypatch.setattr("proof.account.WHERE", f"print('{DEFAULT}', '{REGION}')")
-    assert main(["run", "--yes", "--profile", "other"]) == 1
-    assert "so nothing was made" in capsys.readouterr().err
+    monkeypatch.setattr("proof.account.WHERE", where)
+    monkeypatch.setattr("builtins.input", lambda _: "")
+    assert main(["run", "--profile", "other", *said_yes]) == status
     assert left(account) == []
-
-
-@pytest.mark.parametrize("asked", [[], ["--rates"]], ids=["rates are not asked for", "rates are asked for"])
-def test_what_slows_others_down_is_asked_for_and_comes_last(
-    account: Account,
-    asked: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    subjects: list[str] = []
-
-    def planned(proof: Proof) -> None:
-        world = InAccount.under(proof.prefix, account, tmp_path, proof.say, proof.surroundings.reach)
-        subjects.extend(subject for subject, _ in proof.plan(world))
-
-    monkeypatch.setattr(Proof, "run", planned)
-    main(["run", "--yes", "--profile", "other", "--directory", str(tmp_path), *asked], Surroundings())
-
-    assert (subjects[-1] == RATES, RATES in subjects) == (bool(asked), bool(asked))
-    assert ("All software in this\naccount and Region shares" in capsys.readouterr().out) == bool(asked)
 
 
 def test_clean_finds_by_the_tag_what_has_no_name_of_a_proof(account: Account) -> None:
@@ -152,7 +135,7 @@ def test_clean_touches_only_what_is_a_proofs(account: Account) -> None:
 
 
 def test_virtuous_is_asked_with_a_token_that_never_existed(empty_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proof.run.VIRTUOUS", empty_world.virtuous.base_url)
+    monkeypatch.setattr("proof.__main__.VIRTUOUS", empty_world.virtuous.base_url)
     assert refused_by_virtuous() == "it was refused (invalid_grant)"
     empty_world.virtuous.script(bad_gateway())
     with pytest.raises(StepFailed, match="expected: refused"):
@@ -165,7 +148,7 @@ def test_everything_is_shown_or_marked_with_the_reason_in_the_profiles_account_a
 ) -> None:
     """The notice goes through the stack's own rule and topic: a step of the story."""
     default = dataclasses.replace(account, session=boto3.Session(DEFAULT, "none", region_name=REGION))
-    asked = [*COMMAND, "--rates", "--directory", str(tmp_path)]
+    asked = [*COMMAND, "--directory", str(tmp_path)]
     done = subprocess.run(asked, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
 
     page = (tmp_path / "report.md").read_text()
@@ -199,7 +182,7 @@ def test_a_run_that_is_ended_leaves_nothing(
         prefix = next(found[1] for line in process.stdout if (found := re.search(f"({FAMILY}[0-9a-f]+)", line)))
         assert any("sam build (reader)" in line for line in process.stdout)
         schedule = account.client("scheduler").get_schedule(Name=f"{prefix}-token-refresher")
-        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}, "when it fires is known"
         assert len(left(account)) > 3
         send = os.killpg if how is signal.SIGKILL else os.kill
         send(process.pid, how)

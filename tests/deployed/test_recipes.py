@@ -14,8 +14,8 @@ pytestmark = pytest.mark.deployed
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_reads_the_token_and_calls_virtuous(name: str, deployed_world: World, tmp_path: Path) -> None:
-    with deployed_world.reader_user() as environment:
-        here = environment | {"NO_PROXY": "127.0.0.1,localhost"}
-        done = run(name, deployed_world.virtuous.base_url, here, tmp_path)
+    environment = deployed_world.as_reader() | {"NO_PROXY": "127.0.0.1,localhost"}
+
+    done = run(name, deployed_world.virtuous.base_url, environment, tmp_path)
 
     assert (done.stdout, done.stderr, done.returncode) == ("Example Relief\n", "", 0)

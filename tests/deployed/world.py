@@ -1,8 +1,4 @@
-"""The product deployed by its own commands, and what can be seen of it.
-
-A ``Deployment`` is in some account; a ``World`` is one on this machine, with Virtuous played on loopback, which the
-demo, the tests and ``make local`` share.
-"""
+"""The product deployed by its own commands, and what can be seen of it: in some account, or on this machine."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+from unittest.mock import patch
 from uuid import uuid4
 
 import boto3
@@ -26,8 +23,6 @@ from botocore.exceptions import ClientError
 
 from tests.deployed.local_aws import REPOSITORY, aws_environment, local_aws, process_group
 from tests.fakes.virtuous import Virtuous
-
-__all__ = ["Deployment", "Run", "StepFailed", "World", "open_world"]
 
 STACK = "virtuous-token-refresher"
 READER_STACK = "virtuous-example-reader"
@@ -44,6 +39,7 @@ SECONDS_FOR_A_ROLE = 60.0
 SECONDS_FOR_A_COMMAND = 600.0
 
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_PROFILE")
+VERSION = {"Version": "2012-10-17"}  # of the policy language
 SOURCES = ("cli", "functions/token_refresher", "layers/virtuous_token")
 
 Found = TypeVar("Found")
@@ -74,7 +70,7 @@ class Deployment(ABC):
     # What "sam deploy" is told to work here, and what everything that costs is tagged with when it is made.
     sam_options: tuple[str, ...] = ("--config-file", str(REPOSITORY / "samconfig.toml"), "--config-env", "local")
     tags: Mapping[str, str] = field(default_factory=dict)
-    clients: dict[tuple[str, str], Any] = field(default_factory=dict, repr=False)
+    clients: dict[tuple[str, str, str], Any] = field(default_factory=dict, repr=False)
 
     @abstractmethod
     def token_sent(self) -> str:
@@ -85,10 +81,8 @@ class Deployment(ABC):
         """How many refresh tokens the stand-in has refused."""
 
     @abstractmethod
-    def answering_late(self) -> contextlib.AbstractContextManager[None]:
+    def answering_late(self) -> contextlib.AbstractContextManager[object]:
         """As long as the block lasts the stand-in answers so late that two runs meet."""
-
-    # Making it
 
     @property
     def function(self) -> str:
@@ -148,7 +142,6 @@ class Deployment(ABC):
         return self.run(name, [sys.executable, *arguments], piped=piped, environment=more)
 
     def _build(self, name: str, folder: Path) -> None:
-        """What ``_deploy`` then deploys: *folder*'s template."""
         self.say(f"sam build ({name})")
         template = ["--template-file", str(folder / "template.yaml"), "--base-dir", str(folder)]
         runtime = ["--parameter-overrides", f"PythonRuntime={RUNTIME}"]
@@ -164,12 +157,10 @@ class Deployment(ABC):
     def built(self, name: str) -> Path:
         return self.directory / "build" / name
 
-    # Looking at it
-
     def client(self, service: str, environment: Mapping[str, str] | None = None) -> Any:
         """A boto3 client of the administrator, or of whose *environment* is given; always the same one."""
         environment = environment or self.environment
-        known = service, environment.get("AWS_ACCESS_KEY_ID", "")
+        known = service, environment.get("AWS_ACCESS_KEY_ID", ""), environment.get("AWS_REGION", "")
         if known not in self.clients:
             key, secret, token, region, profile = map(environment.get, CREDENTIALS)
             session = boto3.Session(key, secret, token, region, profile_name=profile)
@@ -184,6 +175,12 @@ class Deployment(ABC):
         """What the stack says of itself, by the outputs' names."""
         (described,) = self.client("cloudformation").describe_stacks(StackName=stack or self.stack)["Stacks"]
         return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+
+    def physical(self, logical_id: str) -> str:
+        """The name or ARN that a resource of the stack got."""
+        asked = {"StackName": self.stack, "LogicalResourceId": logical_id}
+        found = self.client("cloudformation").describe_stack_resource(**asked)["StackResourceDetail"]
+        return str(found["PhysicalResourceId"])
 
     def version(self, kind: str, connection: str = "default") -> str:
         """The id of what is under AWSCURRENT."""
@@ -207,34 +204,31 @@ class Deployment(ABC):
         """The reader calls Virtuous: the status that it got, and which token it sent."""
         return self.invoke(self.reader, {})["status"], self.token_sent()
 
-    @contextlib.contextmanager
-    def reader_user(self) -> Iterator[dict[str, str]]:
-        """The environment of somebody who has the policy of readers and no other, as long as the block lasts."""
-        iam, sts, name = self.client("iam"), self.client("sts"), f"{self.prefix}-as-reader-{uuid4().hex[:8]}"
-        policy = self.client("ssm").get_parameter(Name=f"/{self.prefix}/reader-policy-arn")["Parameter"]["Value"]
-        root = {"AWS": sts.get_caller_identity()["Account"]}
-        trust = {"Effect": "Allow", "Principal": root, "Action": "sts:AssumeRole"}
-        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
-        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    def take_role(self, name: str, *policies: str, document: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """The credentials, as variables, of a new role with these *policies* and, inline, *document*. It stays."""
+        iam, sts = self.client("iam"), self.client("sts")
+        here = {"AWS": sts.get_caller_identity()["Account"]}
+        trust = {"Statement": [{"Effect": "Allow", "Principal": here, "Action": "sts:AssumeRole"}]}
+        role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(VERSION | trust))["Role"]["Arn"]
+        for policy in policies:
+            iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+        if document:
+            iam.put_role_policy(RoleName=name, PolicyName="inline", PolicyDocument=json.dumps(document))
 
         def assume() -> Any:
             with contextlib.suppress(ClientError):
-                return sts.assume_role(RoleArn=role, RoleSessionName="reader")["Credentials"]
+                return sts.assume_role(RoleArn=role, RoleSessionName="session")["Credentials"]
 
-        try:
-            iam.attach_role_policy(RoleName=name, PolicyArn=policy)
-            credentials = self.wait("a new role", assume, SECONDS_FOR_A_ROLE)
-            kept = {key: value for key, value in self.environment.items() if key.startswith("AWS_")}
-            kept.pop("AWS_PROFILE", None)
-            yield kept | {
-                "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
-                "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
-                "AWS_SESSION_TOKEN": credentials["SessionToken"],
-            }
-        finally:
-            for attached in iam.list_attached_role_policies(RoleName=name)["AttachedPolicies"]:
-                iam.detach_role_policy(RoleName=name, PolicyArn=attached["PolicyArn"])
-            iam.delete_role(RoleName=name)
+        taken = self.wait("a new role", assume, SECONDS_FOR_A_ROLE)
+        parts = ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        return {variable: taken[part] for variable, part in zip(CREDENTIALS, parts, strict=False)}
+
+    def as_reader(self) -> dict[str, str]:
+        """The environment of somebody who has the policy of readers and no other."""
+        policy = self.client("ssm").get_parameter(Name=f"/{self.prefix}/reader-policy-arn")["Parameter"]["Value"]
+        kept = {name: value for name, value in self.environment.items() if name.startswith("AWS_")}
+        kept.pop("AWS_PROFILE", None)
+        return kept | self.take_role(f"{self.prefix}-as-reader-{uuid4().hex[:8]}", policy)
 
     def runs(self) -> list[Run]:
         """Every invocation of the refresher so far, from its log."""
@@ -243,16 +237,15 @@ class Deployment(ABC):
         latest: dict[str, Run] = {}  # each instance of the function writes a stream of its own, one run after the other
         for page in pages.paginate(logGroupName=f"/aws/lambda/{self.function}"):
             for event in page["events"]:
-                line: Any = None
+                line, stream = None, event["logStreamName"]
                 with contextlib.suppress(ValueError):
                     line = json.loads(event["message"])
-                if not isinstance(line, dict):
-                    continue
-                if line.get("message") == "invoked" and not line["report"]:
-                    runs.append(Run(line["source"], {}))
-                    latest[event["logStreamName"]] = runs[-1]
-                elif "outcome" in line:
-                    latest[event["logStreamName"]].outcomes[line["connection"]] = line["outcome"]
+                match line:
+                    case {"message": "invoked", "report": False, "source": source}:
+                        runs.append(Run(source, {}))
+                        latest[stream] = runs[-1]
+                    case {"outcome": outcome, "connection": name} if stream in latest:
+                        latest[stream].outcomes[name] = outcome  # the local AWS may put late lines elsewhere
         return runs
 
     def wait(self, what: str, look: Callable[[], Found | None], seconds: float = SECONDS_TO_REFRESH) -> Found:
@@ -263,8 +256,6 @@ class Deployment(ABC):
                 raise StepFailed(f"waited {seconds:.0f} seconds for {what}")
             time.sleep(0.5)  # what is waited for is another process's work: it can only be asked
         return found
-
-    # Running commands
 
     def run(self, name: str, command: list[str], *, piped: str = "", environment: dict[str, str] | None = None) -> str:
         """Runs a command to its end and returns its standard output. StepFailed where its status is not 0.
@@ -296,7 +287,7 @@ def for_commands(directory: Path) -> dict[str, str]:
 
 @dataclass(slots=True)
 class World(Deployment):
-    """One on this machine."""
+    """One on this machine, which the demo, the tests and ``make local`` share."""
 
     virtuous: Virtuous
 
@@ -307,7 +298,7 @@ class World(Deployment):
         return stack
 
     def delete(self, stack: str) -> None:
-        """Deletes a stack as a person does. The secrets of its connections stay."""
+        """As a person does. The secrets of its connections stay."""
         self.say(f"sam delete ({stack})")
         self.run("delete", [SAM, "delete", "--no-prompts", "--stack-name", stack, "--region", "us-east-1"])
 
@@ -318,15 +309,11 @@ class World(Deployment):
     def refusals(self) -> int:
         return self.grants("refresh_token", "refused")
 
-    def grants(self, kind: str, outcome: str = "granted") -> int:
-        """How many grants of that kind the stand-in has made, or refused."""
-        return sum((event.call, event.outcome) == (kind, outcome) for event in list(self.virtuous.events))
+    def answering_late(self) -> contextlib.AbstractContextManager[object]:
+        return patch.object(self.virtuous, "answer_seconds", 3)
 
-    @contextlib.contextmanager
-    def answering_late(self) -> Iterator[None]:
-        self.virtuous.answer_seconds = 3
-        yield
-        self.virtuous.answer_seconds = 0
+    def grants(self, kind: str, outcome: str = "granted") -> int:
+        return sum((event.call, event.outcome) == (kind, outcome) for event in list(self.virtuous.events))
 
 
 @contextlib.contextmanager
@@ -337,4 +324,6 @@ def open_world(directory: Path, say: Callable[[str], object] = lambda _: None) -
     say("Start the local AWS, permissions enforced")
     with local_aws(directory) as endpoint, Virtuous(token_life_seconds=TOKEN_LIFE_SECONDS) as virtuous:
         environment = aws_environment(endpoint, os.environ, directory) | for_commands(directory)
-        yield World(directory, virtuous, environment | {"VIRTUOUS_BEARER_SECRET": "virtuous/default/bearer"}, say)
+        # SAM looks every five seconds how far CloudFormation is, which here takes one.
+        environment |= {"SAM_CLI_POLL_DELAY": "0.2", "VIRTUOUS_BEARER_SECRET": "virtuous/default/bearer"}
+        yield World(directory, virtuous, environment, say)
