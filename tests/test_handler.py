@@ -87,7 +87,7 @@ def test_a_report_refreshes_nothing(deployment: Deployment) -> None:
 
 def test_a_report_with_proof_says_whether_virtuous_takes_the_tokens(deployment: Deployment) -> None:
     deployment.log_in()
-    deployment.virtuous.script_organization(step.late(0), step.denied(), step.bad_gateway())
+    deployment.virtuous.script_organization(step.Step(), step.denied(), step.bad_gateway())
 
     proofs = [deployment.invoke({"report": True, "prove": True})["connections"]["default"]["proof"] for _ in range(3)]
 
@@ -197,7 +197,7 @@ def test_the_claim_ends_a_minute_after_the_invocation_does(deployment: Deploymen
         seen.append((datetime.now(UTC), str(deployment.account.strict.value(PAIR_SECRET, LABEL))))
 
     deployment.log_in(age=DUE)
-    deployment.virtuous.script(step.hook(in_flight))
+    deployment.virtuous.script(step.Step(call=in_flight))
     before = datetime.now(UTC)
 
     deployment.invoke({}, Context(milliseconds_left=200_000))
