@@ -13,14 +13,11 @@ a step's name or of its argument ``granted``, because it decides what the caller
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import secrets
 import socket
-import socketserver
 import struct
-import sys
 import threading
 import time
 from collections import deque
@@ -31,6 +28,8 @@ from http.client import responses
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl
+
+from .loopback import Server
 
 Loss = Literal["reset", "closed", "hang"]
 
@@ -238,7 +237,7 @@ class Event(NamedTuple):
 
 
 class Virtuous:
-    """The stand-in; it serves from the moment it is made until the end of its ``with``.
+    """The stand-in; it serves while its ``with`` lasts.
 
     *users* maps e-mail to password; without it there is one user with a password of its own. A refresh token works
     once; a replaced access token is valid to its own end. With *two_factor* a login needs ``one_time_code``. Each
@@ -278,24 +277,18 @@ class Virtuous:
         self._steps: dict[tuple[str, str], deque[Step]] = {("POST", TOKEN): deque(), ("GET", ORGANIZATION): deque()}
         self._lock = threading.RLock()
         self._closing = threading.Event()
-        self._server = _Server(self)
-        self.port: int = self._server.server_address[1]
+        self._server = Server(type("Requests", (_Requests,), {"virtuous": self}))
+        self.port = self._server.port
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._acceptor = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._acceptor.start()
 
     def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Ends requests in flight; afterwards no thread and no socket of ours is left."""
         self._closing.set()
-        self._server.shutdown()
-        self._acceptor.join()
-        for connection in self._server.connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self._server.server_close()  # waits for the threads that serve
+        self._server.__exit__()
 
     # What a test looks at
 
@@ -485,37 +478,14 @@ def _send(wire: Wire, whole: Answer) -> None:
     wire.send(whole.head(content_length=str(len(whole.body))) + whole.body)
 
 
-class _Server(socketserver.ThreadingTCPServer):
-    """A thread for each connection, which ends as its last answer left it."""
-
-    request_queue_size = 128
-
-    def __init__(self, virtuous: Virtuous) -> None:
-        self.virtuous = virtuous
-        self.connections: list[socket.socket] = []
-        super().__init__(("127.0.0.1", 0), _Requests)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        self.connections.append(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        request.close()  # an orderly end before it would undo a reset
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # the client went away, as it may at any moment
-            raise
-
-
 class _Requests(BaseHTTPRequestHandler):
     """The requests of one connection, read by the standard library."""
 
     protocol_version = "HTTP/1.1"
-    server: _Server
+    virtuous: Virtuous
 
     def _serve_one(self) -> None:
-        virtuous = self.server.virtuous
+        virtuous = self.virtuous
         wire = Wire(self.connection, virtuous._closing)
         announced = int(self.headers.get("Content-Length", "0"))
         body = self.rfile.read(announced)
