@@ -61,7 +61,7 @@ def shown(connections: list[Connection], columns: int = 80) -> str:
     return plain(out.getvalue()) + "\n".join(line.text for line in content.lines)
 
 
-KEY = dict.fromkeys(("refresh_token", "expires_at", "next_refresh_at", "refresh_token_issued_at"))
+KEY: dict[str, Any] = dict.fromkeys(("refresh_token", "expires_at", "next_refresh_at", "refresh_token_issued_at"))
 DENIED = Connection("default", {"error": "DescribeSecret on virtuous/default/tokens: access denied"})
 WRONG: dict[str, tuple[Connection, str, str]] = {
     "no login yet": (NO_LOGIN, "nobody has logged in yet", "login"),
