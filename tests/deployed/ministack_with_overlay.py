@@ -12,7 +12,6 @@ runs in the environment of requirements/local-aws.txt.
 from __future__ import annotations
 
 import importlib
-import json
 import os
 import signal
 import sys
@@ -22,20 +21,11 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.fakes.secrets_manager import (
-    AwsError,
-    Secret,
-    Version,
-    labels_in,
-    lets_anybody_in,
-    move_label,
-    put_version,
-    value_in,
-    version_id_in,
-)
+from tests.fakes.secrets_manager import AwsError, Secret, Version, move_label, put_version
 
 Record = dict[str, Any]
 Asked = Mapping[str, Any]
+Handler = Callable[[Asked], object]
 
 
 def service(name: str) -> Any:
@@ -77,86 +67,87 @@ def keep(secret: Secret, record: Record) -> None:
     }
 
 
-def put(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
-    """PutSecretValue: the new secret, and what the answer says beside the secret's name."""
-    value = value_in(asked)
-    if value is None:
-        raise AwsError("InvalidRequestException", "give SecretString")
-    version_id = version_id_in(asked)
-    changed = put_version(secret, version_id, value, labels_in(asked), now)
-    return changed, {"VersionId": version_id, "VersionStages": changed.labels_of(version_id)}
-
-
-def move(secret: Secret, asked: Asked, now: datetime) -> tuple[Secret, Record]:
-    """UpdateSecretVersionStage, likewise."""
-    move_to, remove_from = asked.get("MoveToVersionId"), asked.get("RemoveFromVersionId")
-    return move_label(secret, asked["VersionStage"], move_to, remove_from, now), {}
-
-
 def write_strictly() -> None:
-    """Replaces what writes a secret in MiniStack's service, and what blocks a policy that lets anybody in."""
+    """Replaces what writes a secret in MiniStack's service."""
     secrets = service("secretsmanager")
 
-    def strict(
-        decide: Callable[[Secret, Asked, datetime], tuple[Secret, Record]], otherwise: Callable[[Asked], object]
-    ) -> Callable[[Asked], object]:
+    def strictly(decide: Callable[[Secret, Asked], Secret], otherwise: Handler) -> Handler:
         def handle(asked: Asked) -> object:
             _, record = secrets._resolve(asked.get("SecretId"))
             if not record or record["DeletedDate"] or secrets._is_replica(record):
                 return otherwise(asked)  # MiniStack refuses these as AWS does
             try:
-                changed, response = decide(secret_in(record), asked, datetime.now(UTC))
+                changed = decide(secret_in(record), asked)
             except AwsError as refusal:
                 return secrets.error_response_json(refusal.code, refusal.message, 400)
             keep(changed, record)
             secrets._sync_replicas(record)
-            return secrets.json_response({"ARN": record["ARN"], "Name": record["Name"], **response})
+            answer = {"ARN": record["ARN"], "Name": record["Name"]}
+            if version := asked.get("ClientRequestToken"):
+                answer |= {"VersionId": version, "VersionStages": changed.labels_of(version)}
+            return secrets.json_response(answer)
 
         return handle
 
-    secrets._put_secret_value = strict(put, secrets._put_secret_value)
-    secrets._update_secret_version_stage = strict(move, secrets._update_secret_version_stage)
+    def put(secret: Secret, asked: Asked) -> Secret:
+        version, value, labels = asked["ClientRequestToken"], asked["SecretString"], asked.get("VersionStages")
+        return put_version(secret, version, value, labels, datetime.now(UTC))
 
-    store_new = secrets._store_new_secret
+    def move(secret: Secret, asked: Asked) -> Secret:
+        to, away = asked.get("MoveToVersionId"), asked.get("RemoveFromVersionId")
+        return move_label(secret, asked["VersionStage"], to, away, datetime.now(UTC))
+
+    secrets._put_secret_value = strictly(put, secrets._put_secret_value)
+    secrets._update_secret_version_stage = strictly(move, secrets._update_secret_version_stage)
+
+
+def make_secrets_without_a_value() -> None:
+    """CreateSecret without one makes no version, where MiniStack makes an empty one."""
+    secrets = service("secretsmanager")
+    store = secrets._store_new_secret
 
     def store_new_secret(name: str, **properties: Any) -> object:
-        made = store_new(name, **properties)
-        if properties.get("secret_string") is None and properties.get("secret_binary") is None:
+        made = store(name, **properties)
+        if properties.get("secret_string") is None:
             secrets._secrets[name]["Versions"].clear()
         return made
 
     secrets._store_new_secret = store_new_secret
 
-    put_policy = secrets._put_resource_policy
 
-    def put_resource_policy(asked: Asked) -> object:
-        if asked.get("BlockPublicPolicy") and lets_anybody_in(asked["ResourcePolicy"]):
-            return secrets.error_response_json("PublicPolicyException", "This policy lets anybody in.", 400)
-        return put_policy(asked)
+def know_the_keys_of_conditions() -> None:
+    """What MiniStack does not know of the keys that our policies and the operator's command use.
 
-    secrets._put_resource_policy = put_resource_policy
-
-
-# Permissions
-
-
-def name_roles_as_principals() -> None:
-    """aws:PrincipalArn of an assumed role is the role's ARN, not the session's.
-
-    "AWS global condition context keys", IAM User Guide, aws:PrincipalArn.
+    aws:PrincipalArn of an assumed role is its ARN ("AWS global condition context keys", IAM User Guide). PutEvents
+    has events:source (Service Authorization Reference); all that puts events here is the refresher. A simulation takes
+    keys from its ContextEntries (SimulatePrincipalPolicy, IAM API Reference).
     """
-    evaluator = core("iam_evaluator")
-    value_of = evaluator._resolve_condition_key
+    evaluator, iam = core("iam_evaluator"), service("iam")
+    value_of, simulate = evaluator._resolve_condition_key, iam._IAM_HANDLERS["SimulatePrincipalPolicy"]
+    simulated: ContextVar[dict[str, str]] = ContextVar("simulated", default={})  # noqa: B039 (never changed)
 
     def resolve(key: str, context: Any) -> Any:
+        if key in simulated.get():
+            return simulated.get()[key]
+        if key == "events:source":
+            return "virtuous.token"
         if key.lower() == "aws:principalarn" and context.principal_type == "AssumedRole":
             name = evaluator._role_name_from_assumed_arn(context.principal_arn)
-            role = service("iam")._roles.get_scoped(context.principal_account, None, name)
-            if role:
-                return role["Arn"]
+            role = iam._roles.get_scoped(context.principal_account, None, name)
+            return role["Arn"] if role else value_of(key, context)
         return value_of(key, context)
 
+    def simulate_in_context(asked: Asked) -> object:
+        entries = [key.removesuffix("ContextKeyName") for key in asked if key.endswith(".ContextKeyName")]
+        values = {iam._p(asked, f"{entry}ContextKeyName"): f"{entry}ContextKeyValues.member.1" for entry in entries}
+        token = simulated.set({key: iam._p(asked, value) for key, value in values.items()})
+        try:
+            return simulate(asked)
+        finally:
+            simulated.reset(token)
+
     evaluator._resolve_condition_key = resolve
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_in_context
 
 
 def name_the_simulated_principal() -> None:
@@ -167,83 +158,13 @@ def name_the_simulated_principal() -> None:
     actions = core("iam_actions")
     resource_of = actions.extract_resource_arn
 
-    def extract_resource_arn(service: str, *request: Any, **named: Any) -> str:
-        parameters = named.get("query_params") or (request[4] if len(request) > 4 else {})
-        principal = (parameters or {}).get("PolicySourceArn") if service == "iam" else None
+    def extract_resource_arn(service: str, *request: Any) -> str:
+        principal = request[4].get("PolicySourceArn") if service == "iam" else None
         if principal:
             return str(principal[0] if isinstance(principal, list) else principal)
-        return str(resource_of(service, *request, **named))
+        return str(resource_of(service, *request))
 
     actions.extract_resource_arn = extract_resource_arn
-
-
-def judge_simulations_in_their_context() -> None:
-    """iam:SimulatePrincipalPolicy evaluates conditions with the first value of each of its ContextEntries."""
-    evaluator, iam = core("iam_evaluator"), service("iam")
-    value_of, simulate = evaluator._resolve_condition_key, iam._IAM_HANDLERS["SimulatePrincipalPolicy"]
-    given: ContextVar[Asked | None] = ContextVar("given", default=None)
-
-    def simulate_in_context(asked: Asked) -> object:
-        names = {key: key.removesuffix("ContextKeyName") for key in asked if key.endswith(".ContextKeyName")}
-        token = given.set(
-            {iam._p(asked, key): iam._p(asked, f"{entry}ContextKeyValues.member.1") for key, entry in names.items()}
-        )
-        try:
-            return simulate(asked)
-        finally:
-            given.reset(token)
-
-    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = simulate_in_context
-    evaluator._resolve_condition_key = lambda key, context: (given.get() or {}).get(key) or value_of(key, context)
-
-
-def tell_the_source_of_events() -> None:
-    """events:source is a condition key of PutEvents; MiniStack leaves it unset.
-
-    "Actions, resources, and condition keys for Amazon EventBridge", Service Authorization Reference.
-    """
-    actions = core("iam_actions")
-    context_of = actions.request_tag_context
-
-    def request_tag_context(service: str, action: str, body: bytes, parameters: Any) -> Record:
-        context: Record = context_of(service, action, body, parameters)
-        if action == "events:PutEvents":
-            (entry,) = json.loads(body)["Entries"]  # the refresher sends one at a time
-            context = context | {"events:source": entry["Source"]}
-        return context
-
-    actions.request_tag_context = request_tag_context
-
-
-def deliver_by_the_topics_policy() -> None:
-    """A rule reaches a topic by a statement of the topic's policy that has no Condition; else the event goes to the
-    dead-letter queue, if that queue's policy lets it.
-
-    "Using resource-based policies for Amazon EventBridge", EventBridge User Guide: it does not support Condition blocks
-    in an SNS topic's policy. "Using dead-letter queues", likewise.
-    """
-    events, topics, queues = service("eventbridge"), service("sns"), service("sqs")
-    invoke = events._invoke_target
-
-    def lets_in(topic: str) -> bool:
-        record = topics._topic_by_arn_any_scope(topic)
-        statements = json.loads((record or {}).get("attributes", {}).get("Policy") or "{}").get("Statement", [])
-        services = [found["Principal"].get("Service", []) for found in statements if not found.get("Condition")]
-        return any("events.amazonaws.com" in ([one] if isinstance(one, str) else one) for one in services)
-
-    def invoke_target(target: Record, event: Record, rule: Record, *others: Any, **named: Any) -> None:
-        arn, dead_letters = target["Arn"], (target.get("DeadLetterConfig") or {}).get("Arn", "")
-        by_rule = ("events.amazonaws.com", rule.get("Arn", ""), core("responses").get_account_id())
-        if ":sns:" not in arn or (lets_in(arn) and topics.topic_policy_allows(arn, *by_rule)):
-            invoke(target, event, rule, *others, **named)
-        elif dead_letters and queues.queue_policy_allows(dead_letters, *by_rule):
-            kept = target.get("Input") or json.dumps(event, default=str)
-            events._dispatch_to_sqs(core("arn").parse_arn(dead_letters), kept)
-
-    events._invoke_target = invoke_target
-
-
-# CloudFormation
 
 
 def keep_alarms_on_expressions() -> None:
@@ -289,11 +210,9 @@ def main() -> None:
         sys.exit("start it as the leader of a process group")
     threading.Thread(target=end_with_standard_input, daemon=True).start()
     write_strictly()
-    name_roles_as_principals()
+    make_secrets_without_a_value()
+    know_the_keys_of_conditions()
     name_the_simulated_principal()
-    judge_simulations_in_their_context()
-    tell_the_source_of_events()
-    deliver_by_the_topics_policy()
     keep_alarms_on_expressions()
     admit_the_python_at_hand()
     importlib.import_module("ministack.app").main()
