@@ -78,15 +78,8 @@ def test_a_leak_planted_in_any_channel_fails_the_test(tmp_path: Path) -> None:
     tests = [f"def test_{name}(token, harness, capsys):\n    {code}\n" for name, code in (LEAKS | QUIET).items()]
     (tmp_path / "test_planted.py").write_text("\n".join([PLANTED, *tests]))
     path = " ".join(str(ROOT / part) for part in ("", "functions/token_refresher", "layers/virtuous_token"))
-    command = [sys.executable, "-m", "pytest", "-q", "--junitxml=report.xml", "-p", "no:cacheprovider", str(tmp_path)]
-    run = subprocess.run(
-        [*command, "-o", f"pythonpath={path}", f"--rootdir={tmp_path}"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = [sys.executable, "-m", "pytest", "--junitxml=report.xml", "-o", f"pythonpath={path}", "--rootdir=."]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     output: dict[str, str] = {}
     for case in ET.parse(tmp_path / "report.xml").iter("testcase"):
         verdicts = [f"{part.get('message')} {part.text}" for part in case if part.tag in ("failure", "error")]
