@@ -1,4 +1,4 @@
-"""The strict Secrets Manager beyond the facts of ``facts.py``: refusals, the quota, and what a test arranges.
+"""The strict Secrets Manager beyond the facts of ``facts.py``: the quota, and what a test arranges.
 
 "API" is the AWS Secrets Manager API Reference, "Guide" the AWS Secrets Manager User Guide.
 """
@@ -18,7 +18,7 @@ from tests.fakes.secrets_manager import CURRENT, TRANSPORT_ERRORS, StrictSecrets
 from tests.support import Clock
 
 NAME = "virtuous/default/tokens"
-MISSING, MISUSED = "ResourceNotFoundException", "InvalidParameterException"
+MISSING = "ResourceNotFoundException"
 
 
 def version(number: int) -> str:
@@ -26,12 +26,9 @@ def version(number: int) -> str:
     return str(UUID(int=number))
 
 
-def put(client: Any, number: int, value: str | None = None, *labels: str) -> Any:
+def put(client: Any, number: int, value: str = "value", *labels: str) -> Any:
     stages = {"VersionStages": list(labels)} if labels else {}
-    token = version(number)
-    return client.put_secret_value(
-        SecretId=NAME, ClientRequestToken=token, SecretString=value or f"value-{number}", **stages
-    )
+    return client.put_secret_value(SecretId=NAME, ClientRequestToken=version(number), SecretString=value, **stages)
 
 
 @pytest.fixture
@@ -44,40 +41,15 @@ def strict(clock: Clock) -> StrictSecretsManager:
     """It has one secret, whose versions 1 and 2 are AWSPREVIOUS and AWSCURRENT, and whose version 3 is labelled."""
     strict = StrictSecretsManager(clock.now)
     strict.client().create_secret(Name=NAME)
-    for number in (1, 2):
-        put(strict.client(), number)
-    put(strict.client(), 3, None, "REFRESHING")
+    for number, labels in ((1, ()), (2, ()), (3, ("REFRESHING",))):
+        put(strict.client(), number, "value", *labels)
     strict.settle()
-    strict.log.clear()
     return strict
 
 
 @pytest.fixture
 def client(strict: StrictSecretsManager) -> Any:
     return strict.client()
-
-
-# A label, the version it is moved to and the one it is taken off, and the answer.
-MOVES: dict[str, tuple[str, int | None, int | None, str]] = {
-    "a label that is on no version": ("NEW", 1, None, "success"),
-    "a label taken off its version": ("REFRESHING", None, 3, "success"),
-    "a label that is there already": ("REFRESHING", 3, None, "success"),
-    "AWSCURRENT to a version that is not there": (CURRENT, 9, 2, MISSING),
-    "AWSCURRENT to nowhere": (CURRENT, None, 2, MISUSED),
-    "neither from nor to": ("REFRESHING", None, None, MISUSED),
-}
-
-
-@pytest.mark.parametrize("case", MOVES)
-def test_a_move_is_answered_or_refused_whole(client: Any, strict: StrictSecretsManager, case: str) -> None:
-    """API, UpdateSecretVersionStage, Request Parameters and Errors."""
-    label, to, off, expected = MOVES[case]
-    ends = {"MoveToVersionId": to, "RemoveFromVersionId": off}
-    named = {key: version(number) for key, number in ends.items() if number is not None}
-    before = strict.secrets
-    move = client.update_secret_version_stage
-    assert refusal(lambda: move(SecretId=NAME, VersionStage=label, **named)) == expected
-    assert (strict.secrets == before) or expected == "success"
 
 
 def test_young_versions_fill_the_quota_and_old_unlabelled_ones_make_room(
@@ -137,14 +109,3 @@ def test_reads_see_an_earlier_state_and_writes_never_do(client: Any, strict: Str
     assert refusal(lambda: put(client, 5)) == MISSING
     strict.settle()
     assert [entry["Name"] for entry in client.list_secrets()["SecretList"]] == ["new"]
-
-
-def test_an_earlier_state_is_gone_on_from_and_nothing_that_is_shown_has_a_value(
-    client: Any, strict: StrictSecretsManager
-) -> None:
-    before = strict.secrets
-    put(client, 4)
-    shown = f"{strict.log!r} {strict.secret(NAME)!r} {strict.secrets!r}"
-    assert (version(4) in shown, "value-" in shown) == (True, False)
-    strict.go_on_from(before)
-    assert (strict.secrets, strict.log) == (before, [])

@@ -5,11 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import socket
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote_plus
 
@@ -97,21 +93,6 @@ def test_a_two_factor_login_needs_the_code_and_no_secret_is_shown(virtuous: Virt
     assert not [secret for secret in virtuous.secrets() if secret in shown]
 
 
-def test_a_replaced_access_token_is_valid_to_its_own_end_unless_it_is_revoked(virtuous: Virtuous) -> None:
-    def statuses() -> list[int]:
-        return [ask(virtuous, CURRENT, "", {"Authorization": f"Bearer {token}"})[0] for token in (old, new)]
-
-    clock: Any = virtuous._now
-    pair = virtuous.issue_pair()
-    clock.now += 1_000_000
-    old, new = pair["access_token"], refresh(virtuous, pair["refresh_token"])[1]["access_token"]
-    assert statuses() == [200, 200]
-    clock.now += 295_999
-    assert statuses() == [401, 200]
-    virtuous.revoke_access_tokens()
-    assert statuses() == [401, 401]
-
-
 # Each step, what a client gets of a refresh, and whether the refresh was granted.
 STEPS: dict[str, tuple[Step, object, bool]] = {
     "another answer in place of a grant": (fake.reply(502, "[]", granted=True), (502, []), True),
@@ -136,19 +117,3 @@ def test_a_step_changes_one_exchange(virtuous: Virtuous, case: str) -> None:
         assert refresh(virtuous, token) == expected
     assert (virtuous.generation, virtuous.live_refresh_token == token) == (2 if granted else 1, not granted)
     assert refresh(virtuous, token)[0] == (400 if granted else 200)
-
-
-@pytest.mark.parametrize("step", [fake.drip(60), fake.endless(), fake.answer_lost("hang")])
-def test_its_end_ends_what_is_in_flight_and_leaves_no_thread(step: Step) -> None:
-    """Another request passes meanwhile."""
-    before, reached = set(threading.enumerate()), threading.Event()
-    with (
-        ThreadPoolExecutor(1) as pool,
-        Virtuous() as virtuous,
-        socket.create_connection(("127.0.0.1", virtuous.port)),  # it stays idle
-    ):
-        virtuous.script(replace(step, call=lambda _: reached.set()))
-        pool.submit(refresh, virtuous, virtuous.issue_pair()["refresh_token"], seconds=60)
-        assert reached.wait(5)
-        assert (virtuous.generation, ask(virtuous, CURRENT)[0]) == (2, 401)
-    assert set(threading.enumerate()) == before

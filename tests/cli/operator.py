@@ -140,7 +140,7 @@ class Operator:
     def let_aws_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
         """From here on; the last one given for an operation counts."""
         if operation not in self.aws_answers:
-            answered(self.deployment.session.events, operation, lambda: self.aws_answers[operation])
+            answered(self.deployment.session.events, operation, lambda _: self.aws_answers[operation])
         self.aws_answers[operation] = answer
 
     def _runs(self, arguments: tuple[str, ...]) -> CommandResult:
@@ -150,7 +150,7 @@ class Operator:
             status = main.main(arguments)
         return CommandResult(status, *self.capsys.readouterr())
 
-    def _functions(self) -> Mapping[str, Any]:
+    def _functions(self, _: object) -> Mapping[str, Any]:
         """Those that carry our tag."""
         arn = "arn:aws:lambda:us-east-1:000000000000:function:{}-token-refresher"
         tags = [[{"Key": "virtuous-token:prefix", "Value": prefix}, *TAGS[1:]] for prefix in self.stacks]

@@ -130,8 +130,6 @@ def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str
     holder = secret.labels.get(label)
     if move_to is not None and move_to not in secret.versions:
         raise AwsError("ResourceNotFoundException", f"there is no version {move_to}")
-    if move_to is None and remove_from is None:
-        raise AwsError("InvalidParameterException", "name MoveToVersionId, RemoveFromVersionId or both")
     if remove_from is None and holder not in (None, move_to):
         raise AwsError("InvalidParameterException", f"{label} is on {holder}: name it in RemoveFromVersionId")
     if remove_from is not None and remove_from != holder:
