@@ -84,6 +84,7 @@ def client_error(code: str, operation: str = "DescribeSecret") -> ClientError:
 
 SSO_LOGIN, WHO_AM_I = "aws sso login --profile work", "aws sts get-caller-identity --region us-east-1 --profile work"
 NOBODY = "session of the AWS profile"
+SSL = errors.SSLError(endpoint_url="https://x", error=ValueError())
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,9 @@ NOBODY = "session of the AWS profile"
         pytest.param(errors.NoCredentialsError(), "No AWS credentials", f"{SSO_LOGIN} for the first time", id="none"),
         pytest.param(errors.EndpointConnectionError(endpoint_url="https://x"), "not answer", "network", id="no way"),
         pytest.param(errors.ReadTimeoutError(endpoint_url="https://x"), "not answer", "network", id="no answer"),
+        pytest.param(
+            SSL, "TLS connection to AWS", "export AWS_CA_BUNDLE=", id="an unknown root"
+        ),
         pytest.param(errors.InvalidConfigError(error_msg="x"), "can't be used", WHO_AM_I, id="a broken configuration"),
     ],
 )

@@ -96,55 +96,41 @@ def test_a_one_time_code_is_asked_for_once_and_sent_without_its_blanks(operator_
     assert [request.form().get("otp") for request in operator.virtuous.token_requests] == [None, code]
 
 
-REFUSALS: dict[str, tuple[list[step.Step], str, str, str]] = {
-    "the password": ([step.refused()], "", "this e-mail and password", "og in at https"),
-    "the code": ([step.code_needed(), step.refused()], "112233", "one-time code", "the same"),
-    "another code sent": ([step.code_needed()] * 2, "112233", "one-time code", "the same again"),
-    "the account": ([step.refused("invalid_request")], "", "refuses this account", "administrator"),
-    "the request": ([step.refused("unauthorized_client")], "", "gave no tokens", "check"),
-    "too many requests": ([step.throttled(60)], "", "It asks to wait 60 s", "later"),
-    "the answer lost": ([step.answer_lost()], "", "did not serve the login", "Try the same again later"),
-    "a bad gateway": ([step.bad_gateway()], "", "did not serve the login (HTTP 502)", "Try the same again later"),
-    "a bad token": ([step.answer(access_token="with a space")], "", "usable access token", "again"),
+Steps = list[step.Step]
+LATER = "Try the same again later"
+# What Virtuous answers the login and the proof, the option, what is piped, what is said, and what to do.
+REFUSALS: dict[str, tuple[Steps, Steps, str, str, str, str]] = {
+    "the password": ([step.refused()], [], "", "", "this e-mail and password", "og in at https"),
+    "the code": ([step.code_needed(), step.refused()], [], "", "112233", "one-time code", "the same"),
+    "another code sent": ([step.code_needed()] * 2, [], "", "112233", "one-time code", "the same again"),
+    "the account": ([step.refused("invalid_request")], [], "", "", "refuses this account", "administrator"),
+    "the request": ([step.refused("unauthorized_client")], [], "", "", "gave no tokens", "check"),
+    "too many requests": ([step.throttled(60)], [], "", "", "It asks to wait 60 s", "later"),
+    "the answer lost": ([step.answer_lost()], [], "", "", "did not serve the login", LATER),
+    "a bad gateway": ([step.bad_gateway()], [], "", "", "did not serve the login (HTTP 502)", LATER),
+    "a bad token": ([step.answer(access_token="with a space")], [], "", "", "usable access token", "again"),
+    "a token refused": ([step.Step()], [step.denied()], "", "", "may not use the API", "rights"),
+    "unclear three times": ([step.Step()], [step.bad_gateway()] * 3, "", "", "did not tell whose token", "minutes"),
+    "an unknown API key": ([], [], "--api-key", "v_abc\n", "refuses this API key (HTTP 401)", "rights"),
+    "an API key with a blank in it": ([], [], "--api-key", "v_a b\n", "That is no API key", "Copy it again"),
+    "an expired pair": ([], [], "--refresh-token", "gone\nrefresh-1\n", "refuses this access token", "rights"),
 }
 
 
-@pytest.mark.parametrize(("scripted", "code", "says", "run"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(("logins", "proofs", "option", "piped", "says", "run"), REFUSALS.values(), ids=REFUSALS)
 def test_a_login_that_is_refused_says_what_was_and_changes_nothing(
-    operator: Operator, scripted: list[step.Step], code: str, says: str, run: str
+    operator: Operator, logins: Steps, proofs: Steps, option: str, piped: str, says: str, run: str
 ) -> None:
-    operator.virtuous.script(*scripted)
+    operator.virtuous.script(*logins)
+    operator.virtuous.script_organization(*proofs)
 
-    ended = operator.logs_in(code=code)
+    ended = operator.runs("login", option, "--yes", piped=piped) if option else operator.logs_in(code=piped)
 
     assert (ended.status, ended.out) == (1, "")
     assert says in ended.err
     assert "account 000000000000, Region us-east-1 (from AWS_REGION), stack with prefix virtuous" in ended.err
     assert run in ended.err.partition("Nothing was changed.")[2]
-    assert len(operator.virtuous.token_requests) == len(scripted)
-    assert secrets_of(operator) == []
-
-
-NOT_PROVED: dict[str, tuple[list[step.Step], str, str, str]] = {
-    "a token refused": ([step.denied()], "", "", "may not use the API"),
-    "unclear three times": ([step.bad_gateway()] * 3, "", "", "did not tell whose token"),
-    "an unknown API key": ([], "--api-key", "v_abc\n", "refuses this API key (HTTP 401)"),
-    "an API key with a blank in it": ([], "--api-key", "v_a b\n", "That is no API key"),
-    "an expired pair": ([], "--refresh-token", "gone\nrefresh-1\n", "refuses this access token"),
-}
-
-
-@pytest.mark.parametrize(("proofs", "flag", "piped", "says"), NOT_PROVED.values(), ids=NOT_PROVED)
-def test_what_virtuous_does_not_take_is_not_stored(
-    operator: Operator, proofs: list[step.Step], flag: str, piped: str, says: str
-) -> None:
-    operator.virtuous.script_organization(*proofs)
-
-    ended = operator.runs("login", flag, "--yes", piped=piped) if flag else operator.logs_in()
-
-    assert ended.status == 1
-    assert says in ended.err
-    assert "Nothing was changed." in ended.err
+    assert len(operator.virtuous.token_requests) == len(logins)
     assert secrets_of(operator) == []
 
 

@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import pytest
 
 from tests.cli.operator import TAGS
 from tests.fakes.loopback import JsonHandler, serving
-from tests.fakes.relay import Relay, certificate
 from tests.fakes.secrets_manager import AwsError
 from tests.leak_harness import LeakHarness
 from tests.support import Deployment, deployed
@@ -234,23 +233,6 @@ def test_watching_goes_on_after_a_lost_connection(harness: LeakHarness, tmp_path
     assert status == 130
     assert "AWS denies Invoke" in plain(shown)
     assert "Interrupted." in plain(shown)
-
-
-def test_tls_by_an_unknown_root_is_named_with_the_variable_that_mends_it(harness: LeakHarness, tmp_path: Path) -> None:
-    server, _ = certificate(tmp_path, "localhost")
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        port = urlsplit(environment["AWS_ENDPOINT_URL"]).port
-        assert port
-        with Relay(port, tls=server) as relay:
-            address = {"AWS_ENDPOINT_URL": f"https://localhost:{relay.port}"}
-            refused = run(*COMMAND, "status", environment=environment | address)
-            address["AWS_CA_BUNDLE"] = str(tmp_path / "certificate.pem")
-            trusted = run(*COMMAND, "status", environment=environment | address)
-
-    assert refused.returncode == 1
-    assert "TLS connection to AWS failed" in refused.stderr
-    assert "export AWS_CA_BUNDLE=" in refused.stderr
-    assert trusted.returncode == 0, trusted.stderr
 
 
 def test_what_is_piped_is_whole_and_a_login_from_a_pipe_starts_no_process_and_writes_no_file(

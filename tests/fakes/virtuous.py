@@ -135,11 +135,9 @@ def bad_gateway(*, granted: bool = False) -> Step:
     return reply(502, page, {"Content-Type": "text/html"}, granted=granted)
 
 
-def throttled(retry_after: str | int | None = None) -> Step:
-    """The rate limit's 429, as Virtuous describes it. The request is not processed."""
-    limits = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0"}
-    waiting = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return reply(429, "", {**limits, **waiting})
+def throttled(retry_after: int) -> Step:
+    """The rate limit's 429. The request is not processed."""
+    return reply(429, "", {"Retry-After": str(retry_after)})
 
 
 def refused(error: str = "invalid_grant", status: int = 400) -> Step:
@@ -181,17 +179,17 @@ def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") ->
     return Step(deliver=deliver)
 
 
-def drip(pause_seconds: float, size: int = 1, *, head: bool = False) -> Step:
-    """The grant happens, and the body (or all, with *head*) comes *size* bytes at a time, a pause before each."""
+def drip(pause_seconds: float, *, head: bool = False) -> Step:
+    """The grant happens, and the body (or all, with *head*) comes a byte at a time, a pause before each."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
         start, rest = whole.head(content_length=str(len(whole.body))), whole.body
         if head:
             start, rest = b"", start + rest
         wire.send(start)
-        for position in range(0, len(rest), size):
+        for byte in rest:
             wire.pause(pause_seconds)
-            wire.send(rest[position : position + size])
+            wire.send(bytes([byte]))
 
     return Step(deliver=deliver)
 
