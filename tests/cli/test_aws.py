@@ -49,9 +49,7 @@ def test_one_rule_says_which_region_is_asked(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-
     aws = open_aws(profile, option)
-
     assert (aws.region, aws.region_from) == (region, f"from {source}")
     assert aws.client("secretsmanager").meta.region_name == region
 
@@ -101,15 +99,12 @@ SSL = errors.SSLError(endpoint_url="https://x", error=ValueError())
         pytest.param(errors.NoCredentialsError(), "No AWS credentials", f"{SSO_LOGIN} for the first time", id="none"),
         pytest.param(errors.EndpointConnectionError(endpoint_url="https://x"), "not answer", "network", id="no way"),
         pytest.param(errors.ReadTimeoutError(endpoint_url="https://x"), "not answer", "network", id="no answer"),
-        pytest.param(
-            SSL, "TLS connection to AWS", "export AWS_CA_BUNDLE=", id="an unknown root"
-        ),
+        pytest.param(SSL, "TLS connection to AWS", "export AWS_CA_BUNDLE=", id="an unknown root"),
         pytest.param(errors.InvalidConfigError(error_msg="x"), "can't be used", WHO_AM_I, id="a broken configuration"),
     ],
 )
 def test_every_refusal_of_aws_says_what_to_run(error: ClientError | BotoCoreError, says: str, run: str) -> None:
     failure = explained(error)
-
     assert says in str(failure)
     assert run in said(failure)
     assert "access-1" not in str(failure)
@@ -133,9 +128,7 @@ def test_the_stack_is_found_where_there_is_one(
     operator: Operator, stacks: list[str], command: str, status: int, says: str
 ) -> None:
     operator.stacks = stacks
-
     ended = operator.runs(*command.split())
-
     assert ended.status == status
     assert says in ended.out + ended.err
     if status:
@@ -157,7 +150,6 @@ def test_the_stack_is_found_where_there_is_one(
 )
 def test_misuse_is_said_on_standard_error_and_nothing_is_asked(operator: Operator, arguments: str) -> None:
     ended = operator.runs(*arguments.split())
-
     assert (ended.status, ended.out) == (2, "")
     assert "Error: " in ended.err
     assert operator.account.strict.log == operator.deployment.invoked_with == []
@@ -166,12 +158,10 @@ def test_misuse_is_said_on_standard_error_and_nothing_is_asked(operator: Operato
 def test_help_is_given_on_standard_output_with_an_example_and_says_where_the_pages_are(operator: Operator) -> None:
     for command in ("login", "status", "refresh", "check", "remove", "completion"):
         ended = operator.runs(command, "--help")
-
         assert (ended.status, ended.err) == (0, "")
         assert f"Usage: virtuous-token {command}" in ended.out
         assert f"Example: virtuous-token {command} " in ended.out
         assert max(map(len, ended.out.splitlines())) <= 80
-
     said = " ".join(operator.runs("--help").out.split())
     assert "status Show connections: whose, how long their tokens last, what needs somebody. Never a token." in said
     assert re.search(r"Pages: .*README.md and docs/run-book.md", said)

@@ -137,9 +137,7 @@ def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
     healthy: Operator, operation: str, answer: dict[str, Any], said: str, run: str
 ) -> None:
     healthy.let_aws_answer(operation, answer)
-
     ended = healthy.runs("check")
-
     assert ended.status == 1
     wrong = ended.out.partition("WRONG")[2]
     assert said in wrong, ended.out
@@ -162,9 +160,7 @@ def test_the_state_of_the_stacks_key_is_told(healthy: Operator, state: str | Non
     healthy.let_aws_answer("cloudformation.DescribeStacks", {"Stacks": [STACK | {"Parameters": parameters}]})
     answer = {"KeyMetadata": {"KeyState": state}} if state else refused("NotFoundException")
     healthy.let_aws_answer("kms.DescribeKey", answer)
-
     told = healthy.runs("check").out.partition(said)[2]
-
     assert told
     positions = [told.find(run) for run in runs]
     assert -1 not in positions
@@ -235,9 +231,7 @@ def test_what_is_wrong_with_a_connection_is_told(
     healthy: Operator, happened: Callable[[Operator], object], said: str, run: str
 ) -> None:
     happened(healthy)
-
     ended = healthy.runs("check")
-
     assert ended.status == 1
     assert said in ended.out, ended.out
     assert run in ended.out

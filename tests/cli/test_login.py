@@ -123,9 +123,7 @@ def test_a_login_that_is_refused_says_what_was_and_changes_nothing(
 ) -> None:
     operator.virtuous.script(*logins)
     operator.virtuous.script_organization(*proofs)
-
     ended = operator.runs("login", option, "--yes", piped=piped) if option else operator.logs_in(code=piped)
-
     assert (ended.status, ended.out) == (1, "")
     assert says in ended.err
     assert "account 000000000000, Region us-east-1 (from AWS_REGION), stack with prefix virtuous" in ended.err
@@ -174,9 +172,7 @@ def test_secrets_marked_for_deletion_are_restored_by_a_yes_alone(operator: Opera
 
 def test_remembering_stores_the_password_after_saying_what_that_means(operator: Operator) -> None:
     person = operator.person()
-
     assert operator.runs_at_a_terminal("login", "--remember", person=person).status == 0
-
     assert "Whoever may read that secret can act as this user" in person.questions[0]
     virtuous = operator.virtuous
     value = operator.account.strict.value(NAMES.login)
@@ -223,9 +219,7 @@ def test_a_secret_that_holds_no_pair_is_told_and_a_login_mends_it(
 ) -> None:
     operator = operator_of("default")
     operator.account.put(NAMES.pair, harness.secret(value) if "1" in value else value)
-
     ended = operator.runs("status")
-
     assert ended.status == 1
     assert "default: the pair secret" in ended.out
     assert "virtuous-token login --connection default" in ended.out

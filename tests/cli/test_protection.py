@@ -54,9 +54,7 @@ def test_a_login_protects_the_pair_before_there_is_a_token_in_it(operator: Opera
 def test_what_else_the_policy_says_stays() -> None:
     theirs = {"Sid": "Theirs", "Effect": "Deny", "Principal": "*", "Action": "secretsmanager:Delete*", "Resource": "*"}
     before = json.dumps({"Version": "2012-10-17", "Statement": theirs})
-
     policy = json.loads(policy_with(policy_with(before, [ROLE]), [KEEPERS]))
-
     assert policy["Statement"][0] == theirs
     assert [statement["Sid"] for statement in policy["Statement"]] == ["Theirs", "OnlyTheFunctionAndWhoIsNamed"]
 
@@ -73,9 +71,7 @@ def test_a_stored_password_is_for_the_same_people(operator: Operator, first: lis
 
 def test_who_would_lock_himself_out_is_refused_before_any_password(operator: Operator) -> None:
     person = Scripted([])  # whoever asks him for anything fails
-
     ended = operator.runs_at_a_terminal("login", "--protect", f"{KEEPERS}-2", person=person)
-
     assert ended.status == 1
     assert f"You would lock yourself out: {NAMES.pair} would be for {FUNCTION}, {KEEPERS}-2 alone" in ended.err
     assert f"you are {CALLER}" in ended.err
@@ -87,10 +83,8 @@ def test_who_is_shut_out_is_told_before_any_password(operator: Operator) -> None
     assert operator.logs_in("--protect", KEEPERS).status == 0
     caller = CALLER.replace("keepers", "others")
     operator.let_aws_answer("sts.GetCallerIdentity", {"Account": "000000000000", "Arn": caller})
-
     for more in ([], ["--protect", "arn:aws:iam::000000000000:role/others"]):
         ended = operator.runs_at_a_terminal("login", *more, person=Scripted([]))
-
         assert ended.status == 1
         assert f"{NAMES.pair} is for {FUNCTION}, {KEEPERS} alone, and you are {caller}." in ended.err
         assert f"aws secretsmanager delete-resource-policy --secret-id {NAMES.pair}" in ended.err
@@ -159,7 +153,6 @@ def test_the_functions_role_is_let_in_after_the_stack_was_made_again(role: str) 
 def test_the_page_shows_the_policy_that_is_made() -> None:
     shown = re.findall(r"<!-- policy: pair -->\n```json\n(.*?)```", PAGE.read_text(), re.DOTALL)
     role = f"{ACCOUNT}:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
-
     assert [json.loads(text) for text in shown] == [
         json.loads(policy_with(None, [pattern_for(role), f"{ACCOUNT}:role/virtuous-keepers"]))
     ]

@@ -85,7 +85,6 @@ WRONG: dict[str, tuple[Connection, str, str]] = {
 @pytest.mark.parametrize(("connection", "what", "run"), WRONG.values(), ids=WRONG)
 def test_what_is_wrong_is_said_with_the_command_that_mends_it(connection: Connection, what: str, run: str) -> None:
     found = finding_of(connection, NOW)
-
     assert found is not None
     (said,) = told([found])
     assert what in f"{said.what}; {said.detail}"
@@ -111,7 +110,6 @@ def test_nothing_is_asked_for_where_nothing_is_wrong(changes: dict[str, Any]) ->
 
 def test_the_table_is_read_at_a_glance() -> None:
     lines = [line.rstrip() for line in shown([a_connection()]).splitlines()]
-
     assert lines[-2:] == [
         "default     Example Relief  ━━━━╌ 12 d    4 d      3 d      refreshed 3 d   yes",
         "1 connection, all well.",
@@ -158,16 +156,13 @@ def test_findings_of_a_kind_are_told_together_the_worst_first() -> None:
 def test_no_character_of_a_stored_name_reaches_the_terminal_that_could_move_it() -> None:
     hostile = "A\x1b[2J\x9b31m\r\n\u202eB\u2066C\x07\u2028D"
     connection = a_connection(organization_name=hostile, user_name=hostile, last_outcome=hostile)
-
     said = shown([connection]) + "".join(line.text for line in one_connection(connection, NOW, Named()).lines)
-
     assert not set(said) & set("\x1b\x9b\r\x07\u202e\u2066\u2028")
     assert connection.text("organization_name") == "A\ufffd[2J\ufffd31m\ufffd\ufffd\ufffdB\ufffdC\ufffd\ufffdD"
 
 
 def test_a_length_of_time_has_one_unit() -> None:
     spans = timedelta(days=12, hours=23), timedelta(hours=47), timedelta(hours=1), timedelta(minutes=59), timedelta(-1)
-
     assert [days_and_hours(span) for span in spans] == ["12 d", "47 h", "1 h", "59 min", "0 min"]
 
 
@@ -236,9 +231,7 @@ def test_of_several_those_are_refreshed_that_were_named(operator_of: Callable[..
     operator = operator_of(*NAMES)
     for name in NAMES:
         operator.deployment.log_in(name)
-
     ended = operator.runs("refresh", *arguments.split())
-
     assert ended.status == status
     assert [line.split(":")[0] for line in ended.out.splitlines()] == refreshed
 

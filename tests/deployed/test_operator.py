@@ -54,7 +54,6 @@ def test_somebody_lives_through_a_connection_at_a_terminal(keeper: Person, deplo
 def test_an_operator_looks_refreshes_and_checks_and_may_not_log_in(operator: Person) -> None:
     table, checked, denied = (operator.types(command) for command in ("status", "check", "login"))
     refreshed = operator.runs("refresh", "--connection", "default")
-
     assert (table.status, "Example Relief" in table.said) == (0, True), table.said
     assert refreshed.out == "default: refreshed. A new token pair was saved, proved and published.\n"
     wrong = [line.split()[1] for line in checked.said.splitlines() if line.startswith("WRONG")]
