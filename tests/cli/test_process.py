@@ -31,66 +31,61 @@ FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:virtuous-token-refres
 MFA_CODE = "771204"
 ROLE = "arn:aws:iam::000000000000:role/operators"
 SESSION = "arn:aws:iam::000000000000:user/me"
+ASSUMED = f"""<Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
+<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
+<AssumedRoleUser><Arn>{ROLE}/x</Arn><AssumedRoleId>r</AssumedRoleId></AssumedRoleUser>"""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="terminals are got by another way elsewhere")
 
 
-class AwsOnLoopback(JsonHandler):
-    """Secrets Manager, Lambda, the tags and STS over HTTP, for a process that is not this one."""
-
-    deployment: Deployment
-    invocations: list[str]
-    lost: int
-
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        service, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
-        if service.startswith("ResourceGroupsTagging"):
-            self.answer(200, {"ResourceTagMappingList": [{"ResourceARN": FUNCTION, "Tags": TAGS}]})
-        elif service:
-            try:
-                self.answer(200, self.deployment.account.strict.call(operation, json.loads(body)))
-            except (AwsError, NotImplementedError) as refusal:
-                self.answer(400, {"__type": getattr(refusal, "code", "AccessDeniedException"), "message": "no"})
-        elif "/functions/" in self.path:
-            self.invocations.append(self.path)
-            if len(self.invocations) == self.lost:
-                self.do_GET()
-            else:
-                self.answer(200, self.deployment.invoke_as_lambda_does(json.loads(body))[0])
-        else:
-            self.answer_sts({name: values[0] for name, values in parse_qs(body.decode()).items()})
-
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        self.answer(403, {}, **{"x-amzn-ErrorType": "AccessDeniedException"})
-
-    def answer_sts(self, asked: dict[str, str]) -> None:
-        """STS; and of every other service that speaks XML a refusal."""
-        action = asked.get("Action", "")
-        answers = {
-            "AssumeRole": "<Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-            "<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
-            f"<AssumedRoleUser><Arn>{ROLE}/x</Arn><AssumedRoleId>r</AssumedRoleId></AssumedRoleUser>",
-            "GetCallerIdentity": f"<Arn>{ROLE}</Arn><Account>000000000000</Account>",
-        }
-        is_refused = action not in answers or (action == "AssumeRole" and asked.get("TokenCode") != MFA_CODE)
-        content = f"<{action}Response><{action}Result>{answers.get(action)}</{action}Result></{action}Response>"
-        if is_refused:
-            content = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
-        self.send_response(403 if is_refused else 200)
-        self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content.encode())
+def answer_of_sts(asked: Mapping[str, list[str]]) -> tuple[int, str]:
+    """STS's; and of every other service that speaks XML a refusal."""
+    (action,) = asked.get("Action", [""])
+    result = {"GetCallerIdentity": f"<Arn>{ROLE}</Arn><Account>000000000000</Account>", "AssumeRole": ASSUMED}.get(
+        action
+    )
+    if result is None or (action == "AssumeRole" and asked.get("TokenCode") != [MFA_CODE]):
+        return 403, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+    return 200, f"<{action}Response><{action}Result>{result}</{action}Result></{action}Response>"
 
 
 @contextmanager
 def aws(deployment: Deployment, directory: Path, *, lost: int = 0) -> Iterator[dict[str, str]]:
-    """What the process needs to meet *deployment*, and nothing of ours. The invocation of number *lost* is refused.
+    """What a process needs to meet *deployment*, and nothing of ours: Secrets Manager, Lambda, the tags and STS.
 
-    Profile mfa's role asks for a code; profile me is one of "aws login", with credentials that have not ended.
+    The invocation of number *lost* is refused. Profile mfa's role asks for a code; profile me is one of "aws login",
+    with credentials that have not ended.
     """
-    handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment, "invocations": [], "lost": lost})
+    invocations: list[str] = []
+
+    class Handler(JsonHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            service, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
+            if service.startswith("ResourceGroupsTagging"):
+                self.answer(200, {"ResourceTagMappingList": [{"ResourceARN": FUNCTION, "Tags": TAGS}]})
+            elif service:
+                try:
+                    self.answer(200, deployment.account.strict.call(operation, json.loads(body)))
+                except (AwsError, NotImplementedError) as refusal:
+                    self.answer(400, {"__type": getattr(refusal, "code", "AccessDeniedException"), "message": "no"})
+            elif "/functions/" in self.path:
+                invocations.append(self.path)
+                if len(invocations) == lost:
+                    self.do_GET()
+                else:
+                    self.answer(200, deployment.invoke_as_lambda_does(json.loads(body))[0])
+            else:
+                status, content = answer_of_sts(parse_qs(body.decode()))
+                self.send_response(status)
+                self.send_header("Content-Type", "text/xml")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content.encode())
+
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            self.answer(403, {}, **{"x-amzn-ErrorType": "AccessDeniedException"})
+
     (directory / "config").write_text(
         f"[profile mfa]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::000000000000:mfa/me\n"
         f"[profile me]\nlogin_session = {SESSION}\n[profile ended]\nlogin_session = {SESSION}-2\n"
@@ -101,7 +96,7 @@ def aws(deployment: Deployment, directory: Path, *, lost: int = 0) -> Iterator[d
     cached = directory / "logins" / f"{sha256(SESSION.encode()).hexdigest()}.json"
     cached.parent.mkdir(exist_ok=True)
     cached.write_text(json.dumps(token | {"dpopKey": "k", "tokenType": "urn:aws:params"}))
-    with serving(handler) as address:
+    with serving(Handler) as address:
         yield {
             "HOME": str(directory),
             "PATH": os.environ["PATH"],

@@ -1,7 +1,7 @@
 """AWS Secrets Manager in memory, as AWS documents it and no kinder. Standard library only.
 
-`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds. Refusals are `AwsError`, lost or
-unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
+`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds. `client()` gives a real botocore
+client in front of it.
 
 A secret is an immutable value, so every earlier state can be shown to stale reads, and come back to, at no cost.
 Not modelled, because the product does without: binary values, rotation, partial ARNs, what a resource policy allows,
@@ -32,20 +32,15 @@ Hook = Callable[[str, Params, str], object]
 
 
 class AwsError(Exception):
-    """A refusal that AWS would send: `code` is the exception's name in the API Reference."""
+    """A refusal that AWS would send: `code` is the exception's name in the API Reference.
+
+    Or one of TRANSPORT_ERRORS, which is the exception that botocore raises where no answer reaches the caller.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
-
-
-class TransportError(Exception):
-    """No answer reaches the caller; `name` is the botocore exception that the client raises for it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,7 @@ class Fault(NamedTuple):
     """What `StrictSecretsManager.fail` asked for, once."""
 
     operation: str
-    error: AwsError | TransportError
+    error: AwsError
     after_effect: bool
     secret_name: str | None
 
@@ -204,7 +199,7 @@ class StrictSecretsManager:
         self._lock = threading.RLock()
 
     def call(self, operation: str, params: Params) -> Answer:
-        """Answer one request, or raise AwsError or TransportError."""
+        """Answer one request, or raise AwsError."""
         answer_to = getattr(self, _method_of(operation), None)
         if answer_to is None:
             raise NotImplementedError(f"{operation} is not modelled")
@@ -215,7 +210,7 @@ class StrictSecretsManager:
         if self.before is not None:
             self.before(operation, params, secret_name)
         answer: Answer = {}
-        error: AwsError | TransportError | None = None
+        error: AwsError | None = None
         with self._lock:
             fault = self._take_fault(operation, secret_name)
             if fault is None or fault.after_effect:
@@ -246,8 +241,7 @@ class StrictSecretsManager:
         *error* is an AWS code, or one of TRANSPORT_ERRORS. With *after_effect* the call takes effect and its answer is
         lost. The client sees each fault at once: the SDK's own retries are not played.
         """
-        raised = TransportError(error) if error in TRANSPORT_ERRORS else AwsError(error, "asked for by the test")
-        self._faults += [Fault(operation, raised, after_effect, secret)] * times
+        self._faults += [Fault(operation, AwsError(error, "asked for"), after_effect, secret)] * times
 
     def refuse_kms(self, secret_id: str, *actions: str) -> None:
         """The key policy lacks *actions*: a read needs kms:Decrypt, a write GenerateDataKey too. None: all allowed."""
@@ -308,10 +302,9 @@ class StrictSecretsManager:
         """How many calls changed the secret; no-ops and refusals do not count."""
         return self._writes[self._name_of(secret_id)]
 
-    def calls(self, operation: str, secret_id: str | None = None) -> list[Call]:
-        """The logged calls of *operation*, on one secret or on all."""
-        name = None if secret_id is None else self._name_of(secret_id)
-        return [call for call in self.log if call.operation == operation and name in (None, call.secret_name)]
+    def calls(self, operation: str) -> list[Call]:
+        """The logged calls of *operation*."""
+        return [call for call in self.log if call.operation == operation]
 
     # Operations, by their names.
 
