@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import botocore.session
 import pytest
 import yaml  # type: ignore[import-untyped]
+from botocore import xform_name
 
 from tests.cli.operator import ALARM, CONFIGURATION, CONFIRMED, LAYER, NAME, NOW, SCHEDULE, STACK, VARIABLES, Operator
 from tests.fakes import virtuous as step
@@ -144,6 +148,22 @@ def test_what_is_wrong_is_a_line_with_the_command_that_mends_it(
     assert run in wrong
     assert "hidden" not in ended.out
     assert ended.out.endswith("1 to mend.\n")
+    aws_takes_what_is_printed(ended.out)
+
+
+def aws_takes_what_is_printed(said: str) -> None:
+    """Every operation and every option is one of the service's, by botocore's model of it."""
+    for command in re.findall("run: aws (.*)", said):
+        service, operation, *words = shlex.split(command)
+        if operation in ("tail", "wait"):  # the AWS CLI's own
+            continue
+        model: Any = botocore.session.get_session().get_service_model(service)
+        (name,) = [name for name in model.operation_names if xform_name(name, "-") == operation]
+        taken = {xform_name(member, "-") for member in model.operation_model(name).input_shape.members}
+        options = {word.removeprefix("--") for word in words if word.startswith("--")}
+        assert options <= taken | {"region", "notification-endpoint"}, (
+            command
+        )  # the latter is the CLI's word for SNS's Endpoint
 
 
 @pytest.mark.parametrize(
@@ -235,6 +255,7 @@ def test_what_is_wrong_with_a_connection_is_told(
     assert ended.status == 1
     assert said in ended.out, ended.out
     assert run in ended.out
+    aws_takes_what_is_printed(ended.out)
 
 
 def test_what_is_compared_is_what_the_template_grants_and_sets() -> None:
