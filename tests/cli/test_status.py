@@ -18,7 +18,7 @@ from virtuous_token.contract import format_instant
 from virtuous_token_cli.remedies import Named, Run
 from virtuous_token_cli.show import Shown, one_connection, table_of
 from virtuous_token_cli.stack import Connection
-from virtuous_token_cli.words import GOOD_OUTCOMES, days_and_hours, finding_of, sentence_of, told
+from virtuous_token_cli.words import GOOD_OUTCOMES, finding_of, sentence_of, told
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
@@ -159,11 +159,6 @@ def test_no_character_of_a_stored_name_reaches_the_terminal_that_could_move_it()
     said = shown([connection]) + "".join(line.text for line in one_connection(connection, NOW, Named()).lines)
     assert not set(said) & set("\x1b\x9b\r\x07\u202e\u2066\u2028")
     assert connection.text("organization_name") == "A\ufffd[2J\ufffd31m\ufffd\ufffd\ufffdB\ufffdC\ufffd\ufffdD"
-
-
-def test_a_length_of_time_has_one_unit() -> None:
-    spans = timedelta(days=12, hours=23), timedelta(hours=47), timedelta(hours=1), timedelta(minutes=59), timedelta(-1)
-    assert [days_and_hours(span) for span in spans] == ["12 d", "47 h", "1 h", "59 min", "0 min"]
 
 
 def test_every_outcome_word_has_a_sentence_and_those_that_are_no_success_a_command() -> None:
