@@ -57,6 +57,11 @@ class LeakHarness:
             self._seen.append((name, f"{value!r}\n{value}\n{json.dumps(value, default=repr)}"))
         return value
 
+    def clear(self) -> None:
+        """Forget what was seen and what is secret."""
+        for found in (self.records, self._seen, self._secrets, self.stand_ins):
+            found.clear()
+
     def leaks(self) -> list[str]:
         """Where a secret was seen; the secret itself is masked."""
         seen = self._seen + [(f"a log record of {record.name}", _text_of(record)) for record in self.records]
@@ -169,7 +174,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[Any]) -> 
             else:
                 report.outcome, report.longrepr = "failed", text
     if harness is not None and call.when == "teardown":
-        del item.stash[_HARNESS]
+        harness.clear()
     return report
 
 
