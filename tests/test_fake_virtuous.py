@@ -24,7 +24,7 @@ ODD = "p+w a&b=c%2B Zoë \N{WINKING FACE} "  # what a form escapes, and what is 
 
 @pytest.fixture
 def virtuous() -> Iterator[Virtuous]:
-    with Virtuous(users={"a+b@example.org": ODD}, now=EpochClock()) as running:
+    with Virtuous(user="a+b@example.org", password=ODD, now=EpochClock()) as running:
         yield running
 
 

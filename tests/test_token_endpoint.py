@@ -99,7 +99,7 @@ def test_a_login_with_a_code_names_it_otp() -> None:
 
 def test_what_is_decoded_is_what_was_typed() -> None:
     user, password = "zoë+b@x.org", "  a&b=c;d+e%2B'\"<>pässwörd-€-\U0001f600\nend\tand\x00nul  "
-    with Virtuous(users={user: password}, now=NOW.timestamp) as virtuous:
+    with Virtuous(user=user, password=password, now=NOW.timestamp) as virtuous:
         assert isinstance(endpoint_of(virtuous.base_url).log_in(user, SecretText(password)), Granted)
         [request] = virtuous.requests
         assert request.form() == {"grant_type": "password", "username": user, "password": password}

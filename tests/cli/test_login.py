@@ -69,7 +69,7 @@ def test_the_secrets_get_the_stacks_key_and_tags(operator: Operator, monkeypatch
 def test_e_mail_and_password_arrive_to_the_letter(
     operator_of: OperatorOf, password: str, lines: str, encoding: str
 ) -> None:
-    operator = operator_of(users={"a+b@x.org": password})
+    operator = operator_of(user="a+b@x.org", password=password)
     ended = operator.runs("login", piped=lines.format("a+b@x.org", password).encode(encoding))
     assert ended.status == 0, ended.err
 

@@ -221,7 +221,6 @@ class Ticket:
 
     kind: str
     generation: int
-    user: str
     expires_at: float
     revoked: bool = False
 
@@ -237,23 +236,23 @@ class Event(NamedTuple):
 class Virtuous:
     """The stand-in; it serves while its ``with`` lasts.
 
-    *users* maps e-mail to password; without it there is one user with a password of its own. A refresh token works
-    once; a replaced access token is valid to its own end. With *two_factor* a login needs ``one_time_code``. Each
-    answer comes *answer_seconds* after its request, which is processed at once.
+    There is one *user*, with a *password* that is made up unless it is given. A refresh token works once; a replaced
+    access token is valid to its own end. With *two_factor* a login needs ``one_time_code``. Each answer comes
+    *answer_seconds* after its request, which is processed at once.
     """
 
     def __init__(
         self,
         *,
         token_life_seconds: int = 1_295_999,
-        users: Mapping[str, str] | None = None,
+        user: str = "me@example.org",
+        password: str | None = None,
         two_factor: bool = False,
         organization_name: str = "Example Relief",
         answer_seconds: float = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.users = dict(users) if users is not None else {"me@example.org": f"password-{secrets.token_hex(8)}"}
-        self.user, self.password = next(iter(self.users.items()))
+        self.user, self.password = user, password or f"password-{secrets.token_hex(8)}"
         self.token_life_seconds = token_life_seconds
         self.two_factor = two_factor
         self.answer_seconds = answer_seconds
@@ -271,7 +270,7 @@ class Virtuous:
         }
         self._now = now
         self._tickets: dict[str, Ticket] = {}
-        self._other_secrets = {*self.users.values(), self.one_time_code}
+        self._other_secrets = {self.password, self.one_time_code}
         self._steps: dict[tuple[str, str], deque[Step]] = {("POST", TOKEN): deque(), ("GET", ORGANIZATION): deque()}
         self._lock = threading.RLock()
         self._closing = threading.Event()
@@ -293,10 +292,6 @@ class Virtuous:
     @property
     def token_requests(self) -> list[Recorded]:
         return [request for request in list(self.requests) if request.path == TOKEN]
-
-    @property
-    def organization_requests(self) -> list[Recorded]:
-        return [request for request in list(self.requests) if request.path == ORGANIZATION]
 
     @property
     def live_refresh_token(self) -> str | None:
@@ -336,7 +331,7 @@ class Virtuous:
     def issue_pair(self) -> dict[str, object]:
         """A new generation of tokens, as a login makes it; the JSON of the good answer."""
         with self._lock:
-            return self._issue(self.user)
+            return self._issue()
 
     def revoke_refresh_token(self, token: str | None = None) -> None:
         """Make one refresh token, or all, worthless."""
@@ -366,19 +361,19 @@ class Virtuous:
             for token in tokens:
                 self._tickets[token].revoked = True
 
-    def _issue(self, user: str) -> dict[str, object]:
+    def _issue(self) -> dict[str, object]:
         self.generation += 1
         issued_at = self._now()
         expires_at = issued_at + self.token_life_seconds
         access, refresh = (f"{kind}-{self.generation}-{secrets.token_hex(8)}" for kind in ("access", "refresh"))
-        self._tickets[access] = Ticket("access", self.generation, user, expires_at)
-        self._tickets[refresh] = Ticket("refresh", self.generation, user, issued_at + REFRESH_TOKEN_LIFE_SECONDS)
+        self._tickets[access] = Ticket("access", self.generation, expires_at)
+        self._tickets[refresh] = Ticket("refresh", self.generation, issued_at + REFRESH_TOKEN_LIFE_SECONDS)
         return {
             "access_token": access,
             "token_type": "bearer",
             "expires_in": self.token_life_seconds,
             "refresh_token": refresh,
-            "userName": user,
+            "userName": self.user,
             "twoFactorEnabled": str(self.two_factor),
             ".issued": formatdate(issued_at, usegmt=True),
             ".expires": formatdate(expires_at, usegmt=True),
@@ -386,8 +381,8 @@ class Virtuous:
 
     # Answers, those to a grant with what was done
 
-    def _granted(self, user: str) -> tuple[str, Answer]:
-        content, cookie = self._issue(user), f"cookie-{secrets.token_hex(8)}"
+    def _granted(self) -> tuple[str, Answer]:
+        content, cookie = self._issue(), f"cookie-{secrets.token_hex(8)}"
         self._other_secrets.add(cookie)
         set_cookie = {"Set-Cookie": f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly"}
         return "granted", _json(200, content, {"Cache-Control": "no-cache", "Pragma": "no-cache"} | set_cookie)
@@ -411,21 +406,20 @@ class Virtuous:
         return result
 
     def _password_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
-        user = fields.get("username", "")
-        if user not in self.users or self.users[user] != fields.get("password"):
+        if (fields.get("username"), fields.get("password")) != (self.user, self.password):
             return _refusal("The user name or password is incorrect.")
         if self.two_factor and "otp" not in fields:
             said = "A verification code has been sent to your phone."
             return "code_sent", _json(202, {"error": "awaiting_verification", "error_description": said})
         if self.two_factor and fields["otp"] != self.one_time_code:
             return _refusal("The one-time code is incorrect.")
-        return self._granted(user)
+        return self._granted()
 
     def _refresh_grant(self, token: str) -> tuple[str, Answer]:
         if not self._is_live("refresh", token):
             return _refusal()
         self._tickets[token].revoked = True
-        return self._granted(self._tickets[token].user)
+        return self._granted()
 
     def _organization_current(self, request: Recorded) -> Answer:
         presented = [value for name, value in request.headers if name.lower() == "authorization"]
