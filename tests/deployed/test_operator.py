@@ -7,10 +7,10 @@ from contextlib import closing
 from http.client import HTTPConnection
 
 import pytest
-from botocore.exceptions import ClientError
 
 from tests.deployed.people import Person, person_with
 from tests.deployed.world import World
+from tests.facts import refusal
 from virtuous_token import TokenReader
 from virtuous_token_cli.connection_secrets import pattern_of_caller
 
@@ -69,43 +69,39 @@ def test_a_protected_pair_is_for_the_function_and_who_is_named_alone(
 ) -> None:
     """Whatever the policies of others allow. An administrator can take the policy off, and that is all."""
     name, given = ("--connection", "kept"), e_mail_and_password(deployed_world)
-    pair, bearer = "virtuous/kept/tokens", "virtuous/kept/bearer"
+    pair = "virtuous/kept/tokens"
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     administrator = person_with(deployed_world, document=everything).client("secretsmanager")
     another = person_with(deployed_world, deployed_world.outputs()["LoginPolicyArn"])
 
-    def is_refused(operation: str, **asked: str) -> bool:
-        try:
-            getattr(administrator, operation)(**asked)
-        except ClientError as refused:
-            return refused.response["Error"]["Code"] == "AccessDeniedException"
-        return False
+    def seen_of(secret: str) -> str:
+        return refusal(lambda: administrator.get_secret_value(SecretId=secret))
 
     before = keeper.runs_here("login", *name, piped=given)
-    was_refused = is_refused("get_secret_value", SecretId=pair)
+    seen_before = seen_of(pair)
     protected = keeper.runs_here("login", *name, "--protect", pattern_of_caller(keeper.arn), piped=given)
     refreshed = operator.runs_here("refresh", *name)
     checked = operator.runs_here("check", *name)
     shut_out = another.runs_here("login", *name, piped=given)
     again = keeper.runs_here("login", *name, piped=given)
 
-    assert (before.status, was_refused) == (0, False)
+    assert (before.status, seen_before) == (0, "success")
     assert (protected.status, again.status) == (0, 0), protected.said + again.said
     assert refreshed.out.startswith("kept: refreshed."), refreshed.said
     assert "kept: the pair is for these alone: arn:aws:iam::" in " ".join(checked.said.split())
     assert shut_out.status == 1
     assert f"{pair} is for" in shut_out.said
-    refused: dict[str, dict[str, str]] = {
-        "get_secret_value": {},
-        "put_secret_value": {"SecretString": "{}"},
-        "update_secret": {"SecretString": "{}"},
-        "update_secret_version_stage": {"VersionStage": "AWSCURRENT"},
-        "put_resource_policy": {"ResourcePolicy": json.dumps(everything)},
+    denied = {
+        seen_of(pair),
+        refusal(lambda: administrator.put_secret_value(SecretId=pair, SecretString="{}")),
+        refusal(lambda: administrator.update_secret(SecretId=pair, SecretString="{}")),
+        refusal(lambda: administrator.update_secret_version_stage(SecretId=pair, VersionStage="AWSCURRENT")),
+        refusal(lambda: administrator.put_resource_policy(SecretId=pair, ResourcePolicy=json.dumps(everything))),
     }
-    assert [is_refused(operation, SecretId=pair, **asked) for operation, asked in refused.items()] == [True] * 5
-    assert not is_refused("get_secret_value", SecretId=bearer)
-    assert not is_refused("delete_resource_policy", SecretId=pair)
-    assert not is_refused("get_secret_value", SecretId=pair)
+    assert denied == {"AccessDeniedException"}
+    assert seen_of("virtuous/kept/bearer") == "success"
+    administrator.delete_resource_policy(SecretId=pair)
+    assert seen_of(pair) == "success"
 
 
 def test_from_nothing_to_a_first_call_and_again_after_a_deletion(deployed_world: World) -> None:
