@@ -1,11 +1,9 @@
 """The harness that every test runs under: no secret that a stand-in issued may appear where a person could read it.
 
-Watched are all log records (their arguments, extra fields and exceptions too), standard output and error, exceptions
-with their causes and contexts, also those that ``pytest.raises`` caught, and every value that a test hands to
-``harness.watch``: return values, metrics. Secrets are those of every ``Virtuous`` that a test makes, and what it
-names with ``harness.secret``. They are looked for as they are, percent-encoded, in base64 and escaped as in JSON or a
-repr. Nothing that is shorter than SHORTEST is looked for: it would be found by chance. With ``pytest -s`` the output
-is not watched.
+Watched are all log records, standard output and error (not with ``pytest -s``), exceptions with their causes and
+contexts, also those that ``pytest.raises`` caught, and what a test hands to ``harness.watch``. Secrets are those of
+every ``Virtuous`` that a test makes, and what it names with ``harness.secret``. They are looked for as they are,
+percent-encoded, in base64 and escaped as in JSON or a repr.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ import pytest
 
 from tests.fakes.virtuous import Virtuous
 
-SHORTEST = 6
+SHORTEST = 6  # what is shorter would be found by chance
 CONTEXT = 40  # characters shown round a find
 
 # At DEBUG these log what they send: no concern of ours while a test itself uses them. That the product holds them at
@@ -70,7 +68,8 @@ class LeakHarness:
         if not seen:
             return []
         secrets = self._secrets.union(*(stand_in.secrets() for stand_in in self.stand_ins))
-        forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
+        long_enough = [secret for secret in secrets if len(secret) >= SHORTEST]
+        forms = sorted({form for secret in long_enough for form in _forms(secret)}, key=len, reverse=True)
         return [f"{channel}: {_excerpt(text, form)}" for channel, text in seen for form in forms if form in text]
 
     @contextmanager
@@ -80,8 +79,7 @@ class LeakHarness:
         Levels are afterwards what they were: the product changes those of the libraries.
         """
         make = logging.getLogRecordFactory()
-        loggers = [logging.getLogger(), *map(logging.getLogger, LIBRARIES)]
-        levels = [logger.level for logger in loggers]
+        levels = {logger: logger.level for logger in map(logging.getLogger, ("", *LIBRARIES))}
 
         def see(*args: Any, **kwargs: Any) -> logging.LogRecord:
             record = make(*args, **kwargs)
@@ -92,34 +90,29 @@ class LeakHarness:
             return record
 
         logging.setLogRecordFactory(see)
-        loggers[0].setLevel(logging.DEBUG)
+        logging.getLogger().setLevel(logging.DEBUG)
         try:
             yield
         finally:
             logging.setLogRecordFactory(make)
-            for logger, level in zip(loggers, levels, strict=True):
+            for logger, level in levels.items():
                 logger.setLevel(level)
 
 
 def _forms(secret: str) -> set[str]:
-    """What *secret* is looked for as; nothing if it is too short."""
-    if len(secret) < SHORTEST:
-        return set()
+    """What *secret* is looked for as."""
     data = secret.encode("utf-8", "surrogatepass")
     in_json = json.dumps(secret)[1:-1]
     encoded = {quote(data, safe=""), quote(data), quote_plus(data)}
     forms = {secret, in_json, json.dumps(in_json)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
-    forms |= {repr(secret)[1:-1], repr(data)[2:-1], *encoded, *map(_small_digits, encoded)}
+    small = {re.sub("%..", lambda found: found[0].lower(), text) for text in encoded}
+    forms |= {repr(secret)[1:-1], repr(data)[2:-1], *encoded, *small}
     for offset in range(3):
         # Six bits are one character: what also holds bits of a neighbour is cut off.
         whole = base64.b64encode(b"\0" * offset + data).decode()
         core = whole[-(-offset * 8 // 6) : (offset + len(data)) * 8 // 6]
         forms |= {core, core.replace("+", "-").replace("/", "_")}
     return forms
-
-
-def _small_digits(encoded: str) -> str:
-    return re.sub("%..", lambda found: found[0].lower(), encoded)
 
 
 def _excerpt(text: str, form: str) -> str:

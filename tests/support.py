@@ -208,19 +208,14 @@ class Deployment:
         return {"StatusCode": 200, "Payload": io.BytesIO(json.dumps(returned).encode()), **failure}
 
 
-def answered(events: Any, operation: str, answer: Callable[[], Mapping[str, Any]]) -> None:
+def answered(events: Any, operation: str, answer: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
     """From here on clients whose *events* these are get *answer* for *operation*, for instance ``sts.AssumeRole``.
 
-    An answer that holds an ``Error`` is AWS's refusal.
+    It is called with the request as botocore has it. An answer that holds an ``Error`` is AWS's refusal.
     """
-    _taken(events, operation, lambda _: answer())
-
-
-def _taken(events: Any, operation: str, take: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
-    """The same, by what is asked for."""
 
     def reply(params: Mapping[str, Any], **_: object) -> tuple[AWSResponse, Mapping[str, Any]]:
-        given = take(params)
+        given = answer(params)
         response = AWSResponse("https://aws.invalid/", 404 if "Error" in given else 200, HTTPHeaders(), None)
         return response, {"ResponseMetadata": {"HTTPHeaders": {}}} | dict(given)
 
@@ -235,17 +230,14 @@ def deployed(
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     **virtuous_options: Any,
 ) -> Iterator[Deployment]:
-    """The function as a warm process has it, its logs at DEBUG; every name in its environment is this deployment's.
-
-    *clock* is Secrets Manager's.
-    """
+    """The function as a warm process has it, its logs at DEBUG. *clock* is Secrets Manager's."""
     with Virtuous(**virtuous_options) as virtuous, pytest.MonkeyPatch.context() as patch:
         account = Account(*connections, empty=empty, now=clock)
         session = boto3.session.Session("none", "none", region_name=REGION)
         deployment = Deployment(account, virtuous, session, harness)
         answer_through(account.strict, session.events)
-        _taken(session.events, "lambda.Invoke", deployment.take_invocation)
-        _taken(session.events, "events.PutEvents", deployment.take_notice)
+        answered(session.events, "lambda.Invoke", deployment.take_invocation)
+        answered(session.events, "events.PutEvents", deployment.take_notice)
         patch.setattr(boto3, "DEFAULT_SESSION", session)
         patch.setenv("SECRET_PREFIX", account.prefix)
         patch.setenv("VIRTUOUS_BASE_URL", virtuous.base_url)

@@ -1,44 +1,27 @@
-"""The strict Secrets Manager beyond the facts of ``facts.py``: limits, refusals, and what a test arranges.
+"""The strict Secrets Manager beyond the facts of ``facts.py``: the quota, and what a test arranges.
 
 "API" is the AWS Secrets Manager API Reference, "Guide" the AWS Secrets Manager User Guide.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import botocore.exceptions
 import pytest
 
-from tests.facts import refusal
+from tests.facts import Secret, refusal
 from tests.fakes.secrets_manager import CURRENT, TRANSPORT_ERRORS, StrictSecretsManager
 from tests.support import Clock
 
-NAME = "virtuous/default/tokens"
-MISSING, MISUSED = "ResourceNotFoundException", "InvalidParameterException"
+MISSING = "ResourceNotFoundException"
 
 
 def version(number: int) -> str:
     """The id of the *number*-th version."""
     return str(UUID(int=number))
-
-
-def put(client: Any, number: int, value: str | None = None, *labels: str) -> Any:
-    stages = {"VersionStages": list(labels)} if labels else {}
-    token = version(number)
-    return client.put_secret_value(
-        SecretId=NAME, ClientRequestToken=token, SecretString=value or f"value-{number}", **stages
-    )
-
-
-def move(client: Any, label: str, to: int | None, off: int | None) -> Any:
-    ends = {"MoveToVersionId": to, "RemoveFromVersionId": off}
-    named = {key: version(number) for key, number in ends.items() if number is not None}
-    return client.update_secret_version_stage(SecretId=NAME, VersionStage=label, **named)
 
 
 @pytest.fixture
@@ -48,135 +31,75 @@ def clock() -> Clock:
 
 @pytest.fixture
 def strict(clock: Clock) -> StrictSecretsManager:
-    """It has one secret, whose versions 1 and 2 are AWSPREVIOUS and AWSCURRENT, and whose version 3 is labelled."""
-    strict = StrictSecretsManager(clock.now)
-    strict.client().create_secret(Name=NAME)
-    for number in (1, 2):
-        put(strict.client(), number)
-    put(strict.client(), 3, None, "REFRESHING")
-    strict.settle()
-    strict.log.clear()
-    return strict
+    return StrictSecretsManager(clock.now)
 
 
 @pytest.fixture
-def client(strict: StrictSecretsManager) -> Any:
-    return strict.client()
-
-
-def a_policy(effect: str, principal: object, **more: object) -> str:
-    statement = {"Effect": effect, "Principal": principal, "Action": "*", "Resource": "*", **more}
-    return json.dumps({"Version": "2012-10-17", "Statement": statement})
-
-
-def protect(policy: str) -> Callable[[Any], object]:
-    return lambda client: client.put_resource_policy(SecretId=NAME, ResourcePolicy=policy, BlockPublicPolicy=True)
-
-
-CALLS: dict[str, tuple[Callable[[Any], object], str]] = {
-    "a value of 65,536 bytes": (lambda client: put(client, 4, "x" * 65_536), "success"),
-    "a longer one, counted in bytes": (lambda client: put(client, 4, "é" * 32_769), "ValidationException"),
-    "no value": (lambda client: client.put_secret_value(SecretId=NAME), "InvalidRequestException"),
-    "21 labels in all": (lambda client: put(client, 4, None, *map(str, range(18))), "LimitExceededException"),
-    "a label that is on no version": (lambda client: move(client, "NEW", 1, None), "success"),
-    "a label taken off its version": (lambda client: move(client, "REFRESHING", None, 3), "success"),
-    "a label that is there already": (lambda client: move(client, "REFRESHING", 3, None), "success"),
-    "AWSCURRENT to a version that is not there": (lambda client: move(client, CURRENT, 9, 2), MISSING),
-    "AWSCURRENT to nowhere": (lambda client: move(client, CURRENT, None, 2), MISUSED),
-    "neither from nor to": (lambda client: move(client, "REFRESHING", None, None), MISUSED),
-    "two different versions": (
-        lambda client: client.get_secret_value(SecretId=NAME, VersionId=version(1), VersionStage=CURRENT),
-        "InvalidRequestException",
-    ),
-    "six days to recover": (lambda client: client.delete_secret(SecretId=NAME, RecoveryWindowInDays=6), MISUSED),
-    "a policy for everybody": (protect(a_policy("Allow", {"AWS": "*"})), "PublicPolicyException"),
-    "a policy that keeps everybody out": (protect(a_policy("Deny", "*")), "success"),
-    "a policy under a condition": (protect(a_policy("Allow", "*", Condition={"StringEquals": {}})), "success"),
-    "no policy": (protect("no policy"), "MalformedPolicyDocumentException"),
-}
-
-
-@pytest.mark.parametrize("case", CALLS)
-def test_a_call_is_answered_or_refused_whole(client: Any, strict: StrictSecretsManager, case: str) -> None:
-    """API, Request Parameters and Errors of each operation; Guide, Quotas."""
-    call, expected = CALLS[case]
-    before = strict.secrets
-    assert refusal(lambda: call(client)) == expected
-    assert (strict.secrets == before) or expected == "success"
+def secret(strict: StrictSecretsManager) -> Secret:
+    """Its versions 1 and 2 are AWSPREVIOUS and AWSCURRENT, and its version 3 is labelled."""
+    secret = Secret(strict.client(), "virtuous/default/tokens")
+    secret.client.create_secret(Name=secret.name)
+    for number, labels in ((1, ()), (2, ()), (3, ("REFRESHING",))):
+        secret.put("value", *labels, version=version(number))
+    strict.settle()
+    return secret
 
 
 def test_young_versions_fill_the_quota_and_old_unlabelled_ones_make_room(
-    client: Any, clock: Clock, strict: StrictSecretsManager
+    secret: Secret, clock: Clock, strict: StrictSecretsManager
 ) -> None:
     """API, PutSecretValue: versions younger than 24 hours are kept; Guide, Quotas, versions of a secret."""
     for number in range(4, 101):
-        put(client, number)
+        secret.put("value", version=version(number))
     clock.instant += timedelta(hours=24)
-    assert refusal(lambda: put(client, 101)) == "LimitExceededException"
+    assert refusal(lambda: secret.put("value", version=version(101))) == "LimitExceededException"
     clock.instant += timedelta(seconds=1)
     for number in (101, 102, 103):
-        put(client, number)
-    assert (len(strict.versions(NAME)), strict.versions(NAME)[:2]) == (100, [version(3), version(5)])
-
-
-# What a test arranges
+        secret.put("value", version=version(number))
+    assert (len(strict.versions(secret.name)), strict.versions(secret.name)[:2]) == (100, [version(3), version(5)])
 
 
 @pytest.mark.parametrize("error", [*sorted(TRANSPORT_ERRORS), "ThrottlingException", "InternalServiceError"])
 @pytest.mark.parametrize("after_effect", [False, True], ids=["before its effect", "after it"])
 def test_a_call_fails_as_often_as_asked(
-    client: Any, strict: StrictSecretsManager, error: str, after_effect: bool
+    secret: Secret, strict: StrictSecretsManager, error: str, after_effect: bool
 ) -> None:
     """Of one secret alone; what is raised is botocore's own."""
     kind = getattr(botocore.exceptions, error, botocore.exceptions.ClientError)
     strict.fail("PutSecretValue", error, after_effect=after_effect, secret="another")
-    strict.fail("PutSecretValue", error, times=2, after_effect=after_effect, secret=NAME)
+    strict.fail("PutSecretValue", error, times=2, after_effect=after_effect, secret=secret.name)
     for _ in range(2):
         with pytest.raises(kind):
-            put(client, 4)
-        assert (version(4) in strict.versions(NAME)) is after_effect
-    put(client, 4)
+            secret.put("value", version=version(4))
+        assert (version(4) in strict.versions(secret.name)) is after_effect
+    secret.put("value", version=version(4))
 
 
-def test_reads_see_an_earlier_state_and_writes_never_do(client: Any, strict: StrictSecretsManager) -> None:
+def test_reads_see_an_earlier_state_and_writes_never_do(secret: Secret, strict: StrictSecretsManager) -> None:
     """API, ListSecrets: all operations are eventually consistent. A refused write and a no-op leave no state."""
+    client, name = secret
     for _ in range(2):
-        put(client, 4)
-    refusal(lambda: put(client, 4, "another value"))
-    client.delete_secret(SecretId=NAME, ForceDeleteWithoutRecovery=True)
+        secret.put("value", version=version(4))
+    refusal(lambda: secret.put("another value", version=version(4)))
+    client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
     client.create_secret(Name="new")
-    asked: list[tuple[str, int]] = []
+    counts: set[int] = set()
 
-    def oldest(operation: str, name: str, count: int) -> int:
-        asked.append((operation, count))
+    def oldest(operation: str, of: str, count: int) -> int:
+        counts.add(count)
         return count - 1
 
     strict.choose_view = oldest
     reads: list[Callable[[], object]] = [
-        lambda: client.describe_secret(SecretId=NAME)["VersionIdsToStages"][version(2)],
-        lambda: client.get_secret_value(SecretId=NAME)["VersionStages"],
-        lambda: client.batch_get_secret_value(SecretIdList=[NAME])["SecretValues"][0]["VersionStages"],
+        lambda: client.describe_secret(SecretId=name)["VersionIdsToStages"][version(2)],
+        lambda: client.get_secret_value(SecretId=name)["VersionStages"],
+        lambda: client.batch_get_secret_value(SecretIdList=[name])["SecretValues"][0]["VersionStages"],
         lambda: client.list_secrets()["SecretList"][0]["SecretVersionsToStages"][version(2)],
-        lambda: client.list_secret_version_ids(SecretId=NAME)["Versions"][1]["VersionStages"],
+        lambda: client.list_secret_version_ids(SecretId=name)["Versions"][1]["VersionStages"],
     ]
     assert [read() for read in reads] == [[CURRENT]] * 5
-    assert {count for _, count in asked} == {3, 2}
+    assert counts == {3, 2}
     assert refusal(lambda: client.describe_secret(SecretId="new")) == MISSING
-    assert refusal(lambda: put(client, 5)) == MISSING
+    assert refusal(lambda: secret.put("value", version=version(5))) == MISSING
     strict.settle()
     assert [entry["Name"] for entry in client.list_secrets()["SecretList"]] == ["new"]
-
-
-def test_an_earlier_state_is_gone_on_from_and_nothing_that_is_shown_has_a_value(
-    client: Any, strict: StrictSecretsManager
-) -> None:
-    before = strict.secrets
-    for _ in range(2):
-        put(client, 4)
-        shown = f"{strict.log!r} {strict.secret(NAME)!r} {strict.secrets!r}"
-        assert (version(4) in shown, "value-" in shown) == (True, False)
-        strict.go_on_from(before)
-        assert (strict.secrets, strict.log) == (before, [])
-    assert refusal(lambda: StrictSecretsManager().client().describe_secret(SecretId=NAME)) == MISSING
-    with pytest.raises(NotImplementedError, match="RotateSecret"):
-        client.rotate_secret(SecretId=NAME)

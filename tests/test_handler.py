@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -97,7 +98,7 @@ def test_a_report_refreshes_nothing_and_says_if_asked_whether_virtuous_takes_the
         "schedule": "",
     }
     assert deployment.virtuous.requests == []
-    deployment.virtuous.script_organization(step.late(0), step.denied(), step.bad_gateway())
+    deployment.virtuous.script_organization(step.Step(), step.denied(), step.bad_gateway())
     proofs = [deployment.invoke({"report": True, "prove": True})["connections"]["default"]["proof"] for _ in range(3)]
     assert proofs == ["accepted", "refused (HTTP 401)", "unclear (HTTP 502)"]
     assert (deployment.virtuous.token_requests, deployment.account.strict.writes(PAIR_SECRET)) == ([], writes)
@@ -174,7 +175,7 @@ def test_the_claim_ends_a_minute_after_the_invocation_does(deployment: Deploymen
         seen.append((datetime.now(UTC), str(deployment.account.strict.value(PAIR_SECRET, LABEL))))
 
     deployment.log_in(age=DUE)
-    deployment.virtuous.script(step.hook(in_flight))
+    deployment.virtuous.script(step.Step(call=in_flight))
     before = datetime.now(UTC)
 
     deployment.invoke({}, Context(milliseconds_left=200_000))
@@ -350,12 +351,13 @@ def test_a_refresh_that_hangs_until_all_others_are_done_holds_nobody_up(
     names = _names(2 * WORKERS)
     with deployed(harness, *names) as deployment:
         _log_in(deployment, *names, age=DUE)
-        hold = deployment.virtuous.hold(after_grant=True)
-        deployment.virtuous.script(hold.step | step.answer_lost())  # for whoever comes first
+        others_are_done = threading.Event()
+        held = replace(step.answer_lost(), call=lambda _: others_are_done.wait(30))
+        deployment.virtuous.script(held)  # for whoever comes first
 
         def release_when_the_others_are_done(*_: object) -> None:
             if len(deployment.account.strict.calls("UpdateSecretVersionStage")) >= len(names) - 1:
-                hold.released.set()
+                others_are_done.set()
 
         deployment.account.strict.after = release_when_the_others_are_done
         with pytest.raises(SomeConnectionsFailed, match=r"^c\d+: try_again$"):

@@ -82,7 +82,7 @@ def test_a_program_reads_the_token_and_calls_virtuous(
 ) -> None:
     done = run(name, virtuous.base_url, environment, tmp_path)
     assert (done.stdout, done.stderr, done.returncode) == ("Example Relief\n", "", 0)
-    assert len(virtuous.organization_requests) == 1
+    assert len(virtuous.requests) == 1
 
 
 @pytest.fixture

@@ -90,13 +90,13 @@ def test_a_refresh_is_one_url_encoded_post(endpoint: TokenEndpoint, virtuous: Vi
 
 def test_a_login_is_decoded_as_it_was_typed_and_names_its_code_otp() -> None:
     user, password = "zoë+b@x.org", "  a&b=c;d+e%2B'\"<>pässwörd-€-\U0001f600\nend\tand\x00nul  "
-    with Virtuous(users={user: password}, two_factor=True, now=NOW.timestamp) as virtuous:
+    with Virtuous(user=user, password=password, two_factor=True, now=NOW.timestamp) as virtuous:
         endpoint, secret = endpoint_of(virtuous.base_url), SecretText(password)
         assert endpoint.log_in(user, secret) == NotGranted(Ending.CODE_NEEDED, "one-time code needed")
-        assert isinstance(endpoint.log_in(user, secret, SecretText(virtuous.last_code)), Granted)
+        assert isinstance(endpoint.log_in(user, secret, SecretText(virtuous.one_time_code)), Granted)
         first, second = virtuous.requests
         form = {"grant_type": "password", "username": user, "password": password}
-        assert (first.form(), second.form()) == (form, form | {"otp": virtuous.last_code})
+        assert (first.form(), second.form()) == (form, form | {"otp": virtuous.one_time_code})
         assert b"+" not in first.body
 
 

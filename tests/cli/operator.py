@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
 
-from tests.leak_harness import LeakHarness
-from tests.support import Deployment, answered, deployed
-from virtuous_token_cli import aws, connection_secrets, login, main, obtain
+from tests.fakes.virtuous import Virtuous
+from tests.support import Account, Deployment, answered
+from virtuous_token_cli import aws, connection_secrets, login, main
 
 CALLER = "arn:aws:sts::000000000000:assumed-role/keepers/somebody"
 ROLE = "arn:aws:iam::000000000000:role/virtuous-token-refresher-TokenRefresherRole-1A2B3C4D5E6F"
@@ -71,18 +69,12 @@ HEALTHY: dict[str, Mapping[str, Any]] = {
 }
 
 
-@dataclass(slots=True)
-class CommandResult:
+class CommandResult(NamedTuple):
     """How a command ended."""
 
     status: int
     out: str
     err: str
-
-    @property
-    def result(self) -> Any:
-        """The JSON document that standard output holds."""
-        return json.loads(self.out)
 
 
 @dataclass(slots=True)
@@ -109,14 +101,21 @@ class Operator:
 
     deployment: Deployment
     capsys: pytest.CaptureFixture[str]
-    harness: LeakHarness
     stacks: list[str] = field(default_factory=lambda: ["virtuous"])
     aws_answers: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        answered(self.deployment.session.events, "resource-groups-tagging-api.GetResources", self._functions)
+        for operation, answer in HEALTHY.items():
+            self.let_aws_answer(operation, answer)
+
     @property
-    def core(self) -> Any:
-        """botocore's part of the deployment's session."""
-        return self.deployment.session._session
+    def account(self) -> Account:
+        return self.deployment.account
+
+    @property
+    def virtuous(self) -> Virtuous:
+        return self.deployment.virtuous
 
     def runs(self, *arguments: str, piped: str | bytes = "") -> CommandResult:
         """With *piped* as standard input, which is no terminal."""
@@ -131,55 +130,31 @@ class Operator:
 
     def logs_in(self, *arguments: str, connection: str = "default", code: str = "") -> CommandResult:
         """With the right e-mail and password from standard input."""
-        virtuous = self.deployment.virtuous
-        piped = f"{virtuous.user}\n{virtuous.password}\n{code}"
+        piped = f"{self.virtuous.user}\n{self.virtuous.password}\n{code}"
         return self.runs("login", "--connection", connection, *arguments, piped=piped)
 
-    def person(self, *more: str, agrees: bool = True) -> Scripted:
+    def person(self, *, agrees: bool = True) -> Scripted:
         """Somebody who knows e-mail and password."""
-        return Scripted([self.deployment.virtuous.user, self.deployment.virtuous.password, *more], agrees)
-
-    def _runs(self, arguments: tuple[str, ...]) -> CommandResult:
-        self.capsys.readouterr()
-        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda *_: self.core):
-            status = main.main(arguments)
-        return CommandResult(status, *self.capsys.readouterr())
-
-    def answer_what_everybody_may_ask(self) -> None:
-        """Which functions carry our tag, and whose credentials these are."""
-
-        def functions() -> Mapping[str, Any]:
-            return {
-                "ResourceTagMappingList": [
-                    {
-                        "ResourceARN": f"arn:aws:lambda:us-east-1:000000000000:function:{prefix}-token-refresher",
-                        "Tags": [{"Key": "virtuous-token:prefix", "Value": prefix}, *TAGS[1:]],
-                    }
-                    for prefix in self.stacks
-                ]
-            }
-
-        events: Any = self.deployment.session.events
-        answered(events, "resource-groups-tagging-api.GetResources", functions)
-        for operation, answer in HEALTHY.items():
-            self.let_aws_answer(operation, answer)
+        return Scripted([self.virtuous.user, self.virtuous.password], agrees)
 
     def let_aws_answer(self, operation: str, answer: Mapping[str, Any]) -> None:
         """From here on; the last one given for an operation counts."""
         if operation not in self.aws_answers:
-            answered(self.deployment.session.events, operation, lambda: self.aws_answers[operation])
+            answered(self.deployment.session.events, operation, lambda _: self.aws_answers[operation])
         self.aws_answers[operation] = answer
 
+    def _runs(self, arguments: tuple[str, ...]) -> CommandResult:
+        self.capsys.readouterr()
+        core: Any = self.deployment.session._session
+        with self.deployment.hearing_libraries(), patch.object(aws, "make_session", lambda *_: core):
+            status = main.main(arguments)
+        return CommandResult(status, *self.capsys.readouterr())
 
-@contextmanager
-def operator_of(
-    harness: LeakHarness, capsys: pytest.CaptureFixture[str], *connections: str, **options: Any
-) -> Iterator[Operator]:
-    """An operator of a deployment with these *connections*; without any, nobody has logged in yet."""
-    with deployed(harness, *connections, empty=not connections, **options) as deployment:
-        operator = Operator(deployment, capsys, harness)
-        operator.answer_what_everybody_may_ask()
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            monkeypatch.setenv("AWS_REGION", "us-east-1")
-            monkeypatch.setattr(obtain, "BETWEEN_PROOFS", (0, 0))
-            yield operator
+    def _functions(self, _: object) -> Mapping[str, Any]:
+        """Those that carry our tag."""
+        arn = "arn:aws:lambda:us-east-1:000000000000:function:{}-token-refresher"
+        tags = [[{"Key": "virtuous-token:prefix", "Value": prefix}, *TAGS[1:]] for prefix in self.stacks]
+        functions = zip(self.stacks, tags, strict=True)
+        return {
+            "ResourceTagMappingList": [{"ResourceARN": arn.format(name), "Tags": found} for name, found in functions]
+        }

@@ -9,23 +9,20 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
 
 import pytest
 
 from tests.cli.operator import TAGS
-from tests.fakes import virtuous as step
 from tests.fakes.loopback import JsonHandler, serving
-from tests.fakes.relay import Relay, certificate
 from tests.fakes.secrets_manager import AwsError
 from tests.leak_harness import LeakHarness
-from tests.support import Deployment, deployed, issued_by
+from tests.support import Deployment, deployed
 from tests.terminal import COMMAND, plain, typed_at_a_terminal
 
 ROOT = Path(__file__).parents[2]
@@ -34,66 +31,61 @@ FUNCTION = "arn:aws:lambda:us-east-1:000000000000:function:virtuous-token-refres
 MFA_CODE = "771204"
 ROLE = "arn:aws:iam::000000000000:role/operators"
 SESSION = "arn:aws:iam::000000000000:user/me"
+ASSUMED = f"""<Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>
+<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>
+<AssumedRoleUser><Arn>{ROLE}/x</Arn><AssumedRoleId>r</AssumedRoleId></AssumedRoleUser>"""
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="terminals are got by another way elsewhere")
 
 
-class AwsOnLoopback(JsonHandler):
-    """Secrets Manager, Lambda, the tags and STS over HTTP, for a process that is not this one."""
-
-    deployment: Deployment
-    invocations: list[str]
-    lost: int
-
-    def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        service, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
-        if service.startswith("ResourceGroupsTagging"):
-            self.answer(200, {"ResourceTagMappingList": [{"ResourceARN": FUNCTION, "Tags": TAGS}]})
-        elif service:
-            try:
-                self.answer(200, self.deployment.account.strict.call(operation, json.loads(body)))
-            except (AwsError, NotImplementedError) as refusal:
-                self.answer(400, {"__type": getattr(refusal, "code", "AccessDeniedException"), "message": "no"})
-        elif "/functions/" in self.path:
-            self.invocations.append(self.path)
-            if len(self.invocations) == self.lost:
-                self.do_GET()
-            else:
-                self.answer(200, self.deployment.invoke_as_lambda_does(json.loads(body))[0])
-        else:
-            self.answer_sts({name: values[0] for name, values in parse_qs(body.decode()).items()})
-
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-        self.answer(403, {}, **{"x-amzn-ErrorType": "AccessDeniedException"})
-
-    def answer_sts(self, asked: dict[str, str]) -> None:
-        """STS; and of every other service that speaks XML a refusal."""
-        action = asked.get("Action", "")
-        answers = {
-            "AssumeRole": "<Credentials><AccessKeyId>ASIA</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-            "<SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
-            f"<AssumedRoleUser><Arn>{ROLE}/x</Arn><AssumedRoleId>r</AssumedRoleId></AssumedRoleUser>",
-            "GetCallerIdentity": f"<Arn>{ROLE}</Arn><Account>000000000000</Account>",
-        }
-        is_refused = action not in answers or (action == "AssumeRole" and asked.get("TokenCode") != MFA_CODE)
-        content = f"<{action}Response><{action}Result>{answers.get(action)}</{action}Result></{action}Response>"
-        if is_refused:
-            content = "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
-        self.send_response(403 if is_refused else 200)
-        self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content.encode())
+def answer_of_sts(asked: Mapping[str, list[str]]) -> tuple[int, str]:
+    """STS's; and of every other service that speaks XML a refusal."""
+    (action,) = asked.get("Action", [""])
+    result = {"GetCallerIdentity": f"<Arn>{ROLE}</Arn><Account>000000000000</Account>", "AssumeRole": ASSUMED}.get(
+        action
+    )
+    if result is None or (action == "AssumeRole" and asked.get("TokenCode") != [MFA_CODE]):
+        return 403, "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+    return 200, f"<{action}Response><{action}Result>{result}</{action}Result></{action}Response>"
 
 
 @contextmanager
 def aws(deployment: Deployment, directory: Path, *, lost: int = 0) -> Iterator[dict[str, str]]:
-    """What the process needs to meet *deployment*, and nothing of ours. The invocation of number *lost* is refused.
+    """What a process needs to meet *deployment*, and nothing of ours: Secrets Manager, Lambda, the tags and STS.
 
-    Profile mfa's role asks for a code; profile me is one of "aws login", with credentials that have not ended.
+    The invocation of number *lost* is refused. Profile mfa's role asks for a code; profile me is one of "aws login",
+    with credentials that have not ended.
     """
-    handler = type("Handler", (AwsOnLoopback,), {"deployment": deployment, "invocations": [], "lost": lost})
+    invocations: list[str] = []
+
+    class Handler(JsonHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            service, _, operation = self.headers.get("X-Amz-Target", "").rpartition(".")
+            if service.startswith("ResourceGroupsTagging"):
+                self.answer(200, {"ResourceTagMappingList": [{"ResourceARN": FUNCTION, "Tags": TAGS}]})
+            elif service:
+                try:
+                    self.answer(200, deployment.account.strict.call(operation, json.loads(body)))
+                except (AwsError, NotImplementedError) as refusal:
+                    self.answer(400, {"__type": getattr(refusal, "code", "AccessDeniedException"), "message": "no"})
+            elif "/functions/" in self.path:
+                invocations.append(self.path)
+                if len(invocations) == lost:
+                    self.do_GET()
+                else:
+                    self.answer(200, deployment.invoke_as_lambda_does(json.loads(body))[0])
+            else:
+                status, content = answer_of_sts(parse_qs(body.decode()))
+                self.send_response(status)
+                self.send_header("Content-Type", "text/xml")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content.encode())
+
+        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            self.answer(403, {}, **{"x-amzn-ErrorType": "AccessDeniedException"})
+
     (directory / "config").write_text(
         f"[profile mfa]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::000000000000:mfa/me\n"
         f"[profile me]\nlogin_session = {SESSION}\n[profile ended]\nlogin_session = {SESSION}-2\n"
@@ -104,7 +96,7 @@ def aws(deployment: Deployment, directory: Path, *, lost: int = 0) -> Iterator[d
     cached = directory / "logins" / f"{sha256(SESSION.encode()).hexdigest()}.json"
     cached.parent.mkdir(exist_ok=True)
     cached.write_text(json.dumps(token | {"dpopKey": "k", "tokenType": "urn:aws:params"}))
-    with serving(handler) as address:
+    with serving(Handler) as address:
         yield {
             "HOME": str(directory),
             "PATH": os.environ["PATH"],
@@ -121,63 +113,29 @@ def aws(deployment: Deployment, directory: Path, *, lost: int = 0) -> Iterator[d
 
 
 def run(
-    *arguments: str, environment: dict[str, str], piped: str = "", detached: bool = False, encoding: str = "utf-8"
+    *command: object, environment: Mapping[str, str], piped: str = "", detached: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """*detached*: without any terminal, as under cron."""
-    ended = subprocess.run(
-        [*COMMAND, *arguments],
-        input=piped.encode(),
-        capture_output=True,
-        env=environment,
-        cwd="/",
-        timeout=60,
-        check=False,
-        start_new_session=detached,
-    )
-    out, err = ended.stdout.decode(encoding), ended.stderr.decode(encoding)
-    return subprocess.CompletedProcess(ended.args, ended.returncode, out, err)
+    options: Any = {"capture_output": True, "text": True, "cwd": "/", "timeout": 60, "check": False}
+    words = [str(word) for word in command]
+    return subprocess.run(words, input=piped, env=environment, start_new_session=detached, **options)
 
 
-@dataclass
-class AtATerminal:
-    """What somebody types, and what must be shown then. E-MAIL and PASSWORD stand for the right ones."""
+class AtATerminal(NamedTuple):
+    """What somebody types, and what must be shown then. E-MAIL, PASSWORD and CODE stand for the right ones."""
 
     command: str
-    typed: list[tuple[str, str]] = field(default_factory=list)
-    says: list[str] = field(default_factory=list)
+    typed: Sequence[tuple[str, str]] = ()
+    says: Sequence[str] = ()
     status: int = 0
     before: Callable[[Deployment], object] = lambda deployment: deployment.log_in()
-    lacks: list[str] = field(default_factory=list)
-    environment: Mapping[str, str | None] = field(default_factory=dict)
+    lacks: str = "Traceback"
+    environment: Mapping[str, str | None] = {}
     columns: int = 80
-    lost: int = 0
 
 
 LOGIN = [("E-mail:", "E-MAIL"), ("Password (not shown):", "PASSWORD")]
 NO_KEYS = {"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}
-NAMES = ("c00", "c01", "c02", "c03", "default", "gone")
-
-
-def nothing(_: Deployment) -> None:
-    """Nobody has logged in."""
-
-
-def many_ill(deployment: Deployment) -> None:
-    """The readers of one are down, those of five have nine days left, and one is well."""
-    deployment.log_in("gone", age=timedelta(days=16))
-    for name in NAMES[:4]:
-        deployment.log_in(name, age=timedelta(days=6))
-        deployment.account.put_pair(issued_by(deployment.virtuous), name)
-    deployment.log_in("default")
-
-
-def refuse_two(deployment: Deployment) -> None:
-    for name in NAMES:
-        deployment.log_in(name)
-    for name in ("c01", "c03"):
-        deployment.account.strict.fail("PutSecretValue", "AccessDeniedException", secret=f"virtuous/{name}/tokens")
-
-
 CASES = {
     "a profile of aws login works": AtATerminal(
         "status --profile me", says=["Example Relief", "1 connection, all well."], environment=NO_KEYS
@@ -188,39 +146,12 @@ CASES = {
     "an encoding without the bar's characters gets others": AtATerminal(
         "status", says=["##### 14 d", "1 connection, all well."], environment={"PYTHONIOENCODING": "cp1252"}
     ),
-    "ASCII as well": AtATerminal("status", says=["##### 14 d"], environment={"PYTHONIOENCODING": "ascii"}),
-    "what is printed to be run has what was named": AtATerminal(
-        "status --prefix virtuous --region us-east-1 --profile base",
-        before=nothing,
-        says=["  virtuous-token login --connection default --prefix virtuous --region us-east-1 --profile base\n"],
-        status=1,
-    ),
-    "every connection that was not refreshed is named": AtATerminal(
-        "refresh --all",
-        before=refuse_two,
-        says=[
-            "c01: misconfigured.",
-            "c03: misconfigured.",
-            "check --connection c03",
-            "gone: not refreshed. AWS denies",
-        ],
-        status=1,
-        lost=7,
-    ),
-    "a bad gateway asks for patience": AtATerminal(
-        "login",
-        LOGIN,
-        before=lambda deployment: deployment.virtuous.script(step.bad_gateway()),
-        says=["did not serve the login (HTTP 502)", "Nothing was changed.", "Try the same again later"],
-        lacks=["VirtuousBaseUrl"],
-        status=1,
-    ),
     "a code in two groups is taken, and no secret is shown": AtATerminal(
         "login",
-        [*LOGIN, ("Code (not shown):", "493 027")],
+        [*LOGIN, ("Code (not shown):", "CODE")],
         before=lambda deployment: setattr(deployment.virtuous, "two_factor", True),
         says=["one-time code", "default: logged in. Readers have the token."],
-        lacks=["PASSWORD", "493 027"],
+        lacks="CODE",
     ),
     "a key that the terminal cut is said to be, with the way through a pipe": AtATerminal(
         "login --api-key --connection default --prefix virtuous",
@@ -229,18 +160,7 @@ CASES = {
             "The API key is cut: a terminal takes 4,095 characters of a line",
             "Run: virtuous-token login --api-key --connection default --prefix virtuous < FILE",
         ],
-        lacks=["kkk"],
-        status=1,
-    ),
-    "findings of a kind are told together, the worst first": AtATerminal(
-        "check",
-        before=many_ill,
-        says=[
-            "gone: the access token has expired",
-            "4 connections: readers do not have the newest token (c00: readers work for another",
-            "run: virtuous-token refresh --connection c00 --connection c01 --connection c02 --connection c03\n",
-            "default: token proved",
-        ],
+        lacks="kkk",
         status=1,
     ),
     "an interruption at a prompt ends its line": AtATerminal(
@@ -255,16 +175,11 @@ CASES = {
     "the end of the input is no interruption": AtATerminal(
         "login", [("E-mail:", "\x04")], says=["E-mail: \nInterrupted. Nothing was changed."], status=1
     ),
-    "watching ends by an interruption": AtATerminal(
-        "status --watch", [("all well.", "\x03")], says=["Example Relief", "Interrupted."], status=130
-    ),
     "an adopted pair is not shown": AtATerminal(
         "login --refresh-token",
         [("Access token (not shown):", "ACCESS"), ("Refresh token (not shown):", "REFRESH"), ("Go on? [y/N]:", "y")],
         says=["Readers have the token."],
-        lacks=["ACCESS", "REFRESH"],
     ),
-    "forty columns are enough for a table": AtATerminal("status", says=["14 d", "all well."], columns=40),
     "forty columns are enough for a check": AtATerminal("check", says=["to mend."], columns=40, status=1),
 }
 
@@ -272,36 +187,27 @@ CASES = {
 @linux
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_at_a_terminal(harness: LeakHarness, tmp_path: Path, case: AtATerminal) -> None:
-    names = NAMES if case.before in (many_ill, refuse_two) else ["default"]
-    with (
-        deployed(harness, *names, one_time_code="493027") as deployment,
-        aws(deployment, tmp_path, lost=case.lost) as environment,
-    ):
+    with deployed(harness, "default") as deployment, aws(deployment, tmp_path) as environment:
         case.before(deployment)
-        virtuous = deployment.virtuous
+        virtuous, code = deployment.virtuous, deployment.virtuous.one_time_code
         issued = virtuous.issue_pair()
-        secrets = {"E-MAIL": virtuous.user, "PASSWORD": virtuous.password}
-        secrets |= {"ACCESS": str(issued["access_token"]), "REFRESH": str(issued["refresh_token"])}
+        words = {"E-MAIL": virtuous.user, "PASSWORD": virtuous.password, "CODE": f"{code[:6]} {code[6:]}"}
+        words |= {"ACCESS": str(issued["access_token"]), "REFRESH": str(issued["refresh_token"])}
         changed: dict[str, str | None] = {**environment, **case.environment}
 
         status, shown = typed_at_a_terminal(
             [*COMMAND, *case.command.split()],
-            [(prompt, secrets.get(answer, answer)) for prompt, answer in case.typed],
+            [(prompt, words.get(answer, answer)) for prompt, answer in case.typed],
             environment={name: value for name, value in changed.items() if value is not None},
             directory=tmp_path,
             columns=case.columns,
         )
 
-    harness.watch(shown)
-    said = plain(shown).replace("\n\n", "\n")
+    said = plain(harness.watch(shown)).replace("\n\n", "\n")
     unbroken = " ".join(said.split())
     assert status == case.status, said
-    positions = [said.find(text) if "\n" in text else unbroken.find(" ".join(text.split())) for text in case.says]
-    assert -1 not in positions, (case.says[positions.index(-1)], said)
-    in_order = [position for text, position in zip(case.says, positions, strict=True) if "\n" not in text]
-    assert in_order == sorted(in_order), said
-    assert not [text for text in case.lacks if secrets.get(text, text) in said]
-    assert "Traceback" not in said
+    assert not [text for text in case.says if text not in (said if "\n" in text else unbroken)], said
+    assert words.get(case.lacks, case.lacks) not in said
     broken = [line.rstrip() for line in said.splitlines() if not re.search(r"(aws|virtuous-token|y/N)\b", line)]
     assert max(len(line) for line in broken if " " in line[7:].strip()) <= case.columns
 
@@ -321,24 +227,7 @@ def test_watching_goes_on_after_a_lost_connection(harness: LeakHarness, tmp_path
 
     assert status == 130
     assert "AWS denies Invoke" in plain(shown)
-
-
-def test_tls_by_an_unknown_root_is_named_with_the_variable_that_mends_it(harness: LeakHarness, tmp_path: Path) -> None:
-    server, _ = certificate(tmp_path, "localhost")
-    with deployed(harness, empty=True) as deployment, aws(deployment, tmp_path) as environment:
-        port = urlsplit(environment["AWS_ENDPOINT_URL"]).port
-        assert port
-        with Relay(port, tls=server) as relay:
-            address = {"AWS_ENDPOINT_URL": f"https://localhost:{relay.port}"}
-            refused = run("status", environment=environment | address)
-            trusted = run(
-                "status", environment=environment | address | {"AWS_CA_BUNDLE": str(tmp_path / "certificate.pem")}
-            )
-
-    assert refused.returncode == 1
-    assert "TLS connection to AWS failed" in refused.stderr
-    assert "export AWS_CA_BUNDLE=" in refused.stderr
-    assert trusted.returncode == 0, trusted.stderr
+    assert "Interrupted." in plain(shown)
 
 
 def test_what_is_piped_is_whole_and_a_login_from_a_pipe_starts_no_process_and_writes_no_file(
@@ -349,16 +238,9 @@ def test_what_is_piped_is_whole_and_a_login_from_a_pipe_starts_no_process_and_wr
     with deployed(harness, empty=True, organization_name=name) as deployment:
         with aws(deployment, tmp_path) as environment:
             virtuous = deployment.virtuous
-            ended = subprocess.run(
-                [sys.executable, "-B", "-c", WATCHED, "login", "--connection", "a" * 64, "--remember", "--yes"],
-                input=f"{virtuous.user}\n{virtuous.password}\n",
-                capture_output=True,
-                text=True,
-                env=environment,
-                timeout=60,
-                check=False,
-            )
-            shown = run("status", environment=environment)
+            login = [sys.executable, "-B", "-c", WATCHED, "login", "--connection", "a" * 64, "--remember", "--yes"]
+            ended = run(*login, environment=environment, piped=f"{virtuous.user}\n{virtuous.password}\n")
+            shown = run(*COMMAND, "status", environment=environment)
 
         harness.watch(ended)
         assert ended.returncode == 0, ended.stderr
@@ -386,7 +268,7 @@ def test_the_mfa_code_comes_from_the_terminal_and_the_login_from_the_pipe(harnes
         environment = {name: value for name, value in environment.items() if name not in NO_KEYS}
         piped = f"{virtuous.user}\n{virtuous.password}\n"
 
-        nobody = run("login", "--profile", "mfa", environment=environment, piped=piped, detached=True)
+        nobody = run(*COMMAND, "login", "--profile", "mfa", environment=environment, piped=piped, detached=True)
         status, shown = typed_at_a_terminal(
             [*COMMAND, "login", "--profile", "mfa"],
             [("Enter MFA code for arn:aws:iam::000000000000:mfa/me:", MFA_CODE)],
@@ -394,7 +276,7 @@ def test_the_mfa_code_comes_from_the_terminal_and_the_login_from_the_pipe(harnes
             directory=tmp_path,
             piped=piped,
         )
-        again = run("status", "--profile", "mfa", environment=environment, detached=True)
+        again = run(*COMMAND, "status", "--profile", "mfa", environment=environment, detached=True)
 
         harness.watch((nobody, shown))
         assert (nobody.returncode, nobody.stdout) == (1, "")
@@ -405,35 +287,20 @@ def test_the_mfa_code_comes_from_the_terminal_and_the_login_from_the_pipe(harnes
         assert again.returncode == 0, "the role's credentials are shared with the AWS CLI, for as long as they last"
 
 
+COMPLETION = {"_VIRTUOUS_TOKEN_COMPLETE": "bash_complete", "COMP_WORDS": "virtuous-token st", "COMP_CWORD": "1"}
+
+
 @pytest.mark.parametrize(
-    ("arguments", "environment"),
-    [
-        pytest.param(["--help"], {}, id="help"),
-        pytest.param(["login", "--help"], {}, id="a command's help"),
-        pytest.param(["--version"], {}, id="version"),
-        pytest.param(
-            [],
-            {"_VIRTUOUS_TOKEN_COMPLETE": "bash_complete", "COMP_WORDS": "virtuous-token st", "COMP_CWORD": "1"},
-            id="completion",
-        ),
-    ],
+    "arguments", ["--help", "login --help", "--version", ""], ids=lambda said: said or "completion"
 )
-def test_what_asks_nothing_of_aws_waits_for_no_aws_library(arguments: list[str], environment: dict[str, str]) -> None:
+def test_what_asks_nothing_of_aws_waits_for_no_aws_library(arguments: str) -> None:
     program = (
         "import atexit, sys; from virtuous_token_cli.main import run; slow = {'boto3', 'botocore', 'rich', 'urllib3'};"
         "atexit.register(lambda: print(slow & set(sys.modules), file=sys.stderr)); run()"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES} | environment,
-        timeout=60,
-        check=False,
-    )
-
-    assert (ended.returncode, ended.stderr) == (0, "set()\n")
-    assert ended.stdout
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": SOURCES} | ({} if arguments else COMPLETION)
+    ended = run(sys.executable, "-c", program, *arguments.split(), environment=environment)
+    assert (ended.returncode, ended.stderr, bool(ended.stdout)) == (0, "set()\n", True)
 
 
 def test_the_installed_command_runs_outside_the_checkout_beside_the_reader(
@@ -454,12 +321,8 @@ def test_the_installed_command_runs_outside_the_checkout_beside_the_reader(
         "import virtuous_token as v; print('aws_lambda_powertools' in sys.modules, v.__file__)"
     )
 
-    asked, seen = (
-        subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, env=lent, cwd="/", timeout=60, check=False
-        )
-        for command in ([folder / "venv/bin/virtuous-token", "--version"], [folder / "venv/bin/python", "-c", program])
-    )
+    asked = run(folder / "venv/bin/virtuous-token", "--version", environment=lent)
+    seen = run(folder / "venv/bin/python", "-c", program, environment=lent)
 
     assert (asked.returncode, asked.stderr) == (0, "")
     assert asked.stdout.startswith("virtuous-token, version ")

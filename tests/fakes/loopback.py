@@ -1,14 +1,55 @@
-"""A server on loopback from a handler of the standard library's, for fakes and tests."""
+"""Servers on loopback for fakes and tests."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import socketserver
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Self
 
-__all__ = ["JsonHandler", "serving"]
+__all__ = ["JsonHandler", "Server", "serving"]
+
+
+class Server(socketserver.ThreadingTCPServer):
+    """Serves in a thread for each connection while its ``with`` lasts; nothing is left of it afterwards."""
+
+    request_queue_size = 128
+
+    def __init__(self, handler: Callable[..., socketserver.BaseRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.port: int = self.server_address[1]
+        self.connections: list[socket.socket] = []
+        self._acceptor = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._acceptor.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._acceptor.join()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.server_close()  # waits for the threads that serve
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self.connections.append(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        request.close()  # an orderly end before it would undo a reset
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # the client went away, as it may at any moment
+            raise
 
 
 class JsonHandler(BaseHTTPRequestHandler):
@@ -34,14 +75,6 @@ class JsonHandler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Its address without a slash at the end, as long as the block lasts; nothing is left of it afterwards."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    """Its address without a slash at the end, as long as the block lasts."""
+    with Server(handler) as server:
+        yield f"http://127.0.0.1:{server.port}"

@@ -7,16 +7,19 @@ import datetime as dt
 import socket
 import ssl
 import threading
+import time
 from pathlib import Path
-from typing import Self
+from socketserver import BaseRequestHandler
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from .loopback import Server
 
-class Relay:
+
+class Relay(Server):
     """Passes every connection on to *target_port*, decrypted with *tls* or after a CONNECT.
 
     As a proxy it answers with *answer*, a byte at a time with *drip_seconds* between; it passes on what follows only
@@ -31,76 +34,43 @@ class Relay:
         answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n",
         drip_seconds: float = 0,
     ) -> None:
+        super().__init__(_Relayed)
         self.heads: list[bytes] = []
-        self._target_port = target_port
-        self._tls = tls
-        self._answer = answer
-        self._drip_seconds = drip_seconds
-        self._closing = threading.Event()
-        self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads: list[threading.Thread] = []
-        self._start(self._accept)
+        self.target = ("127.0.0.1", target_port)
+        self.tls = tls
+        self.answer = answer
+        self.drip_seconds = drip_seconds
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        with socket.socket() as waker:
-            waker.connect(("127.0.0.1", self.port))
-        self._threads[0].join()
-        for end in self._sockets:
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        for end in (self._listener, *self._sockets):
-            end.close()
+class _Relayed(BaseRequestHandler):
+    server: Relay
+    request: socket.socket
 
-    def _start(self, work: object, *arguments: object) -> None:
-        thread = threading.Thread(target=work, args=arguments, name="relay", daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
-        thread.start()
+    def handle(self) -> None:
+        relay = self.server
+        if relay.tls is None and not self._connect():
+            return
+        tls = relay.tls
+        with (
+            tls.wrap_socket(self.request, server_side=True) if tls else self.request as connection,
+            socket.create_connection(relay.target) as target,
+        ):
+            relay.connections += [connection, target]
+            back = threading.Thread(target=_pump, args=(target, connection))
+            back.start()
+            _pump(connection, target)
+            back.join()
 
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            if self._closing.is_set():
-                connection.close()
-                return
-            self._sockets.append(connection)
-            self._start(self._serve, connection)
-
-    def _serve(self, connection: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            if self._tls is not None:
-                self._sockets.remove(connection)
-                connection = self._tls.wrap_socket(connection, server_side=True)
-                self._sockets.append(connection)
-            elif not self._connect(connection):
-                connection.shutdown(socket.SHUT_RDWR)
-                return
-            try:
-                target = socket.create_connection(("127.0.0.1", self._target_port))
-            except OSError:
-                connection.shutdown(socket.SHUT_RDWR)
-                raise
-            self._sockets.append(target)
-            self._start(_pump, connection, target)
-            _pump(target, connection)
-
-    def _connect(self, connection: socket.socket) -> bool:
-        head = b""
+    def _connect(self) -> bool:
+        relay, head = self.server, b""
         while b"\r\n\r\n" not in head:
-            head += connection.recv(4096) or b"\r\n\r\n"
-        self.heads.append(head)
-        size = 1 if self._drip_seconds else len(self._answer) or 1
-        for position in range(0, len(self._answer), size):
-            self._closing.wait(self._drip_seconds)
-            connection.sendall(self._answer[position : position + size])
-        return b" 200 " in self._answer.partition(b"\r\n")[0]
+            head += self.request.recv(4096) or b"\r\n\r\n"
+        relay.heads.append(head)
+        size = 1 if relay.drip_seconds else len(relay.answer) or 1
+        for position in range(0, len(relay.answer), size):
+            time.sleep(relay.drip_seconds)
+            self.request.sendall(relay.answer[position : position + size])
+        return b" 200 " in relay.answer.partition(b"\r\n")[0]
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:

@@ -1,11 +1,11 @@
 """AWS Secrets Manager in memory, as AWS documents it and no kinder. Standard library only.
 
-`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds. Refusals are `AwsError`, lost or
-unsent requests `TransportError`. `client()` gives a real botocore client in front of it.
+`StrictSecretsManager.call` speaks the JSON of the wire: instants are epoch seconds. `client()` gives a real botocore
+client in front of it.
 
 A secret is an immutable value, so every earlier state can be shown to stale reads, and come back to, at no cost.
 Not modelled, because the product does without: binary values, rotation, partial ARNs, what a resource policy allows,
-batches by filter, descriptions, LastAccessedDate.
+batches by filter, descriptions, LastAccessedDate, the limits of values, labels and recovery windows, the end of these.
 """
 
 import functools
@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 
 CURRENT, PREVIOUS = "AWSCURRENT", "AWSPREVIOUS"
 VERSION_QUOTA = 100  # "Versions of a secret", Secrets Manager quotas
-LABEL_QUOTA = 20  # "Staging labels attached across all versions of a secret", Secrets Manager quotas
-VALUE_BYTES = 65_536  # "Secret value size", Secrets Manager quotas
 YOUNG = timedelta(hours=24)  # younger versions are never removed, PutSecretValue
 TRANSPORT_ERRORS = frozenset(
     {"ConnectTimeoutError", "ConnectionClosedError", "EndpointConnectionError", "ReadTimeoutError"}
@@ -34,20 +32,15 @@ Hook = Callable[[str, Params, str], object]
 
 
 class AwsError(Exception):
-    """A refusal that AWS would send: `code` is the exception's name in the API Reference."""
+    """A refusal that AWS would send: `code` is the exception's name in the API Reference.
+
+    Or one of TRANSPORT_ERRORS, which is the exception that botocore raises where no answer reaches the caller.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
-
-
-class TransportError(Exception):
-    """No answer reaches the caller; `name` is the botocore exception that the client raises for it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class Fault(NamedTuple):
     """What `StrictSecretsManager.fail` asked for, once."""
 
     operation: str
-    error: AwsError | TransportError
+    error: AwsError
     after_effect: bool
     secret_name: str | None
 
@@ -132,8 +125,6 @@ def move_label(secret: Secret, label: str, move_to: str | None, remove_from: str
     holder = secret.labels.get(label)
     if move_to is not None and move_to not in secret.versions:
         raise AwsError("ResourceNotFoundException", f"there is no version {move_to}")
-    if move_to is None and remove_from is None:
-        raise AwsError("InvalidParameterException", "name MoveToVersionId, RemoveFromVersionId or both")
     if remove_from is None and holder not in (None, move_to):
         raise AwsError("InvalidParameterException", f"{label} is on {holder}: name it in RemoveFromVersionId")
     if remove_from is not None and remove_from != holder:
@@ -154,8 +145,6 @@ def _move(labels: dict[str, str], label: str, version_id: str) -> None:
     labels[label] = version_id
     if label == CURRENT and left not in (None, version_id):
         labels[PREVIOUS] = str(left)
-    if len(labels) > LABEL_QUOTA:
-        raise AwsError("LimitExceededException", f"a secret has at most {LABEL_QUOTA} staging labels")
 
 
 def _within_quota(secret: Secret, now: datetime) -> Mapping[str, Version]:
@@ -175,35 +164,9 @@ def _within_quota(secret: Secret, now: datetime) -> Mapping[str, Version]:
     return {version_id: version for version_id, version in secret.versions.items() if version_id not in removed}
 
 
-def value_in(params: Params) -> str | None:
-    """The value of a Create or Put request; None without one."""
-    text: str | None = params.get("SecretString")
-    if text is not None and len(text.encode()) > VALUE_BYTES:
-        raise AwsError("ValidationException", f"a value has at most {VALUE_BYTES} bytes")
-    return text
-
-
-def version_id_in(params: Params) -> str:
-    """The ClientRequestToken, which becomes the version's id; the SDKs make one, and see to its length."""
-    return str(params["ClientRequestToken"])
-
-
-def labels_in(params: Params) -> list[str] | None:
-    """The VersionStages of a put; None when it names none."""
-    return params.get("VersionStages")
-
-
 def lets_anybody_in(policy: str) -> bool:
-    """Whether BlockPublicPolicy refuses it (PutResourcePolicy): as far as this is sure, an Allow for all and always."""
-    try:
-        found = json.loads(policy)["Statement"]
-    except (ValueError, KeyError, TypeError):
-        raise AwsError("MalformedPolicyDocumentException", "this is no policy") from None
-    everybody = ("*", {"AWS": "*"})
-    return any(
-        allowed["Effect"] == "Allow" and allowed["Principal"] in everybody and "Condition" not in allowed
-        for allowed in ([found] if isinstance(found, dict) else found)
-    )
+    """Whether BlockPublicPolicy refuses it (PutResourcePolicy): as far as this is sure, an Allow for all."""
+    return any(found["Effect"] == "Allow" and found["Principal"] == "*" for found in json.loads(policy)["Statement"])
 
 
 class StrictSecretsManager:
@@ -236,7 +199,7 @@ class StrictSecretsManager:
         self._lock = threading.RLock()
 
     def call(self, operation: str, params: Params) -> Answer:
-        """Answer one request, or raise AwsError or TransportError."""
+        """Answer one request, or raise AwsError."""
         answer_to = getattr(self, _method_of(operation), None)
         if answer_to is None:
             raise NotImplementedError(f"{operation} is not modelled")
@@ -247,7 +210,7 @@ class StrictSecretsManager:
         if self.before is not None:
             self.before(operation, params, secret_name)
         answer: Answer = {}
-        error: AwsError | TransportError | None = None
+        error: AwsError | None = None
         with self._lock:
             fault = self._take_fault(operation, secret_name)
             if fault is None or fault.after_effect:
@@ -278,8 +241,7 @@ class StrictSecretsManager:
         *error* is an AWS code, or one of TRANSPORT_ERRORS. With *after_effect* the call takes effect and its answer is
         lost. The client sees each fault at once: the SDK's own retries are not played.
         """
-        raised = TransportError(error) if error in TRANSPORT_ERRORS else AwsError(error, "asked for by the test")
-        self._faults += [Fault(operation, raised, after_effect, secret)] * times
+        self._faults += [Fault(operation, AwsError(error, "asked for"), after_effect, secret)] * times
 
     def refuse_kms(self, secret_id: str, *actions: str) -> None:
         """The key policy lacks *actions*: a read needs kms:Decrypt, a write GenerateDataKey too. None: all allowed."""
@@ -340,19 +302,16 @@ class StrictSecretsManager:
         """How many calls changed the secret; no-ops and refusals do not count."""
         return self._writes[self._name_of(secret_id)]
 
-    def calls(self, operation: str, secret_id: str | None = None) -> list[Call]:
-        """The logged calls of *operation*, on one secret or on all."""
-        name = None if secret_id is None else self._name_of(secret_id)
-        return [call for call in self.log if call.operation == operation and name in (None, call.secret_name)]
+    def calls(self, operation: str) -> list[Call]:
+        """The logged calls of *operation*."""
+        return [call for call in self.log if call.operation == operation]
 
     # Operations, by their names.
 
     def _create_secret(self, params: Params) -> Answer:
         name, now = params["Name"], self.now()
-        present = self._existing(name)
-        if present is not None and present.gone_at is not None:
-            raise _marked_for_deletion()
-        if present is not None:
+        if (present := self._secrets.get(name)) is not None:
+            _unmarked(present)
             raise AwsError("ResourceExistsException", "a secret with this name exists")
         self._created += 1
         suffix = hashlib.sha256(f"{name} {self._created}".encode()).hexdigest()[:6]
@@ -364,22 +323,18 @@ class StrictSecretsManager:
             kms_key_id=params.get("KmsKeyId", ""),
             tags=tuple((tag["Key"], tag["Value"]) for tag in params.get("Tags", ())),
         )
-        value, version = value_in(params), {}
-        if value is not None:
+        version = {}
+        if (value := params.get("SecretString")) is not None:
             self._check_kms(name, "kms:Decrypt", "kms:GenerateDataKey")
-            version = {"VersionId": version_id_in(params)}
+            version = {"VersionId": params["ClientRequestToken"]}
             secret = put_version(secret, version["VersionId"], value, None, now)
         self._write(name, secret)
         return _identity(secret) | version
 
     def _put_secret_value(self, params: Params) -> Answer:
-        value, labels = value_in(params), labels_in(params)
-        if value is None:
-            raise AwsError("InvalidRequestException", "give SecretString")
-        version_id = version_id_in(params)
-        secret = self._writable(params["SecretId"])
+        secret, version_id = self._writable(params["SecretId"]), params["ClientRequestToken"]
         self._check_kms(secret.name, "kms:Decrypt", "kms:GenerateDataKey")
-        changed = put_version(secret, version_id, value, labels, self.now())
+        changed = put_version(secret, version_id, params["SecretString"], params.get("VersionStages"), self.now())
         self._write(secret.name, changed)
         return _identity(changed) | {"VersionId": version_id, "VersionStages": changed.labels_of(version_id)}
 
@@ -396,22 +351,16 @@ class StrictSecretsManager:
         return _identity(secret)
 
     def _delete_secret(self, params: Params) -> Answer:
-        days, now = params.get("RecoveryWindowInDays", 30), self.now()
-        if not 7 <= days <= 30:
-            raise AwsError("InvalidParameterException", "the recovery window is 7 to 30 days")
-        secret = self._newest(params["SecretId"])
-        self._check_primary(secret)
+        secret, now = self._newest(params["SecretId"]), self.now()
         if params.get("ForceDeleteWithoutRecovery", False):
             self._write(secret.name, None)
             return _identity(secret) | {"DeletionDate": now.timestamp()}
-        if secret.gone_at is not None:
-            raise _marked_for_deletion()
-        gone_at = now + timedelta(days=days)
+        _unmarked(secret)
+        gone_at = now + timedelta(days=params.get("RecoveryWindowInDays", 30))
         return self._change(secret, gone_at=gone_at, changed_at=now) | {"DeletionDate": gone_at.timestamp()}
 
     def _restore_secret(self, params: Params) -> Answer:
         secret = self._newest(params["SecretId"])
-        self._check_primary(secret)
         return self._change(secret, gone_at=None, changed_at=self.now())
 
     def _tag_resource(self, params: Params) -> Answer:
@@ -430,9 +379,7 @@ class StrictSecretsManager:
         return self._change(secret, policy=params["ResourcePolicy"])
 
     def _get_resource_policy(self, params: Params) -> Answer:
-        secret = self._newest(params["SecretId"])
-        if secret.gone_at is not None:
-            raise _marked_for_deletion()
+        secret = _unmarked(self._newest(params["SecretId"]))
         return _identity(secret) | ({"ResourcePolicy": secret.policy} if secret.policy else {})
 
     def _get_secret_value(self, params: Params) -> Answer:
@@ -496,29 +443,17 @@ class StrictSecretsManager:
         secret = self._secrets.get(name)
         return name if secret is not None and secret.arn == secret_id else ""
 
-    def _existing(self, name: str) -> Secret | None:
-        return self._if_kept(self._secrets.get(name))
-
-    def _if_kept(self, secret: Secret | None) -> Secret | None:
-        """The secret, unless its recovery window has ended."""
-        return None if secret is None or (secret.gone_at is not None and secret.gone_at <= self.now()) else secret
-
     def _newest(self, secret_id: str) -> Secret:
-        secret = self._existing(self._name_of(secret_id))
+        secret = self._secrets.get(self._name_of(secret_id))
         if secret is None:
             raise _not_found()
         return secret
 
     def _writable(self, secret_id: str) -> Secret:
-        secret = self._newest(secret_id)
-        if secret.gone_at is not None:
-            raise _marked_for_deletion()
-        self._check_primary(secret)
-        return secret
-
-    def _check_primary(self, secret: Secret) -> None:
+        secret = _unmarked(self._newest(secret_id))
         if secret.primary_region:
             raise AwsError("InvalidParameterException", "a replica is changed in the primary secret's Region only")
+        return secret
 
     def _check_kms(self, name: str, *actions: str) -> None:
         if self._kms_refusals.get(name, frozenset()) & set(actions):
@@ -528,7 +463,7 @@ class StrictSecretsManager:
         """The state that this read sees."""
         earlier = self._earlier.get(name, ())
         age = self.choose_view(operation, name, len(earlier) + 1) if earlier and self.choose_view is not None else 0
-        return self._if_kept(earlier[-age] if age else self._secrets.get(name))
+        return earlier[-age] if age else self._secrets.get(name)
 
     def _seen(self, operation: str, secret_id: str) -> Secret:
         secret = self._view(operation, self._name_of(secret_id))
@@ -537,8 +472,7 @@ class StrictSecretsManager:
         return secret
 
     def _value_of(self, secret: Secret, version_id: str | None, label: str | None) -> Answer:
-        if secret.gone_at is not None:
-            raise _marked_for_deletion()
+        _unmarked(secret)
         if version_id is None:
             version_id = secret.labels.get(label or CURRENT)
         elif label is not None and version_id in secret.versions and secret.labels.get(label) != version_id:
@@ -559,7 +493,7 @@ class StrictSecretsManager:
 
     def _write(self, name: str, secret: Secret | None) -> None:
         """Keep the state that this one replaces; None deletes. Writing what is there already is no write."""
-        replaced = self._existing(name)
+        replaced = self._secrets.get(name)
         if secret is replaced:
             return
         self._earlier[name] = (*self._earlier.get(name, ()), replaced)
@@ -590,8 +524,10 @@ def _not_found() -> AwsError:
     return AwsError("ResourceNotFoundException", "there is no such secret")
 
 
-def _marked_for_deletion() -> AwsError:
-    return AwsError("InvalidRequestException", "the secret is marked for deletion")
+def _unmarked(secret: Secret) -> Secret:
+    if secret.gone_at is not None:
+        raise AwsError("InvalidRequestException", "the secret is marked for deletion")
+    return secret
 
 
 def _identity(secret: Secret) -> Answer:

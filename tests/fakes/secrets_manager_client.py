@@ -17,7 +17,7 @@ import botocore.parsers
 from botocore.awsrequest import AWSResponse, HTTPHeaders
 from botocore.config import Config
 
-from .secrets_manager import AwsError, StrictSecretsManager, TransportError
+from .secrets_manager import TRANSPORT_ERRORS, AwsError, StrictSecretsManager
 
 PARSER = botocore.parsers.create_parser("json")
 
@@ -42,10 +42,11 @@ def answer_through(strict: StrictSecretsManager, events: Any) -> None:
         try:
             body = strict.call(model.name, json.loads(params["body"]))
         except AwsError as refusal:
+            if refusal.code in TRANSPORT_ERRORS:
+                lost = getattr(botocore.exceptions, refusal.code)
+                raise lost(endpoint_url=params["url"], error="no answer") from None
             status = 500 if refusal.code == "InternalServiceError" else 400
             body = {"__type": refusal.code, "message": refusal.message}
-        except TransportError as lost:
-            raise getattr(botocore.exceptions, lost.name)(endpoint_url=params["url"], error="no answer") from None
         date = format_datetime(strict.now().astimezone(UTC), usegmt=True)
         received = {"status_code": status, "headers": {"date": date}, "body": json.dumps(body).encode()}
         return AWSResponse(params["url"], status, HTTPHeaders(), None), PARSER.parse(received, model.output_shape)

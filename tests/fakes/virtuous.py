@@ -2,30 +2,26 @@
 
 It imports nothing of the product, so it is an independent judge of it. Every request travels through a real socket.
 
-    with Virtuous(rotation="strict") as virtuous:
+    with Virtuous() as virtuous:
         virtuous.script(answer_lost("reset"))
         ...  # POST to virtuous.base_url + "/Token"
         assert virtuous.generation == 2
 
-A scripted POST takes one *step*. A step says what differs from a normal exchange, and steps combine with ``|``:
-``hook(check) | answer(refresh_token=None) | drip(0.1)``. Whether the grant happened is part of a step's name
-or of its argument ``granted``, because it decides what the caller may still do with its refresh token.
+A scripted POST takes one *step*, which says what differs from a normal exchange. Whether the grant happened is part of
+a step's name or of its argument ``granted``, because it decides what the caller may still do with its refresh token.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import secrets
 import socket
-import socketserver
 import struct
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.client import responses
@@ -33,7 +29,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, Literal, NamedTuple, Self
 from urllib.parse import parse_qsl
 
-Rotation = Literal["strict", "reusable", "none"]
+from .loopback import Server
+
 Loss = Literal["reset", "closed", "hang"]
 
 REFRESH_TOKEN_LIFE_SECONDS: Final = 365 * 86_400
@@ -103,61 +100,31 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What differs from a normal exchange. Made by the functions below."""
+    """What differs from a normal exchange.
 
-    before: tuple[Callable[[Recorded], object], ...] = ()
+    *call* is called once the request is processed and before it is answered; it must end by itself.
+    """
+
     instead: Answer | None = None
     granted: bool = True
-    after: tuple[Callable[[Recorded], object], ...] = ()
-    edits: tuple[Callable[[Answer], Answer], ...] = ()
-    delay_seconds: float = 0
+    call: Callable[[Recorded], object] = lambda _: None
+    edit: Callable[[Answer], Answer] = lambda normal: normal
     deliver: Callable[[Wire, Answer], None] | None = None
-
-    def __or__(self, other: Step) -> Step:
-        """Both differences at once. Where only one can be had, it is the right one's."""
-        return Step(
-            before=self.before + other.before,
-            instead=other.instead or self.instead,
-            granted=self.granted and other.granted,
-            after=self.after + other.after,
-            edits=self.edits + other.edits,
-            delay_seconds=self.delay_seconds + other.delay_seconds,
-            deliver=other.deliver or self.deliver,
-        )
 
 
 def answer(**fields: Any) -> Step:
-    """The good answer with JSON fields changed or added (None is null). The grant happens.
+    """The good answer with JSON fields changed or added. The grant happens."""
 
-    An answer that is not good, because the request deserved none, stays as it is.
-    """
+    def edit(normal: Answer) -> Answer:
+        return dataclasses.replace(normal, body=json.dumps(json.loads(normal.body) | fields).encode())
 
-    def edit(original: Answer) -> Answer:
-        if original.status != 200:
-            return original
-        return dataclasses.replace(original, body=json.dumps(json.loads(original.body) | fields).encode())
-
-    return Step(edits=(edit,))
-
-
-def rewrite(change: Callable[[bytes], bytes]) -> Step:
-    """The normal answer, its body changed as bytes. The grant happens."""
-    return Step(edits=(lambda original: dataclasses.replace(original, body=change(original.body)),))
-
-
-def headers(changes: Mapping[str, str]) -> Step:
-    """The normal answer with headers replaced or added. The grant happens."""
-    return Step(edits=(lambda original: dataclasses.replace(original, headers={**original.headers, **changes}),))
+    return Step(edit=edit)
 
 
 def reply(
     status: int, body: str | bytes = b"", headers: Mapping[str, str] | None = None, *, granted: bool = False
 ) -> Step:
-    """This answer in place of the normal one. Unless *granted*, the request is not processed.
-
-    With a Content-Length, Transfer-Encoding or Connection among *headers* no framing is added, and the connection
-    ends after the body.
-    """
+    """This answer in place of the normal one. Unless *granted*, the request is not processed."""
     content = body.encode() if isinstance(body, str) else body
     return Step(instead=Answer(status, headers or {}, content), granted=granted)
 
@@ -168,11 +135,9 @@ def bad_gateway(*, granted: bool = False) -> Step:
     return reply(502, page, {"Content-Type": "text/html"}, granted=granted)
 
 
-def throttled(retry_after: str | int | None = None) -> Step:
-    """The rate limit's 429, as Virtuous describes it. The request is not processed."""
-    limits = {"X-RateLimit-Limit": "5000", "X-RateLimit-Remaining": "0"}
-    waiting = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return reply(429, "", {**limits, **waiting})
+def throttled(retry_after: int) -> Step:
+    """The rate limit's 429. The request is not processed."""
+    return reply(429, "", {"Retry-After": str(retry_after)})
 
 
 def refused(error: str = "invalid_grant", status: int = 400) -> Step:
@@ -200,11 +165,6 @@ def answer_lost(how: Loss = "reset") -> Step:
     return Step(deliver=lambda wire, _: wire.lose(how))
 
 
-def unprocessed(how: Loss = "reset") -> Step:
-    """The request arrives and is not processed, and no answer comes."""
-    return Step(granted=False, deliver=lambda wire, _: wire.lose(how))
-
-
 def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") -> Step:
     """The grant happens, and the connection ends after *keep* bytes of a body announced as longer."""
 
@@ -219,17 +179,17 @@ def truncated(keep: int = 40, *, chunked: bool = False, how: Loss = "closed") ->
     return Step(deliver=deliver)
 
 
-def drip(pause_seconds: float, size: int = 1, *, head: bool = False) -> Step:
-    """The grant happens, and the body (or all, with *head*) comes *size* bytes at a time, a pause before each."""
+def drip(pause_seconds: float, *, head: bool = False) -> Step:
+    """The grant happens, and the body (or all, with *head*) comes a byte at a time, a pause before each."""
 
     def deliver(wire: Wire, whole: Answer) -> None:
         start, rest = whole.head(content_length=str(len(whole.body))), whole.body
         if head:
             start, rest = b"", start + rest
         wire.send(start)
-        for position in range(0, len(rest), size):
+        for byte in rest:
             wire.pause(pause_seconds)
-            wire.send(rest[position : position + size])
+            wire.send(bytes([byte]))
 
     return Step(deliver=deliver)
 
@@ -245,11 +205,6 @@ def endless() -> Step:
     return Step(deliver=deliver)
 
 
-def late(seconds: float) -> Step:
-    """The grant happens at once, and the answer comes *seconds* later."""
-    return Step(delay_seconds=seconds)
-
-
 def raw(data: bytes, *, granted: bool = False) -> Step:
     """These bytes in place of an HTTP answer, then the end of the connection."""
 
@@ -260,39 +215,18 @@ def raw(data: bytes, *, granted: bool = False) -> Step:
     return Step(granted=granted, deliver=deliver)
 
 
-def hook(call: Callable[[Recorded], object], *, after_grant: bool = False) -> Step:
-    """Call *call* while the request is in flight, before or after it is processed; then go on normally.
-
-    A call that blocks must end by itself; ``Virtuous.hold()`` is a block that ends with the stand-in.
-    """
-    return Step(after=(call,)) if after_grant else Step(before=(call,))
-
-
-class Hold:
-    """A request held in flight: it has *arrived*, and goes on when *released*."""
-
-    def __init__(self, *, after_grant: bool) -> None:
-        self.arrived = threading.Event()
-        self.released = threading.Event()
-        self.step = hook(self._hold, after_grant=after_grant)
-
-    def _hold(self, _: Recorded) -> None:
-        self.arrived.set()
-        self.released.wait()
-
-
 @dataclass(slots=True)
 class Ticket:
     """A token that was issued, and whether it still works."""
 
+    kind: str
     generation: int
-    user: str
     expires_at: float
     revoked: bool = False
 
 
 class Event(NamedTuple):
-    """What the stand-in did with one request, without a value that opens anything."""
+    """What the stand-in did with one request, by the type of its grant or "organization"; it holds no secret."""
 
     call: str
     outcome: str
@@ -300,11 +234,10 @@ class Event(NamedTuple):
 
 
 class Virtuous:
-    """The stand-in; it serves from the moment it is made until ``close`` or the end of its ``with``.
+    """The stand-in; it serves while its ``with`` lasts.
 
-    *users* maps e-mail to password; without it there is one user with a password of its own. With *rotation*
-    "strict" a refresh token works once; with "reusable" a refresh issues another and the old one goes on working;
-    with "none" a refresh issues no refresh token. A replaced access token is valid to its own end. Each answer comes
+    There is one *user*, with a *password* that is made up unless it is given. A refresh token works once; a replaced
+    access token is valid to its own end. With *two_factor* a login needs ``one_time_code``. Each answer comes
     *answer_seconds* after its request, which is processed at once.
     """
 
@@ -312,27 +245,22 @@ class Virtuous:
         self,
         *,
         token_life_seconds: int = 1_295_999,
-        rotation: Rotation = "strict",
-        users: Mapping[str, str] | None = None,
+        user: str = "me@example.org",
+        password: str | None = None,
         two_factor: bool = False,
-        one_time_code: str | None = None,
         organization_name: str = "Example Relief",
         answer_seconds: float = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self.users = dict(users) if users is not None else {"me@example.org": f"password-{secrets.token_hex(8)}"}
-        self.user, self.password = next(iter(self.users.items()))
+        self.user, self.password = user, password or f"password-{secrets.token_hex(8)}"
         self.token_life_seconds = token_life_seconds
-        self.rotation = rotation
         self.two_factor = two_factor
         self.answer_seconds = answer_seconds
         self.requests: list[Recorded] = []
         self.events: list[Event] = []
         self.generation = 0
-        self.codes_sent = 0
-        self.last_code = ""
-        self._fixed_code = one_time_code
-        self._awaiting: dict[str, str] = {}
+        # Twelve digits, so that a search for a leaked code does not meet one by chance.
+        self.one_time_code = f"{secrets.randbelow(10**12):012d}"
         self._organization: dict[str, object] = {
             "organizationUserId": 4711,
             "organizationName": organization_name,
@@ -341,38 +269,23 @@ class Virtuous:
             "isEnabled": True,
         }
         self._now = now
-        self._access: dict[str, Ticket] = {}
-        self._refresh: dict[str, Ticket] = {}
-        self._other_secrets = {*self.users.values(), *filter(None, [one_time_code])}
+        self._tickets: dict[str, Ticket] = {}
+        self._other_secrets = {self.password, self.one_time_code}
         self._steps: dict[tuple[str, str], deque[Step]] = {("POST", TOKEN): deque(), ("GET", ORGANIZATION): deque()}
-        self._holds: list[Hold] = []
         self._lock = threading.RLock()
         self._closing = threading.Event()
-        self._server = _Server(self)
-        self.port: int = self._server.server_address[1]
+        self._server = Server(type("Requests", (_Requests,), {"virtuous": self}))
+        self.port = self._server.port
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._acceptor = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._acceptor.start()
 
     def __enter__(self) -> Self:
+        self._server.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop, ending requests in flight; afterwards no thread and no socket of ours is left."""
-        if self._closing.is_set():
-            return
+        """Ends requests in flight; afterwards no thread and no socket of ours is left."""
         self._closing.set()
-        for hold in self._holds:
-            hold.released.set()
-        self._server.shutdown()
-        self._acceptor.join()
-        for connection in self._server.connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self._server.server_close()  # waits for the threads that serve
+        self._server.__exit__()
 
     # What a test looks at
 
@@ -381,28 +294,22 @@ class Virtuous:
         return [request for request in list(self.requests) if request.path == TOKEN]
 
     @property
-    def organization_requests(self) -> list[Recorded]:
-        return [request for request in list(self.requests) if request.path == ORGANIZATION]
-
-    @property
     def live_refresh_token(self) -> str | None:
         """The newest refresh token that works."""
-        return max(self.live_refresh_tokens, key=lambda token: self._refresh[token].generation, default=None)
+        return max(self.live_refresh_tokens, key=lambda token: self._tickets[token].generation, default=None)
 
     @property
     def live_refresh_tokens(self) -> frozenset[str]:
-        with self._lock:
-            return frozenset(token for token in self._refresh if self._live(self._refresh, token))
+        return self._live_tokens("refresh")
 
     @property
     def live_access_tokens(self) -> frozenset[str]:
-        with self._lock:
-            return frozenset(token for token in self._access if self._live(self._access, token))
+        return self._live_tokens("access")
 
     def secrets(self) -> frozenset[str]:
         """Every token, password, one-time code and cookie it ever issued or holds."""
         with self._lock:
-            return frozenset({*self._access, *self._refresh, *self._other_secrets})
+            return frozenset({*self._tickets, *self._other_secrets})
 
     def state(self) -> dict[str, dict[str, int]]:
         """How many refresh grants were made and refused so far."""
@@ -421,24 +328,18 @@ class Virtuous:
         with self._lock:
             self._steps["GET", ORGANIZATION].extend(steps)
 
-    def hold(self, *, after_grant: bool = False) -> Hold:
-        """A block whose ``step`` is to be scripted; it ends with the stand-in at the latest."""
-        hold = Hold(after_grant=after_grant)
-        self._holds.append(hold)
-        return hold
-
-    def issue_pair(self, user: str | None = None) -> dict[str, object]:
+    def issue_pair(self) -> dict[str, object]:
         """A new generation of tokens, as a login makes it; the JSON of the good answer."""
         with self._lock:
-            return self._issue(user or self.user, with_refresh_token=True)
+            return self._issue()
 
     def revoke_refresh_token(self, token: str | None = None) -> None:
         """Make one refresh token, or all, worthless."""
-        self._revoke(self._refresh, token)
+        self._revoke({token} if token else self.live_refresh_tokens)
 
     def revoke_access_tokens(self, token: str | None = None) -> None:
         """Make one access token, or all, worthless."""
-        self._revoke(self._access, token)
+        self._revoke({token} if token else self.live_access_tokens)
 
     def switch_organization(self, organization_id: int | str, name: str) -> None:
         """Another organisation is the active one from now on, for every session."""
@@ -447,138 +348,112 @@ class Virtuous:
 
     # Tokens
 
-    def _live(self, tickets: Mapping[str, Ticket], token: str) -> bool:
-        ticket = tickets.get(token)
-        return ticket is not None and not ticket.revoked and self._now() < ticket.expires_at
+    def _is_live(self, kind: str, token: str) -> bool:
+        ticket = self._tickets.get(token)
+        return ticket is not None and ticket.kind == kind and not ticket.revoked and self._now() < ticket.expires_at
 
-    def _revoke(self, tickets: Mapping[str, Ticket], token: str | None) -> None:
+    def _live_tokens(self, kind: str) -> frozenset[str]:
         with self._lock:
-            for ticket in tickets.values() if token is None else [tickets[token]]:
-                ticket.revoked = True
+            return frozenset(token for token in self._tickets if self._is_live(kind, token))
 
-    def _issue(self, user: str, *, with_refresh_token: bool) -> dict[str, object]:
+    def _revoke(self, tokens: Iterable[str]) -> None:
+        with self._lock:
+            for token in tokens:
+                self._tickets[token].revoked = True
+
+    def _issue(self) -> dict[str, object]:
         self.generation += 1
         issued_at = self._now()
         expires_at = issued_at + self.token_life_seconds
-        access = f"access-{self.generation}-{secrets.token_hex(8)}"
-        self._access[access] = Ticket(self.generation, user, expires_at)
-        content: dict[str, object] = {
+        access, refresh = (f"{kind}-{self.generation}-{secrets.token_hex(8)}" for kind in ("access", "refresh"))
+        self._tickets[access] = Ticket("access", self.generation, expires_at)
+        self._tickets[refresh] = Ticket("refresh", self.generation, issued_at + REFRESH_TOKEN_LIFE_SECONDS)
+        return {
             "access_token": access,
             "token_type": "bearer",
             "expires_in": self.token_life_seconds,
-        }
-        if with_refresh_token:
-            refresh = f"refresh-{self.generation}-{secrets.token_hex(8)}"
-            self._refresh[refresh] = Ticket(self.generation, user, issued_at + REFRESH_TOKEN_LIFE_SECONDS)
-            content["refresh_token"] = refresh
-        return content | {
-            "userName": user,
+            "refresh_token": refresh,
+            "userName": self.user,
             "twoFactorEnabled": str(self.two_factor),
             ".issued": formatdate(issued_at, usegmt=True),
             ".expires": formatdate(expires_at, usegmt=True),
         }
 
-    # Answers, each with what was done
+    # Answers, those to a grant with what was done
 
-    def _granted(self, user: str, *, with_refresh_token: bool = True) -> tuple[str, Answer]:
-        content = self._issue(user, with_refresh_token=with_refresh_token)
-        cookie = f"cookie-{self.generation}-{secrets.token_hex(8)}"
+    def _granted(self) -> tuple[str, Answer]:
+        content, cookie = self._issue(), f"cookie-{secrets.token_hex(8)}"
         self._other_secrets.add(cookie)
         set_cookie = {"Set-Cookie": f".AspNet.Cookies={cookie}; path=/; secure; HttpOnly"}
         return "granted", _json(200, content, {"Cache-Control": "no-cache", "Pragma": "no-cache"} | set_cookie)
 
-    def _token(self, request: Recorded) -> tuple[str, Answer]:
-        if request.method != "POST":
-            return "bad_request", _json(405, {"error": "invalid_request"})
+    def _token(self, request: Recorded) -> Answer:
         if (request.header("Content-Type") or "").partition(";")[0].strip().lower() != FORM:
-            return "bad_request", _json(415, {"error": "invalid_request"})
+            return _json(415, {"error": "invalid_request"})
         try:
             fields = request.form()
         except ValueError:
-            return "bad_request", _json(400, {"error": "invalid_request"})
-        match fields.get("grant_type"):
+            return _json(400, {"error": "invalid_request"})
+        grant_type, token = fields.get("grant_type", ""), fields.get("refresh_token", "")
+        match grant_type:
             case "password":
-                return self._password_grant(fields)
+                outcome, result = self._password_grant(fields)
             case "refresh_token":
-                return self._refresh_grant(fields)
+                outcome, result = self._refresh_grant(token)
             case _:
-                return "bad_request", _json(400, {"error": "unsupported_grant_type"})
+                return _json(400, {"error": "unsupported_grant_type"})
+        self._note(grant_type, outcome, token)
+        return result
 
     def _password_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
-        user = fields.get("username", "")
-        if user not in self.users or self.users[user] != fields.get("password"):
+        if (fields.get("username"), fields.get("password")) != (self.user, self.password):
             return _refusal("The user name or password is incorrect.")
-        if not self.two_factor:
-            return self._granted(user)
-        if "otp" not in fields:
-            return self._send_code(user)
-        if self._awaiting.get(user) != fields["otp"]:
+        if self.two_factor and "otp" not in fields:
+            said = "A verification code has been sent to your phone."
+            return "code_sent", _json(202, {"error": "awaiting_verification", "error_description": said})
+        if self.two_factor and fields["otp"] != self.one_time_code:
             return _refusal("The one-time code is incorrect.")
-        del self._awaiting[user]
-        return self._granted(user)
+        return self._granted()
 
-    def _send_code(self, user: str) -> tuple[str, Answer]:
-        # Twelve digits, so that a search for a leaked code does not meet one by chance.
-        self.last_code = self._fixed_code or f"{secrets.randbelow(10**12):012d}"
-        self.codes_sent += 1
-        self._awaiting[user] = self.last_code
-        self._other_secrets.add(self.last_code)
-        said = "A verification code has been sent to your phone."
-        return "code_sent", _json(202, {"error": "awaiting_verification", "error_description": said})
-
-    def _refresh_grant(self, fields: Mapping[str, str]) -> tuple[str, Answer]:
-        token = fields.get("refresh_token", "")
-        if not self._live(self._refresh, token):
+    def _refresh_grant(self, token: str) -> tuple[str, Answer]:
+        if not self._is_live("refresh", token):
             return _refusal()
-        ticket = self._refresh[token]
-        ticket.revoked = self.rotation == "strict"
-        return self._granted(ticket.user, with_refresh_token=self.rotation != "none")
+        self._tickets[token].revoked = True
+        return self._granted()
 
-    def _organization_current(self, request: Recorded) -> tuple[str, Answer]:
-        if request.method != "GET":
-            return "bad_request", _json(405, {"message": "The requested resource does not support this method."})
+    def _organization_current(self, request: Recorded) -> Answer:
         presented = [value for name, value in request.headers if name.lower() == "authorization"]
-        if len(presented) == 1 and presented[0].startswith("Bearer ") and self._live(self._access, presented[0][7:]):
-            return "accepted", _json(200, self._organization)
-        return "denied", _json(401, {"message": DENIED}, CHALLENGE)
+        token = presented[0].removeprefix("Bearer ") if len(presented) == 1 else ""
+        is_accepted = presented == [f"Bearer {token}"] and self._is_live("access", token)
+        self._note("organization", "accepted" if is_accepted else "denied", token)
+        return _json(200, self._organization) if is_accepted else _json(401, {"message": DENIED}, CHALLENGE)
 
     # Exchanges
 
-    def _process(self, request: Recorded, step: Step) -> Answer:
-        """Do what the request asks for, unless its step forbids; note what was done."""
+    def _process(self, request: Recorded) -> Answer:
+        """Do what the request asks for."""
         with self._lock:
-            if not step.granted:
-                outcome, result = "unprocessed", Answer(500)
-            elif request.path == TOKEN:
-                outcome, result = self._token(request)
-            elif request.path == ORGANIZATION:
-                outcome, result = self._organization_current(request)
-            else:
-                outcome, result = "not_found", _json(404, {"message": "No HTTP resource was found."})
-            fields: dict[str, str] = {}
-            with contextlib.suppress(ValueError):
-                fields = request.form()
-            sent = fields.get("refresh_token") or (request.header("Authorization") or "").removeprefix("Bearer ")
-            ticket = self._refresh.get(sent) or self._access.get(sent)
-            self.events.append(Event(_call(request, fields), outcome, ticket.generation if ticket else None))
-        return step.instead or result
+            if (request.method, request.path) == ("POST", TOKEN):
+                return self._token(request)
+            if (request.method, request.path) == ("GET", ORGANIZATION):
+                return self._organization_current(request)
+            return _json(404, {"message": "No HTTP resource was found."})
+
+    def _note(self, call: str, outcome: str, token: str) -> None:
+        sent = self._tickets.get(token)
+        self.events.append(Event(call, outcome, sent.generation if sent else None))
 
     def _exchange(self, request: Recorded, wire: Wire) -> None:
         with self._lock:
             self.requests.append(request)
             steps = self._steps.get((request.method, request.path))
             step = steps.popleft() if steps else Step()
-        for call in step.before:
-            call(request)
-        result = self._process(request, step)
-        for call in step.after:
-            call(request)
+        normal = self._process(request) if step.granted else Answer(500)
+        result = step.instead or normal
+        step.call(request)
         date = {"Date": formatdate(self._now(), usegmt=True)}
-        result = dataclasses.replace(result, headers=date | dict(result.headers))
-        for edit in step.edits:
-            result = edit(result)
-        if pause := self.answer_seconds + step.delay_seconds:
-            wire.pause(pause)
+        result = step.edit(dataclasses.replace(result, headers=date | dict(result.headers)))
+        wire.pause(self.answer_seconds)
         (step.deliver or _send)(wire, result)
 
 
@@ -591,43 +466,8 @@ def _refusal(description: str | None = None) -> tuple[str, Answer]:
     return "refused", _json(400, {"error": "invalid_grant", **said})
 
 
-def _call(request: Recorded, fields: Mapping[str, str]) -> str:
-    """The type of grant of a token request, else the kind of call; never a word of the client's own."""
-    if request.path != TOKEN:
-        return "organization" if request.path == ORGANIZATION else "other"
-    grant_type = fields.get("grant_type", "")
-    return grant_type if grant_type in {"password", "refresh_token"} else "token"
-
-
 def _send(wire: Wire, whole: Answer) -> None:
-    if {"Content-Length", "Transfer-Encoding", "Connection"} & whole.headers.keys():
-        wire.send(whole.head() + whole.body)
-        wire.lose("closed")
-    else:
-        wire.send(whole.head(content_length=str(len(whole.body))) + whole.body)
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    """A thread for each connection, which ends as its last answer left it."""
-
-    request_queue_size = 128
-
-    def __init__(self, virtuous: Virtuous) -> None:
-        self.virtuous = virtuous
-        self.connections: list[socket.socket] = []
-        super().__init__(("127.0.0.1", 0), _Requests)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        connection, address = super().get_request()
-        self.connections.append(connection)
-        return connection, address
-
-    def shutdown_request(self, request: Any) -> None:
-        request.close()  # an orderly end before it would undo a reset
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # the client went away, as it may at any moment
-            raise
+    wire.send(whole.head(content_length=str(len(whole.body))) + whole.body)
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -635,10 +475,10 @@ class _Requests(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # what is sent in pieces would wait 40 ms for each acknowledgement
-    server: _Server
+    virtuous: Virtuous
 
     def _serve_one(self) -> None:
-        virtuous = self.server.virtuous
+        virtuous = self.virtuous
         wire = Wire(self.connection, virtuous._closing)
         announced = int(self.headers.get("Content-Length", "0"))
         body = self.rfile.read(announced)
