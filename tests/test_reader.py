@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from traceback import walk_tb
-from types import FrameType
 from typing import Any
 
 import boto3
@@ -21,7 +19,7 @@ import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 
-from tests.fakes.one_bearer import DAY, HOUR, NAME, START, OneBearer, join_renewals
+from tests.fakes.one_bearer import DAY, HOUR, NAME, START, OneBearer, frames_of, join_renewals
 from tests.fakes.week import Week, live
 from tests.leak_harness import LeakHarness
 from virtuous_token import (
@@ -486,13 +484,6 @@ class TestSettings:
         assert [bearer_token(), asyncio.run(async_bearer_token()), process_reader().token()] == ["access-1"] * 3
         assert len(clients) == 1
         process_reader().forget()
-
-
-def frames_of(error: BaseException | None) -> list[FrameType]:
-    """The frames that an error leads to, its causes' included."""
-    if error is None:
-        return []
-    return [frame for frame, _ in walk_tb(error.__traceback__)] + frames_of(error.__cause__ or error.__context__)
 
 
 class TestNothingLeaks:

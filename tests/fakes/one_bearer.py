@@ -6,6 +6,8 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from traceback import walk_tb
+from types import FrameType
 from typing import Any, Self
 
 from virtuous_token import TokenReader
@@ -103,3 +105,10 @@ def join_renewals() -> None:
     for thread in threading.enumerate():
         if thread.name == "virtuous-token-read":
             thread.join(30)
+
+
+def frames_of(error: BaseException | None) -> list[FrameType]:
+    """The frames that an error leads to, its causes' included."""
+    if error is None:
+        return []
+    return [frame for frame, _ in walk_tb(error.__traceback__)] + frames_of(error.__cause__ or error.__context__)
