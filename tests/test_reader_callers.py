@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -377,6 +377,7 @@ class TestTheObject:
         asked = [pool.submit(reader.token) for _ in range(2)]
         assert source.arrived.wait(10)
         reader.close()
+        assert wait(asked, 10, FIRST_COMPLETED).done  # while the read goes on
         source.let_go()
         assert {type(one.exception(10)) for one in asked} == {NotConfigured}
 
