@@ -11,7 +11,7 @@ import traceback
 import pytest
 
 from tests.fakes.secrets_manager import StrictSecretsManager
-from virtuous_token import NotLoggedIn, UnreadableSecret
+from virtuous_token import UnreadableSecret
 from virtuous_token.hmac_signature import HmacKeys
 
 URL = "https://api.virtuoussoftware.com/api/Contact/ByReference/Ab%20C"
@@ -21,9 +21,8 @@ NOW = 1_795_600_800.9
 
 
 def read(stored: object) -> HmacKeys:
-    """The keys of a secret; without a value where *stored* is None."""
     client = StrictSecretsManager().client()
-    client.create_secret(Name=NAME, **({} if stored is None else {"SecretString": json.dumps(stored)}))
+    client.create_secret(Name=NAME, SecretString=json.dumps(stored))
     return HmacKeys.read(NAME, client=client)
 
 
@@ -37,11 +36,6 @@ def test_signs_the_lower_cased_key_url_method_nonce_and_time() -> None:
     assert keys.authorization("GET", URL, nonce="Nonce-1", now=NOW) == expected
     assert keys.authorization("GET", URL, now=NOW) != keys.authorization("GET", URL, now=NOW)  # a nonce of its own
     assert repr(keys) == "HmacKeys('App-Key', ***)"
-
-
-def test_a_secret_without_a_value_is_an_error_of_the_tree() -> None:
-    with pytest.raises(NotLoggedIn):
-        read(None)
 
 
 @pytest.mark.parametrize(

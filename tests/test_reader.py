@@ -35,6 +35,7 @@ from virtuous_token import (
 
 ARN = f"arn:aws:secretsmanager:eu-west-3:123456789012:secret:{NAME}-AbCdEf"
 TIMED_OUT = ConnectTimeoutError(endpoint_url="https://secretsmanager.example", error="no answer")
+Chance = Callable[[float], None]
 THROTTLED = ClientError({"Error": {"Code": "ThrottlingException", "Message": "Rate exceeded"}}, "GetSecretValue")
 
 
@@ -52,7 +53,7 @@ def reader(source: OneBearer) -> TokenReader:
 
 
 @pytest.fixture
-def chance(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+def chance(monkeypatch: pytest.MonkeyPatch) -> Chance:
     """Sets what is drawn at random, from 0 to 1."""
     return lambda value: monkeypatch.setattr(os, "urandom", lambda size: int(value * (256**size - 1)).to_bytes(size))
 
@@ -139,12 +140,7 @@ class TestRenewal:
         ],
     )
     def test_when_a_token_is_read_again(
-        self,
-        drawn: float,
-        life_seconds: float | None,
-        read_after: float,
-        fresh_seconds: float,
-        chance: Callable[[float], None],
+        self, drawn: float, life_seconds: float | None, read_after: float, fresh_seconds: float, chance: Chance
     ) -> None:
         chance(drawn)
         source = OneBearer(life_seconds)
@@ -160,7 +156,7 @@ class TestRenewal:
 
     @pytest.mark.parametrize("max_age_seconds", [5, HOUR])
     def test_a_later_read_moves_by_a_hundredth_of_the_maximum_age(
-        self, max_age_seconds: float, source: OneBearer, chance: Callable[[float], None]
+        self, max_age_seconds: float, source: OneBearer, chance: Chance
     ) -> None:
         chance(1)
         reader = source.reader(max_age_seconds=max_age_seconds)
@@ -203,7 +199,7 @@ class TestRenewal:
         ],
     )
     def test_in_a_week_with_rotations_throttling_and_an_outage_nobody_waits_or_gets_a_token_that_is_over(
-        self, life_seconds: float, most_calls_a_day: int, chance: Callable[[float], None]
+        self, life_seconds: float, most_calls_a_day: int, chance: Chance
     ) -> None:
         chance(0.5)
         week = Week(life_seconds)
@@ -228,7 +224,7 @@ class TestFailures:
         tries: list[float],
         reader: TokenReader,
         source: OneBearer,
-        chance: Callable[[float], None],
+        chance: Chance,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         chance(0.5)
@@ -408,7 +404,7 @@ class TestAfterA401:
 
 
 IN_A_PROCESS = """
-import json, threading
+import atexit, json, threading
 from virtuous_token import TokenReader
 
 now, block, began = 1_800_000_000.0, False, threading.Event()
@@ -423,20 +419,16 @@ class Client:
 reader = TokenReader("bearer", client=Client(), clock=lambda: now)
 reader.token()
 now, block = now + 3600, True
-assert reader.token() == "access-1"
+reader.token()
 began.wait()
+atexit.register(lambda: print(reader.token()))
 """
 
 
 @pytest.mark.parametrize(
     ("program", "output"),
     [
-        pytest.param(f"{IN_A_PROCESS}print('the end')", "the end", id="a process ends in the midst of a read"),
-        pytest.param(
-            f"{IN_A_PROCESS}import atexit; atexit.register(lambda: print(reader.token()))",
-            "access-1",
-            id="a token can be had while the process ends",
-        ),
+        pytest.param(IN_A_PROCESS, "access-1", id="a process ends in the midst of a read, and still gives a token"),
         pytest.param(
             "import sys, virtuous_token; names = {'asyncio', 'boto3', 'botocore', 'dataclasses', 'email', 'inspect', "
             "'json', 'ssl', 'urllib'}; print(names & set(sys.modules))",
@@ -464,7 +456,6 @@ class TestSettings:
         [
             pytest.param({"max_age_seconds": 0}, id="no age at all, which would mean a read for each call"),
             pytest.param({"max_age_seconds": float("nan")}, id="an age that is no number"),
-            pytest.param({"max_age_seconds": float("inf")}, id="an age without end"),
             pytest.param({"cool_down_seconds": -1}, id="a negative cool-down"),
             pytest.param({"timeout_seconds": 0}, id="no time to wait"),
             pytest.param({"secret_id": " "}, id="a blank name"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.one_bearer import NAME
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
 from tests.fork_instants import INSTANTS
@@ -18,7 +19,6 @@ from tests.fork_instants import INSTANTS
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 
 ROOT = Path(__file__).parents[1]
-NAME = "virtuous/default/bearer"
 # Python 3.12 and later warn of a fork beside threads, which is what is tried here.
 PREPARATION = """
 import json, logging, multiprocessing, os, signal, sys, threading, time, warnings

@@ -85,7 +85,6 @@ NOT_CONFIGURED: Trouble = {
         profile(f"mfa_serial=arn:aws:iam::123456789012:mfa/me\n{SOURCE}"),
         "MFA code, a reader asks nobody",
     ),
-    "no source profile": (profile(f"role_arn={ROLE}\nsource_profile=x"), "InvalidConfigError.*set up wrongly"),
     "a profile that is missing": ({"AWS_PROFILE": "x"}, "no such profile"),
     "a process that fails": (profile("credential_process=/bin/false"), "by hand"),
     "a process that prints text": (profile("credential_process=/bin/echo s3cret"), "by hand"),
@@ -229,50 +228,30 @@ def test_trouble_is_one_of_our_errors_that_says_what_mends_it(
     assert piped.tell() == 0, "the program's input was read"
 
 
-@pytest.fixture
-def strict() -> StrictSecretsManager:
-    return StrictSecretsManager()
-
-
 @pytest.mark.parametrize(
-    ("code", "kind", "advice"),
+    ("made", "refused", "is_described", "kind", "advice"),
     [
-        ("AccessDeniedException", NotAllowed, "reader policy.*kms:Decrypt.*misspelt name is refused"),
-        ("DecryptionFailure", NotAllowed, "kms:Decrypt"),
-        ("UnrecognizedClientException", NotConfigured, "renew .*Region is enabled"),
-        ("InvalidSignatureException", NotConfigured, "this machine's clock"),
-        ("ValidationException", NotConfigured, "for a name or an ARN"),
-        ("ThrottlingException", Unreachable, "later calls try again"),
-        ("A code that nobody knows yet", Unreachable, "later calls try again"),
-        ("ReadTimeoutError", Unreachable, "could not be reached"),
+        ("whole", "AccessDeniedException", True, NotAllowed, "reader policy.*kms:Decrypt.*misspelt name is refused"),
+        ("whole", "DecryptionFailure", True, NotAllowed, "kms:Decrypt"),
+        ("whole", "UnrecognizedClientException", True, NotConfigured, "renew .*Region is enabled"),
+        ("whole", "InvalidSignatureException", True, NotConfigured, "this machine's clock"),
+        ("whole", "ValidationException", True, NotConfigured, "for a name or an ARN"),
+        ("whole", "ThrottlingException", True, Unreachable, "later calls try again"),
+        ("whole", "A code that nobody knows yet", True, Unreachable, "later calls try again"),
+        ("whole", "ReadTimeoutError", True, Unreachable, "could not be reached"),
+        ("whole", "InvalidRequestException", True, NotAllowed, "another account.*key of its own"),
+        ("sealed", "", True, NotAllowed, "reader policy.*kms:Decrypt"),
+        ("none", "", True, NoSuchSecret, "there is no secret 'virtuous/default/bearer'.*AWS_REGION"),
+        ("none", "", False, NotLoggedIn, "or does not exist.*virtuous-token login"),
+        ("empty", "", True, NotLoggedIn, "virtuous-token login"),
+        ("deleted", "", True, NoSuchSecret, "marked for deletion.*restore-secret"),
+        ("deleted", "", False, NoSuchSecret, "marked for deletion.*restore-secret.*belongs to another account"),
     ],
 )
-def test_a_refusal_says_what_to_do(
-    code: str, kind: type[VirtuousTokenError], advice: str, strict: StrictSecretsManager
+def test_a_refusal_and_the_state_of_the_secret_are_told(
+    made: str, refused: str, is_described: bool, kind: type[VirtuousTokenError], advice: str
 ) -> None:
-    client: Any = strict.client()
-    client.create_secret(Name=NAME, SecretString='{"access_token": "access-1"}')
-    strict.fail("GetSecretValue", code)
-    with pytest.raises(kind, match=advice) as raised:
-        TokenReader(NAME, client=client).token()
-    assert (raised.value.__cause__, raised.value.__context__) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("made", "is_described", "kind", "advice"),
-    [
-        ("none", True, NoSuchSecret, "there is no secret 'virtuous/default/bearer'.*AWS_REGION"),
-        ("none", False, NotLoggedIn, "or does not exist.*virtuous-token login"),
-        ("empty", True, NotLoggedIn, "virtuous-token login"),
-        ("deleted", True, NoSuchSecret, "marked for deletion.*restore-secret"),
-        ("deleted", False, NoSuchSecret, "marked for deletion.*restore-secret.*or it belongs to another account"),
-        ("foreign", True, NotAllowed, "another account.*key of its own"),
-        ("sealed", True, NotAllowed, "reader policy.*kms:Decrypt"),
-    ],
-)
-def test_the_state_of_the_secret_is_told(
-    made: str, is_described: bool, kind: type[VirtuousTokenError], advice: str, strict: StrictSecretsManager
-) -> None:
+    strict = StrictSecretsManager()
     client: Any = strict.client()
     if made != "none":
         client.create_secret(Name=NAME, **({} if made == "empty" else {"SecretString": "{}"}))
@@ -280,12 +259,13 @@ def test_the_state_of_the_secret_is_told(
         client.delete_secret(SecretId=NAME)
     if made == "sealed":
         strict.refuse_kms(NAME, "kms:Decrypt")
-    if made == "foreign":
-        strict.fail("GetSecretValue", "InvalidRequestException")
+    if refused:
+        strict.fail("GetSecretValue", refused)
     if not is_described:
         strict.fail("DescribeSecret", "AccessDeniedException")
-    with pytest.raises(kind, match=advice):
+    with pytest.raises(kind, match=advice) as raised:
         TokenReader(NAME, client=client).token()
+    assert (raised.value.__cause__, raised.value.__context__) == (None, None)
 
 
 @pytest.mark.parametrize(

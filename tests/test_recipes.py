@@ -21,12 +21,12 @@ import yaml  # type: ignore[import-untyped]
 from botocore.validate import ParamValidator
 
 from tests.fakes.loopback import JsonHandler, serving
+from tests.fakes.one_bearer import NAME
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import served
 from tests.fakes.virtuous import Virtuous, redirect
 from tests.recipes import PROGRAMS, RECIPES, VIRTUOUS, run, surroundings
 
-NAME = "virtuous/default/bearer"
 MODULES = ["flask_app.py", "fastapi_app.py", "tasks.py", "lambda_function.py", "conftest.py"]
 STATIC = ["ecs-container-definition.json", "bearer.tf", "external-secret.yaml", "secret-provider-class.yaml"]
 

@@ -30,20 +30,19 @@ from aws_lambda_powertools.utilities.parameters import base as powertools_base  
 from aws_lambda_powertools.utilities.parameters.constants import DEFAULT_PROVIDERS  # noqa: E402
 from aws_secretsmanager_caching import SecretCache  # noqa: E402
 
-from tests.fakes.one_bearer import join_renewals  # noqa: E402
+from tests.fakes.one_bearer import DAY, NAME, join_renewals  # noqa: E402
 from tests.fakes.secrets_manager import StrictSecretsManager  # noqa: E402
 from tests.fakes.secrets_manager_http import served  # noqa: E402
-from tests.fakes.week import DAY, Experience, Week, live  # noqa: E402
+from tests.fakes.week import Experience, Week, live  # noqa: E402
 from virtuous_token import TokenReader  # noqa: E402
 
 OURS, POWERTOOLS, CACHING = "virtuous_token", "Powertools", "caching library"
 READERS = (OURS, POWERTOOLS, CACHING)
-SECRET = "virtuous/default/bearer"
 VERSION_ID = "6b0a1f3c-7d0e-5c56-9d3a-3f0f9c1b7a11"
 # All that AWS answers with, since some readers keep and copy it.
 ANSWER = {
-    "ARN": f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{SECRET}-AbCdEf",
-    "Name": SECRET,
+    "ARN": f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{NAME}-AbCdEf",
+    "Name": NAME,
     "VersionId": VERSION_ID,
     "SecretString": json.dumps({"access_token": "a" * 582, "expires_at": "2100-01-01T00:00:00Z"}),
     "VersionStages": ["AWSCURRENT"],
@@ -60,24 +59,13 @@ IMPORTS = {
     CACHING: "import aws_secretsmanager_caching",
 }
 FIRST_TOKENS = {
-    FLOOR: f"""
-import botocore.session
-client = botocore.session.get_session().create_client("secretsmanager")
-client.get_secret_value(SecretId={SECRET!r}, VersionStage="AWSCURRENT")
-""",
-    OURS: f"""
-from virtuous_token import TokenReader
-TokenReader({SECRET!r}).token()
-""",
-    POWERTOOLS: f"""
-from aws_lambda_powertools.utilities import parameters
-parameters.get_secret({SECRET!r}, transform="json")["access_token"]
-""",
-    CACHING: f"""
-import json
-from aws_secretsmanager_caching import SecretCache
-json.loads(SecretCache().get_secret_string({SECRET!r}))["access_token"]
-""",
+    FLOOR: "import botocore.session\n"
+    "client = botocore.session.get_session().create_client('secretsmanager')\n"
+    f"client.get_secret_value(SecretId={NAME!r}, VersionStage='AWSCURRENT')",
+    OURS: f"from virtuous_token import TokenReader\nTokenReader({NAME!r}).token()",
+    POWERTOOLS: f"{IMPORTS[POWERTOOLS]}\nparameters.get_secret({NAME!r}, transform='json')['access_token']",
+    CACHING: "import json\nfrom aws_secretsmanager_caching import SecretCache\n"
+    f"json.loads(SecretCache().get_secret_string({NAME!r}))['access_token']",
 }
 
 
@@ -106,15 +94,15 @@ def readers(client: Any, clock: Callable[[], float] = time.time) -> dict[str, Ca
     cache = SecretCache(client=client)
 
     def with_powertools() -> str:
-        token: str = parameters.get_secret(SECRET, transform="json")["access_token"]
+        token: str = parameters.get_secret(NAME, transform="json")["access_token"]
         return token
 
     def with_caching() -> str:
-        token: str = json.loads(cache.get_secret_string(SECRET))["access_token"]
+        token: str = json.loads(cache.get_secret_string(NAME))["access_token"]
         return token
 
     return {
-        OURS: TokenReader(SECRET, client=client, clock=clock).token,
+        OURS: TokenReader(NAME, client=client, clock=clock).token,
         POWERTOOLS: with_powertools,
         CACHING: with_caching,
     }
@@ -155,7 +143,7 @@ def processes(programs: Mapping[str, str], rounds: int) -> dict[str, list[float]
     round before those writes the bytecode."""
     strict = StrictSecretsManager(region="eu-west-1")
     bearer = {"SecretString": ANSWER["SecretString"], "ClientRequestToken": VERSION_ID}
-    strict.call("CreateSecret", {"Name": SECRET, **bearer})
+    strict.call("CreateSecret", {"Name": NAME, **bearer})
     measured: dict[str, list[float]] = {name: [] for name in programs}
     with served(strict) as endpoint:
         environment = {

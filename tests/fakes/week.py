@@ -11,11 +11,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-HOUR = 3600.0
-DAY = 24 * HOUR
-WEEK = 7 * DAY
-START = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+from tests.fakes.one_bearer import DAY, HOUR, START
 
+WEEK = 7 * DAY
 SECONDS_BETWEEN_CALLS = 15.0
 THROTTLED = (1.5 * DAY, 1.5 * DAY + 600)  # ten minutes
 DOWN = (3.4 * DAY, 3.4 * DAY + HOUR)
