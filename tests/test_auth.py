@@ -417,7 +417,6 @@ def test_urllib3_keeps_repeated_headers_and_those_of_the_pool(rotated: TokenRead
 @pytest.mark.parametrize(
     ("call", "body"),
     [
-        pytest.param(lambda pool, url: pool.request("POST", url, b"x"), b"x", id="a body by position"),
         pytest.param(lambda pool, url: pool.request("POST", url, json={"a": 1}), b'{"a":1}', id="json"),
         pytest.param(lambda pool, url: pool.request("GET", url, fields={"a": "1"}), b"", id="fields in the URL"),
         pytest.param(lambda pool, url: pool.urlopen("POST", url, body=b"x"), b"x", id="urlopen"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import logging
 import pickle
 import traceback
@@ -29,7 +28,6 @@ class Holder:
         pytest.param(lambda secret: f"{secret:>30}", id="an f-string with a width"),
         pytest.param(lambda secret: "%s %r" % (secret, [{secret: secret}]), id="percent"),  # noqa: UP031
         pytest.param(lambda secret: repr(dataclasses.asdict(Holder(secret))), id="a dataclass"),
-        pytest.param(lambda secret: json.dumps({"token": secret}, default=str), id="JSON by str"),
         pytest.param(lambda secret: "".join(traceback.format_exception(ValueError(secret))), id="an exception"),
         pytest.param(lambda secret: repr(copy.deepcopy([copy.copy(secret)])), id="copies"),
         pytest.param(lambda secret: logging.makeLogRecord({"msg": "%s", "args": (secret,)}).getMessage(), id="a log"),

@@ -39,8 +39,6 @@ def in_a_function(text: str) -> None:
     assert_type(reader.token(timeout=0.5), str)
     assert_type(reader.base_url, str | None)
     assert_type(reader.expires_at, datetime | None)
-    with TokenReader(timeout_seconds=5) as closed:
-        assert_type(closed, TokenReader)
     sources: list[TokenSource] = [reader, StaticToken("access-1", "https://api.virtuoussoftware.com")]
     assert_type(sources[0].token(), str)
     assert_type(reader.access_token(timeout=1), AccessToken)
