@@ -329,10 +329,8 @@ class TestTheClock:
         assert source.arrived.wait(30)
         source.rotate()
         source.clock.now += 60
-        source.hold()
-        reader.token()
-        assert source.arrived.wait(30)
-        source.let_go()
+        source.hold().set()
+        assert reader.report_rejected("access-1")  # which waits for a read that is under way
         frozen.set()
         join_renewals()
         assert (reader.token(), source.reads) == ("access-2", 3)
