@@ -11,7 +11,6 @@ import httpx
 import requests
 import urllib3
 
-from token_refresher.refresh.formats import TokenPair
 from virtuous_token import (
     AccessToken,
     NoToken,
@@ -29,19 +28,16 @@ from virtuous_token.auth_urllib3 import Urllib3Auth
 from virtuous_token.contract import Bearer
 from virtuous_token.secret_text import SecretText
 
+URL = "https://api.virtuoussoftware.com/api/Organization/Current"
 reader = TokenReader("virtuous/default/bearer", max_age_seconds=600, cool_down_seconds=30.0)
 
 
-def in_a_function() -> None:
-    assert_type(TokenReader(), TokenReader)
+def in_a_function(text: str) -> None:
     assert_type(TokenReader(client=boto3.client("secretsmanager")), TokenReader)
     assert_type(TokenReader(client=botocore.session.get_session().create_client("secretsmanager")), TokenReader)
-    assert_type(reader.token(), str)
     assert_type(reader.token(timeout=0.5), str)
     assert_type(reader.base_url, str | None)
     assert_type(reader.expires_at, datetime | None)
-    with TokenReader(timeout_seconds=5) as closed:
-        assert_type(closed, TokenReader)
     sources: list[TokenSource] = [reader, StaticToken("access-1", "https://api.virtuoussoftware.com")]
     assert_type(sources[0].token(), str)
     assert_type(reader.access_token(timeout=1), AccessToken)
@@ -49,6 +45,15 @@ def in_a_function() -> None:
     assert_type(reader.cached_token(), str | None)
     assert_type(reader.report_rejected("access-1"), bool)
     assert_type(bearer_token(), str)
+    assert_type(requests.get(URL, auth=RequestsAuth(reader), timeout=30), requests.Response)
+    assert_type(httpx.get(URL, auth=HttpxAuth(reader)), httpx.Response)
+    assert_type(Urllib3Auth(reader).request("GET", URL), urllib3.BaseHTTPResponse)
+    assert_type(HmacKeys.read("virtuous/default/hmac").authorization("GET", URL), str)
+    try:
+        assert_type(Bearer.parse(text).access_token, SecretText)
+    except (UnreadableSecret, NoToken) as known:
+        problem: VirtuousTokenError = known
+        raise problem from None
 
 
 async def in_a_coroutine() -> None:
@@ -56,27 +61,7 @@ async def in_a_coroutine() -> None:
     assert_type(await async_bearer_token(), str)
     assert_type(await reader.async_report_rejected("access-1"), bool)
     async with httpx.AsyncClient(auth=HttpxAuth(reader)) as client:
-        assert_type(await client.get("https://api.virtuoussoftware.com"), httpx.Response)
-
-
-def with_each_client() -> None:
-    url = "https://api.virtuoussoftware.com/api/Organization/Current"
-    assert_type(requests.get(url, auth=RequestsAuth(reader), timeout=30), requests.Response)
-    assert_type(httpx.get(url, auth=HttpxAuth(reader)), httpx.Response)
-    assert_type(Urllib3Auth(reader).request("GET", url), urllib3.BaseHTTPResponse)
-
-
-def errors(text: str) -> str:
-    try:
-        bearer = Bearer.parse(text)
-    except UnreadableSecret as unreadable:
-        problem: VirtuousTokenError = unreadable
-        return str(problem)
-    except NoToken:
-        return "no token"
-    assert_type(bearer.access_token, SecretText)
-    assert_type(TokenPair.parse(text).refresh_token, SecretText | None)
-    return assert_type(bearer.access_token.reveal(), str)
+        assert_type(await client.get(URL), httpx.Response)
 
 
 def mistakes() -> None:

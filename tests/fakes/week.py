@@ -7,15 +7,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-HOUR = 3600.0
-DAY = 24 * HOUR
-WEEK = 7 * DAY
-START = datetime(2026, 11, 23, tzinfo=UTC).timestamp()
+from tests.fakes.one_bearer import DAY, HOUR, START
 
+WEEK = 7 * DAY
 SECONDS_BETWEEN_CALLS = 15.0
 THROTTLED = (1.5 * DAY, 1.5 * DAY + 600)  # ten minutes
 DOWN = (3.4 * DAY, 3.4 * DAY + HOUR)
@@ -49,11 +47,6 @@ class Week:
     def clock(self) -> float:
         return START + self.passed
 
-    def datetime(self, zone: Any = None) -> datetime:
-        """As ``datetime.now``, for libraries that ask it."""
-        now = datetime.fromtimestamp(self.clock(), UTC)
-        return now if zone else now.replace(tzinfo=None)
-
     @property
     def generation(self) -> int:
         """Which token is current, from 1."""
@@ -64,12 +57,8 @@ class Week:
 
     def get_secret_value(self, **_: str) -> Mapping[str, Any]:
         self._call("GetSecretValue")
-        issued_at = START + self._issued[self.generation - 1]
-        instants = {
-            "issued_at": issued_at,
-            "next_refresh_at": issued_at + self.life_seconds / 2,
-            "expires_at": issued_at + self.life_seconds,
-        }
+        ends = self.expires_at(self.generation)
+        instants = {"next_refresh_at": ends - self.life_seconds / 2, "expires_at": ends}
         written = {name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in instants.items()}
         return {"SecretString": json.dumps({"access_token": f"access-{self.generation}", **written})}
 
@@ -94,24 +83,18 @@ class Week:
 
 
 class Experience:
-    """What the callers of one reader saw in a week."""
+    """What the callers of one reader saw in a week, and how often they had Secrets Manager called."""
 
-    def __init__(self) -> None:
-        self.longest_wait_seconds = 0.0
-        self.waits = 0
-        self.errors = 0
-        self.expired = 0
-        self.slowest_change_seconds = 0.0
-
-
-class Calls(NamedTuple):
-    """How often Secrets Manager was called."""
-
-    a_day: float
-    busiest_day: int
+    longest_wait_seconds = 0.0
+    waits = 0
+    errors = 0
+    expired = 0
+    slowest_change_seconds = 0.0
+    calls_a_day = 0.0
+    busiest_day = 0
 
 
-def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambda: None) -> tuple[Experience, Calls]:
+def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambda: None) -> Experience:
     """Let a caller ask for the token every quarter of a minute; *settle* ends what runs in the background.
 
     The very first read is not counted among the waits: everybody waits for it.
@@ -139,5 +122,6 @@ def live(week: Week, read: Callable[[], str], settle: Callable[[], None] = lambd
         is_first = False
         settle()
         week.passed += SECONDS_BETWEEN_CALLS
-    per_day = Counter(int(at // DAY) for at in week.calls)
-    return seen, Calls(len(week.calls) / 7, max(per_day.values()))
+    seen.calls_a_day = len(week.calls) / 7
+    seen.busiest_day = max(Counter(int(at // DAY) for at in week.calls).values())
+    return seen

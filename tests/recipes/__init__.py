@@ -7,45 +7,24 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.util import find_spec
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-__all__ = ["MODULES", "NAMES", "PROGRAMS", "recipe", "run", "running", "save", "surroundings"]
-
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = "".join(page.read_text(encoding="utf-8") for page in sorted((REPOSITORY / "docs").glob("reading-*.md")))
-LAYER = REPOSITORY / "layers" / "virtuous_token"
 NODE_MODULES = REPOSITORY / ".local" / "node"
 NODE_PACKAGE = "@aws-sdk/client-secrets-manager@3.1164.0"
 VIRTUOUS = "https://api.virtuoussoftware.com"
-SECONDS_FOR_A_RECIPE = 60
-SECONDS_FOR_NPM = 180
 
-_RECIPES: dict[str, str] = dict(
+RECIPES: dict[str, str] = dict(
     re.findall(r"^<!-- recipe: (\S+) -->\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 )
-NAMES = tuple(_RECIPES)
 # They read from Secrets Manager, call Virtuous, and print the organisation's name.
 PROGRAMS = ("reader.py", "httpx.py", "urllib3.py", "aiohttp.py", "cli.sh", "node.mjs", "powertools.py")
 
-# Their function or their server answers with the organisation's name; each needs these packages.
-MODULES = {
-    "flask_app.py": ("flask", "gunicorn"),
-    "tasks.py": ("celery",),
-    "fastapi_app.py": ("fastapi", "uvicorn"),
-    "lambda_function.py": ("aws_lambda_powertools",),
-}
-
-_NEEDED = {".py": (), ".sh": ("bash", "aws", "jq", "curl"), ".mjs": ("node", "npm")}
-
-
-def recipe(name: str) -> str:
-    """The text of a recipe; KeyError if the page has none of that name."""
-    return _RECIPES[name]
+_TOOLS = {".py": (sys.executable,), ".sh": ("bash", "aws", "jq", "curl"), ".mjs": ("node", "npm")}
 
 
 def run(name: str, base_url: str, environment: Mapping[str, str], directory: Path) -> subprocess.CompletedProcess[str]:
@@ -53,57 +32,22 @@ def run(name: str, base_url: str, environment: Mapping[str, str], directory: Pat
 
     *environment* holds the AWS settings.
     """
-    kind = Path(name).suffix
-    missing = [tool for tool in _NEEDED[kind] if shutil.which(tool) is None]
+    interpreter, *others = _TOOLS[Path(name).suffix]
+    missing = [tool for tool in (interpreter, *others) if shutil.which(tool) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
-    if kind == ".mjs":
+    if interpreter == "node":
         directory = _with_node_modules()
     # A name that hides no module which a recipe imports.
     program = directory / f"recipe-{os.getpid()}-{name}"
-    program.write_text(recipe(name).replace(VIRTUOUS, base_url), encoding="utf-8")
-    interpreter = {".py": sys.executable, ".sh": "bash", ".mjs": "node"}[kind]
+    program.write_text(RECIPES[name].replace(VIRTUOUS, base_url), encoding="utf-8")
+    around = surroundings(environment)
     try:
         return subprocess.run(
-            [interpreter, program],
-            env=surroundings(environment),
-            capture_output=True,
-            text=True,
-            timeout=SECONDS_FOR_A_RECIPE,
-            check=False,
+            [interpreter, program], env=around, capture_output=True, text=True, timeout=60, check=False
         )
     finally:
         program.unlink()
-
-
-def save(name: str, base_url: str, directory: Path) -> str:
-    """Makes a module of a recipe, with *base_url* in place of Virtuous's; its name. Skips the test where its packages
-    are not installed."""
-    missing = [package for package in MODULES[name] if find_spec(package) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
-    (directory / name).write_text(recipe(name).replace(VIRTUOUS, base_url), encoding="utf-8")
-    return name.removesuffix(".py")
-
-
-@contextmanager
-def running(command: list[str], environment: Mapping[str, str], directory: Path) -> Iterator[None]:
-    """A server, as long as the block lasts. Where the block ends in an error, what it said is added."""
-    log = directory / "server.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", *command], cwd=directory, env=surroundings(environment), stdout=output, stderr=output
-        ) as process,
-    ):
-        try:
-            yield
-        except BaseException as error:
-            error.add_note(log.read_text())
-            raise
-        finally:
-            process.terminate()
-            process.wait(30)
 
 
 def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
@@ -112,7 +56,7 @@ def surroundings(environment: Mapping[str, str]) -> dict[str, str]:
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
         "NODE_NO_WARNINGS": "1",
-        "PYTHONPATH": str(LAYER),
+        "PYTHONPATH": str(REPOSITORY / "layers" / "virtuous_token"),
         **environment,
     }
 
@@ -123,5 +67,5 @@ def _with_node_modules() -> Path:
     if not (NODE_MODULES / "node_modules" / package / "package.json").exists():
         NODE_MODULES.mkdir(parents=True, exist_ok=True)
         command = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent", NODE_PACKAGE]
-        subprocess.run(command, cwd=NODE_MODULES, check=True, capture_output=True, timeout=SECONDS_FOR_NPM)
+        subprocess.run(command, cwd=NODE_MODULES, check=True, capture_output=True, timeout=180)
     return NODE_MODULES
