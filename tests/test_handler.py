@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -16,14 +16,13 @@ from virtuous_token.auth_httpx import HttpxAuth
 from virtuous_token.auth_requests import RequestsAuth
 from virtuous_token.auth_urllib3 import Urllib3Auth
 from virtuous_token.contract import Bearer
-from virtuous_token.hmac_signature import HmacKeys
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("functions/token_refresher/token_refresher", "layers/virtuous_token/virtuous_token")
 FILES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("[a-z]*.py"))]
 OF_THE_READER = sorted((ROOT / FOLDERS[1]).glob("*.py"))
 PUBLIC = [getattr(virtuous_token, name) for name in virtuous_token.__all__]
-PUBLIC += [AiohttpAuth, HttpxAuth, RequestsAuth, Urllib3Auth, HmacKeys]
+PUBLIC += [AiohttpAuth, HttpxAuth, RequestsAuth, Urllib3Auth]
 # What a request that spends one is made of. The stored formats' module alone names the keys of the pair.
 OF_A_REFRESH = ("grant_type", "/Token", "urlencode", '"POST"')
 

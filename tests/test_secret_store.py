@@ -19,7 +19,6 @@ from token_refresher.aws.secret_store import SecretStore, make_client
 from token_refresher.refresh.formats import SecretNames
 from token_refresher.refresh.model import (
     CURRENT,
-    PENDING,
     PREVIOUS,
     REMOVED_TAG,
     CurrentPair,
@@ -93,7 +92,7 @@ def test_the_first_bearer_is_current_at_once_and_a_later_one_pending_until_it_is
     first, second = a_version(), a_version()
 
     assert CURRENT in (store.write_bearer(first, "1") or ())
-    assert store.write_bearer(second, "2") == [PENDING]
+    assert store.write_bearer(second, "2") == ["AWSPENDING"]
     assert store.move_bearer(second, moved_from=first)
 
     found = store.read().bearer_labels
@@ -124,7 +123,7 @@ def test_a_value_or_labels_that_an_answer_lacks_are_empty(store: SecretStore, mo
 def test_a_current_pair_that_is_listed_and_not_there_yet_is_for_later(store: SecretStore) -> None:
     store.write_pair(a_version(), VALUE, CURRENT)
     events = store.client.meta.events
-    answered(events, "secrets-manager.GetSecretValue", lambda: {"Error": {"Code": "ResourceNotFoundException"}})
+    answered(events, "secrets-manager.GetSecretValue", lambda _: {"Error": {"Code": "ResourceNotFoundException"}})
 
     with pytest.raises(StoreUnavailable, match="can't be read yet"):
         store.read()
@@ -269,7 +268,7 @@ def test_a_pair_or_a_bearer_secret_makes_a_connection(prefix: str, secrets: list
 def test_a_secret_of_another_prefix_is_no_connection_whatever_the_filter_lets_through(store: SecretStore) -> None:
     names = ("virtuous2/tokens", "virtuous/acme/tokens", "other/x/tokens", "my/virtuous/mine/tokens", "tokens")
     listed = {"SecretList": [{"Name": name} for name in names]}
-    answered(store.client.meta.events, "secrets-manager.ListSecrets", lambda: listed)
+    answered(store.client.meta.events, "secrets-manager.ListSecrets", lambda _: listed)
 
     assert Connections.of(store.client, "virtuous").names == ["acme"]
 

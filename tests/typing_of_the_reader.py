@@ -48,7 +48,6 @@ def in_a_function(text: str) -> None:
     assert_type(requests.get(URL, auth=RequestsAuth(reader), timeout=30), requests.Response)
     assert_type(httpx.get(URL, auth=HttpxAuth(reader)), httpx.Response)
     assert_type(Urllib3Auth(reader).request("GET", URL), urllib3.BaseHTTPResponse)
-    assert_type(HmacKeys.read("virtuous/default/hmac").authorization("GET", URL), str)
     try:
         assert_type(Bearer.parse(text).access_token, SecretText)
     except (UnreadableSecret, NoToken) as known:
@@ -67,6 +66,5 @@ async def in_a_coroutine() -> None:
 def mistakes() -> None:
     """Each is an error that mypy must find: an ignore that is not needed is an error, too."""
     TokenReader(max_age_seconds="an hour")  # type: ignore[arg-type]
-    TokenReader(client=boto3.client("ssm"))  # type: ignore[arg-type]
-    TokenReader("bearer", 600)  # type: ignore[call-arg, arg-type]
+    TokenReader("bearer", 600)  # type: ignore[call-arg]
     reader.report_rejected()  # type: ignore[call-arg]
