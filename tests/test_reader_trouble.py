@@ -125,10 +125,13 @@ NOT_AWS = "not one of AWS's"
 UNREACHABLE: Trouble = {
     "an STS that cannot be reached": (
         {**WEB_IDENTITY, "AWS_ENDPOINT_URL_STS": CLOSED},
-        "gives no credentials.*the service that gives them could not be reached",
+        "gives no credentials.*could not be reached",
     ),
     "an STS that throttles": ({**WEB_IDENTITY, **sts(400, "Throttling")}, "later calls try again"),
-    "a container's credentials that cannot be reached": ({CONTAINER: f"{CLOSED}/c"}, "that gives them could not be"),
+    "a container's credentials that cannot be reached": (
+        {CONTAINER: f"{CLOSED}/c"},
+        "no credentials.*could not be",
+    ),
     "nobody at the endpoint": (endpoint(CLOSED), "could not be reached; later"),
     "a proxy that cannot be reached": ({**endpoint("https://aws.example"), "HTTPS_PROXY": CLOSED}, "HTTPS_PROXY"),
     "a login page in place of Secrets Manager": (endpoint(answered(200, PORTAL)), NOT_AWS),
