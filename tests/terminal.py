@@ -54,7 +54,8 @@ def typed_at_a_terminal(
         child.logfile_read, child.delaybeforesend = shown, 0.2  # getpass throws away what came before the echo was off
         try:
             for prompt, answer in answers:
-                child.expect(r"(?:\x1b\S*)?\s*".join(map(re.escape, prompt.split())))
+                end = r"\s" if prompt.endswith(" ") else ""
+                child.expect(r"(?:\x1b\S*)?\s*".join(map(re.escape, prompt.split())) + end)
                 child.send(answer) if answer in ("\x03", "\x04") else child.sendline(answer)
             child.expect(pexpect.EOF)
         finally:

@@ -60,7 +60,7 @@ def test_the_secrets_get_the_stacks_key_and_tags(operator: Operator, monkeypatch
 @pytest.mark.parametrize(
     ("password", "lines", "encoding"),
     [
-        pytest.param("  p+w 12  ", "{}\n{}\n", "utf-8", id="blanks and plus signs"),
+        pytest.param("  p+w 12  ", " {} \n{}\n", "utf-8", id="blanks round both, and plus signs"),
         pytest.param("&=%;\"'<>\\ %2B", "{}\n{}", "utf-8", id="no line end at the end"),
         pytest.param("pässwörd", "{}\r\n{}\r\n", "utf-8-sig", id="a byte-order mark and CRLF"),
         pytest.param("p \N{GRINNING FACE}", "{}\r\n{}\r\n", "utf-16", id="UTF-16, as PowerShell writes files"),
@@ -101,8 +101,8 @@ LATER = "Try the same again later"
 # What Virtuous answers the login and the proof, the option, what is piped, what is said, and what to do.
 REFUSALS: dict[str, tuple[Steps, Steps, str, str, str, str]] = {
     "the password": ([step.refused()], [], "", "", "this e-mail and password", "og in at https"),
-    "the code": ([step.code_needed(), step.refused()], [], "", "112233", "one-time code", "the same"),
-    "another code sent": ([step.code_needed()] * 2, [], "", "112233", "one-time code", "the same again"),
+    "the code": ([step.code_needed(), step.refused()], [], "", "112233", "not accept the one-time code", "the same"),
+    "another code sent": ([step.code_needed()] * 2, [], "", "112233", "not accept the one-time code", "the same again"),
     "the account": ([step.refused("invalid_request")], [], "", "", "refuses this account", "administrator"),
     "the request": ([step.refused("unauthorized_client")], [], "", "", "gave no tokens", "check"),
     "too many requests": ([step.throttled(60)], [], "", "", "It asks to wait 60 s", "later"),

@@ -164,16 +164,16 @@ CASES = {
         status=1,
     ),
     "an interruption at a prompt ends its line": AtATerminal(
-        "login", [("E-mail:", "\x03")], says=["E-mail: ^C\nInterrupted. Nothing was changed."], status=130
+        "login", [("E-mail: ", "\x03")], says=["E-mail: ^C\nInterrupted. Nothing was changed."], status=130
     ),
     "an interruption at a hidden prompt as well": AtATerminal(
         "login",
-        [("E-mail:", "me"), ("(not shown):", "\x03")],
+        [("E-mail:", "me"), ("(not shown): ", "\x03")],
         says=["(not shown): \nInterrupted. Nothing was changed."],
         status=130,
     ),
     "the end of the input is no interruption": AtATerminal(
-        "login", [("E-mail:", "\x04")], says=["E-mail: \nInterrupted. Nothing was changed."], status=1
+        "login", [("E-mail: ", "\x04")], says=["E-mail: \nInterrupted. Nothing was changed."], status=1
     ),
     "an adopted pair is not shown": AtATerminal(
         "login --refresh-token",
