@@ -42,7 +42,7 @@ RULES = [
     ("login", "if adopted and is_held:", "if False:"),
     # Dead holders, and ends that can't be read
     ("claim", "if not intent.is_dead(written.created_at, now):", "if False:"),
-    ("claim", "outcome.to_json(), LABEL) is None:", "outcome.to_json(), LABEL) is False:"),
+    ("claim", "work.store.write_pair(result_id(written.version_id), outcome.to_json(), LABEL)", "written"),
     ("claim", "head.entry, versions.at)", "head.entry, work.now())"),
     ("claim", "versions.at - head.written.created_at <= LONGEST_CLAIM:", "True:"),
     ("claim", "None if is_pair or is_result else intent", "None"),
