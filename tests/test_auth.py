@@ -391,9 +391,14 @@ def test_aiohttp_sends_the_token_to_the_first_host_alone_where_nobody_knows_the_
 ) -> None:
     async def story(*urls: str) -> None:
         async with aiohttp.ClientSession(middlewares=[AiohttpAuth(StaticToken("access-1"))]) as session:
+
+            async def get(url: str) -> None:
+                async with session.get(url):
+                    pass
+
             for url in urls:
                 # As a middleware that ends requests which take too long: a redirect is a new request in a new task.
-                await asyncio.create_task(session.get(url))
+                await asyncio.create_task(get(url))
 
     elsewhere = serve()
     with pytest.raises(UntrustedURL, match="the token is for http"):

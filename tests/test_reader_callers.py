@@ -155,7 +155,7 @@ class TestInterrupts:
         began = time.monotonic()
         # A handler of logging holds a lock that the client needs too.
         (ask if asks != "a logging handler" else lambda: logger.warning("the program begins"))()
-        assert (seen, source.reads, time.monotonic() - began < 5) == (["access-1"] * 2, 2, True)
+        assert (seen, source.reads, time.monotonic() - began < 20) == (["access-1"] * 2, 2, True)
         logger.removeHandler(handler)
 
 
@@ -171,7 +171,7 @@ class TestBounds:
             with pytest.raises(Unreachable, match=r"within 0\.02 s"):
                 ask(timeout=0.02)
         assert not reader.report_rejected("access-0", timeout=0.02)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         source.let_go()
         assert patient.result(10) == "access-1"
 
@@ -309,7 +309,7 @@ class TestEventLoops:
         source.hold()
         began = time.monotonic()
         assert anyio.run(story, backend=backend)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         source.let_go()  # the read ends where no loop is there to be told
         assert (reader.token(), source.reads) == ("access-1", 1)
         join_renewals()

@@ -86,7 +86,6 @@ NOT_CONFIGURED: Trouble = {
         "MFA code, a reader asks nobody",
     ),
     "a profile that is missing": ({"AWS_PROFILE": "x"}, "no such profile"),
-    "a process that fails": (profile("credential_process=/bin/false"), "by hand"),
     "a process that prints text": (profile("credential_process=/bin/echo s3cret"), "by hand"),
     "a process that is missing": (profile("credential_process=/missing/x"), "cannot be read"),
     "an SSO session that has ended": (profile(SSO_PORTAL + SSO_ROLE), "aws sso login"),

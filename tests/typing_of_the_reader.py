@@ -41,7 +41,6 @@ def in_a_function(text: str) -> None:
     sources: list[TokenSource] = [reader, StaticToken("access-1", "https://api.virtuoussoftware.com")]
     assert_type(sources[0].token(), str)
     assert_type(reader.access_token(timeout=1), AccessToken)
-    assert_type(reader.authorization(), str)
     assert_type(reader.cached_token(), str | None)
     assert_type(reader.report_rejected("access-1"), bool)
     assert_type(bearer_token(), str)
