@@ -126,20 +126,6 @@ def test_an_organisation_that_virtuous_throttles_is_left_alone_and_no_other_is()
     assert asked == ["first", "other", "unknown", "third"]
 
 
-def test_a_defect_in_one_connection_leaves_the_others_alone_and_tells_its_type_alone() -> None:
-    def refresh(connection: str) -> Result:
-        if connection == "broken":
-            raise ZeroDivisionError("refresh-1")
-        return _fresh(connection)
-
-    before, broken, after = sweep(["before", "broken", "after"], refresh)
-
-    assert (before, after) == (_fresh("before"), _fresh("after"))
-    assert (broken.connection, broken.outcome) == ("broken", "try_again")
-    assert "ZeroDivisionError" in broken.reason
-    assert "refresh-1" not in repr(broken)
-
-
 def test_as_many_connections_run_at_once_as_there_are_workers_and_no_thread_is_left() -> None:
     all_there, before = threading.Barrier(WORKERS), threading.active_count()
     names = [str(number) for number in range(5 * WORKERS)]
