@@ -177,10 +177,12 @@ def test_no_answer_takes_longer_than_the_bound_and_no_thread_is_left(step: Step)
 @pytest.mark.parametrize(
     "step", [fake.truncated(10**6, chunked=True, how="reset"), fake.endless()], ids=["a reset", "an endless body"]
 )
-def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(step: Step, virtuous: Virtuous) -> None:
-    endpoint = endpoint_of(virtuous.base_url, request_seconds=1)
+def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(
+    step: Step, endpoint: TokenEndpoint, virtuous: Virtuous
+) -> None:
     virtuous.script(step)
-    answer = refresh(endpoint, virtuous)
+    with in_time():
+        answer = refresh(endpoint, virtuous)
     assert isinstance(answer, Granted)
     assert answer.oddities == ("the answer's end is missing",)
 
