@@ -29,7 +29,6 @@ from token_refresher.virtuous.judgement import (
 from virtuous_token.secret_text import SecretText
 
 START = datetime(2026, 11, 25, 10, 0, 0, 250_000, tzinfo=UTC)
-DAYS_15 = timedelta(seconds=1_295_999)
 BY_DATE = datetime(2026, 12, 10, 10, tzinfo=UTC)
 GOOD: dict[str, Any] = {
     "access_token": "access-2",
@@ -45,7 +44,7 @@ GRANTED = Granted(
     access_token=SecretText("access-2"),
     refresh_token=SecretText("refresh-2"),
     issued_at=START,
-    expires_at=START + DAYS_15,
+    expires_at=START + timedelta(seconds=1_295_999),
     user_name="me@example.org",
     two_factor_enabled=False,
 )
@@ -149,7 +148,6 @@ def test_the_page_on_the_judgement_names_every_row_in_order_with_its_verdict_and
     ]
 
 
-# One value of a good answer that is another: what changes in the grant, and what is named as odd.
 NO_HEADER, NO_TEXT = "holds a character that no header may carry", "is blank or holds half a surrogate pair"
 AT_11 = datetime(2026, 11, 25, 11, tzinfo=UTC)
 # What is odd of a value costs that value alone: by key and oddity, the values.

@@ -25,7 +25,6 @@ from token_refresher.refresh.refresh import OutcomeWord, Result
 jsonschema: Any = importlib.import_module("jsonschema")  # its types are no part of the development tools
 
 SCHEMA = Path(__file__).parents[1] / "docs" / "notices.schema.json"
-DUE = timedelta(days=14)
 SCHEDULED = {"source": "aws.scheduler"}
 MIDNIGHT = NOW.replace(hour=0)
 
@@ -159,7 +158,7 @@ def test_what_cannot_be_remembered_is_not_sent_and_returned_with_its_code(accoun
 
 @pytest.mark.parametrize(("is_refused", "kind"), [(False, "Token Refreshed"), (True, "Login Required")])
 def test_what_happened_is_announced_once_whoever_asks(deployment: Deployment, is_refused: bool, kind: str) -> None:
-    deployment.log_in(age=DUE)
+    deployment.log_in(age=timedelta(days=14))
     if is_refused:
         deployment.virtuous.revoke_refresh_token()
 
@@ -187,7 +186,7 @@ def test_a_revoked_api_key_is_announced_and_a_page_of_something_in_between_conde
 def test_a_notice_that_cannot_be_sent_fails_no_run_and_is_logged_and_counted(
     deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deployment.log_in(age=DUE)
+    deployment.log_in(age=timedelta(days=14))
     deployment.event_bus_refuses_with = "NotAuthorizedForSourceException"
     capsys.readouterr()
 

@@ -225,9 +225,7 @@ def test_a_refusal_is_told_with_what_to_do_and_in_none_of_botocores_words(use: s
 
 @pytest.mark.parametrize("use", sorted(USES.keys() - {"read the pair", "pair_value", "login_value", "connections"}))
 def test_a_missing_secret_is_misconfigured_and_says_what_to_run(use: str) -> None:
-    """Not so where a missing secret or version has a meaning of its own: pair_value and login_value."""
     _, name, call = USES[use]
-
     with pytest.raises(StoreMisconfigured, match=f"{name}.*run virtuous-token login"):
         call(Account(empty=True).store())
 

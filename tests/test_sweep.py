@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support import NOW, a_pair, a_version
+from tests.support import NOW, a_pair
 from token_refresher.refresh.due import LONG_AGO, due_at
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL
@@ -37,25 +37,21 @@ def _fresh(connection: str) -> Result:
     return Result(connection, OutcomeWord.FRESH)
 
 
-def _look(pair: TokenPair | str, *, labels: Collection[str] = (CURRENT, LABEL), published: str | None = "it") -> Stored:
-    """*published*: the version that readers have; "it" is that of the pair."""
-    version, text = a_version(), pair if isinstance(pair, str) else pair.to_json()
-    shown = version if published == "it" else published
-    return Stored({CURRENT: shown} if shown else {}, CurrentPair(version, frozenset(labels), text))
+def _look(pair: TokenPair | str, *, labels: Collection[str] = (CURRENT, LABEL), published: str = "this") -> Stored:
+    text = pair if isinstance(pair, str) else pair.to_json()
+    return Stored({CURRENT: published} if published else {}, CurrentPair("this", frozenset(labels), text))
 
-
-# Which need nothing
 
 # By what is seen: since when the connection is due, None where it is fresh.
 SEEN: dict[str, tuple[Stored | None, datetime | None]] = {
     "published, idle and not due": (_look(FRESH), None),
     "due": (_look(DUE), due_at(DUE, "acme", 50)),
     "something was attempted with it": (_look(FRESH, labels=[CURRENT]), FRESH_UNTIL),
-    "readers have no token": (_look(FRESH, published=None), FRESH_UNTIL),
-    "readers have another token": (_look(FRESH, published=a_version()), FRESH_UNTIL),
+    "readers have no token": (_look(FRESH, published=""), FRESH_UNTIL),
+    "readers have another token": (_look(FRESH, published="another"), FRESH_UNTIL),
     "the pair can't be read": (_look("no pair"), LONG_AGO),
     "nothing is seen": (None, LONG_AGO),
-    "there is no pair": (Stored({CURRENT: a_version()}, None), LONG_AGO),
+    "there is no pair": (Stored({CURRENT: "this"}, None), LONG_AGO),
     "nobody knows when the pair was issued": (_look(replace(FRESH, issued_at=None)), LONG_AGO),
     "it ended and can't be refreshed": (_look(replace(API_KEY, expires_at=NOW)), LONG_AGO),
 }

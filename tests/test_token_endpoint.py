@@ -174,8 +174,13 @@ def test_no_answer_takes_longer_than_the_bound_and_no_thread_is_left(step: Step)
     assert threading.active_count() == before
 
 
+SHORTER = fake.raw(ok("Content-Length: 9999") + b'{"refresh_token":"refresh-2"}')
+
+
 @pytest.mark.parametrize(
-    "step", [fake.truncated(10**6, chunked=True, how="reset"), fake.endless()], ids=["a reset", "an endless body"]
+    "step",
+    [fake.truncated(10**6, chunked=True, how="reset"), fake.endless(), SHORTER],
+    ids=["a reset", "an endless body", "a body that is shorter than its length"],
 )
 def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(
     step: Step, endpoint: TokenEndpoint, virtuous: Virtuous
@@ -184,12 +189,11 @@ def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(
     with in_time():
         answer = refresh(endpoint, virtuous)
     assert isinstance(answer, Granted)
-    assert answer.oddities == ("the answer's end is missing",)
+    assert "the answer's end is missing" in answer.oddities
 
 
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "no length": lambda body: ok() + body,
-    "a length that is too long": lambda body: ok("Content-Length: 9999") + body,
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
     "chunked without the last chunk": lambda body: ok(CHUNKED) + chunks(body)[:-7],
