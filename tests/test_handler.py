@@ -118,7 +118,6 @@ def test_a_connection_that_lost_a_secret_is_named(harness: LeakHarness, gone: di
 def test_of_several_connections_the_others_are_done_and_only_the_failed_are_named(
     harness: LeakHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A defect shows no text of its own."""
     secret = harness.secret(a_version())
 
     def one_defective(connection: str, *arguments: Any, **named: Any) -> Any:

@@ -16,6 +16,7 @@ from token_refresher.refresh.due import LONG_AGO, due_at
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL
 from token_refresher.refresh.model import CURRENT, CurrentPair, OutcomeWord, Policy, Result, Stored
+from token_refresher.report import describe_if_idle
 from token_refresher.sweep import (
     SHUFFLED_GROUP_SIZE,
     WORKERS,
@@ -82,8 +83,9 @@ def test_an_api_key_is_proved_every_day_and_rarely_more_than_once(hours: int) ->
         gaps = [later - earlier for earlier, later in pairwise(looked_at)]
         assert max(gaps) <= timedelta(days=1, hours=hours)
         assert len(looked_at) <= 30 * 1.3 + 1
-    # In every run where nobody knows how often they come.
+    # In every run where nobody knows how often they come, and in every report.
     assert isinstance(result_if_fresh("acme", _look(API_KEY), Policy(""), NOW), DueConnection)
+    assert describe_if_idle("acme", _look(API_KEY), POLICY) is None
 
 
 def test_those_longest_past_due_come_first_and_neighbours_in_any_order() -> None:
