@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,6 @@ def test_no_text_of_others_can_end_the_quotes_of_a_message(account: Account) -> 
             [0, 1, 8, 15, *range(22, 29)],
             id="an end: weekly, and daily in the last week",
         ),
-        pytest.param({"organization_changed": True}, [*range(29)], id="an organisation that changed: daily"),
     ],
 )
 @pytest.mark.parametrize("sweeps_a_day", [1, 4])
@@ -156,17 +155,22 @@ def test_what_cannot_be_remembered_is_not_sent_and_returned_with_its_code(accoun
     assert re.match(r"Login Required: .*\(ThrottlingException\)", failure)
 
 
-@pytest.mark.parametrize(("is_refused", "kind"), [(False, "Token Refreshed"), (True, "Login Required")])
-def test_what_happened_is_announced_once_whoever_asks(deployment: Deployment, is_refused: bool, kind: str) -> None:
-    deployment.log_in(age=timedelta(days=14))
-    if is_refused:
+@pytest.mark.parametrize(
+    ("kind", "days_old", "days_left"),
+    [("Token Refreshed", 9, 99), ("Login Required", 9, 99), ("Refresh Token Ends Soon", 0, 9)],
+)
+def test_what_happened_is_announced_once_whoever_asks(
+    deployment: Deployment, kind: str, days_old: int, days_left: int
+) -> None:
+    ends = datetime.now(UTC) + timedelta(days=days_left)
+    deployment.log_in(age=timedelta(days=days_old), refresh_token_expires_at=ends)
+    if is_refused := kind == "Login Required":
         deployment.virtuous.revoke_refresh_token()
 
     for event in (SCHEDULED, {"connections": ["default"], "force": is_refused}, SCHEDULED, {}):
         deployment.invoke(event)
-
-    ((announced, detail),) = deployment.notices
-    assert (announced, detail["connection"], detail["organization"]) == (kind, "default", "Example Relief")
+        ((announced, detail),) = deployment.notices
+        assert (announced, detail["connection"], detail["organization"]) == (kind, "default", "Example Relief")
 
 
 def test_a_revoked_api_key_is_announced_and_a_page_of_something_in_between_condemns_none(
