@@ -8,8 +8,8 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from tests.fakes import virtuous as step
 from tests.leak_harness import LeakHarness
 from tests.support import Context, Deployment, a_pair, a_version, deployed, issued_by
 from token_refresher import __version__, handler, report
-from token_refresher.events import InvalidEvent
+from token_refresher.events import InvalidEvent, Request
 from token_refresher.handler import CLOSING_SECONDS, SomeConnectionsFailed
 from token_refresher.refresh.claim import GRACE
 from token_refresher.refresh.journal import LABEL, Intent, parse_entry
@@ -39,7 +39,6 @@ def deployment(harness: LeakHarness) -> Iterator[Deployment]:
 
 
 def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    """Everything that was written to standard output: each line of it is JSON."""
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -104,9 +103,6 @@ def test_a_report_refreshes_nothing_and_says_if_asked_whether_virtuous_takes_the
     assert (deployment.virtuous.token_requests, deployment.account.strict.writes(PAIR_SECRET)) == ([], writes)
 
 
-# What is an error, and what it says
-
-
 @pytest.mark.parametrize("gone", [{}, {"ForceDeleteWithoutRecovery": True}], ids=["marked for deletion", "deleted"])
 def test_a_connection_that_lost_a_secret_is_named(harness: LeakHarness, gone: dict[str, bool]) -> None:
     """Else every run would succeed and every alarm be quiet until the readers' token ends."""
@@ -123,7 +119,6 @@ def test_a_connection_that_lost_a_secret_is_named(harness: LeakHarness, gone: di
 def test_of_several_connections_the_others_are_done_and_only_the_failed_are_named(
     harness: LeakHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A defect shows no text of its own."""
     secret = harness.secret(a_version())
 
     def one_defective(connection: str, *arguments: Any, **named: Any) -> Any:
@@ -212,7 +207,52 @@ def test_nothing_is_read_at_import() -> None:
     assert not [name for name, value in vars(handler).items() if isinstance(value, handler.Application)]
 
 
-# What is reported
+EVENTS = Path(__file__).parents[1] / "events"
+EXPECTED: dict[str, Request] = {
+    "all.json": Request(),
+    "all-forced.json": Request(force=True),
+    "one-connection-forced.json": Request(connections=("acme",), force=True),
+    "report-of-one.json": Request(connections=("acme",), report=True),
+    "report.json": Request(report=True),
+    "report-with-proof.json": Request(report=True, prove=True),
+    "scheduled-by-rule.json": Request(scheduled=True),
+    "scheduled.json": Request(scheduled=True),
+    "several-connections.json": Request(connections=("default", "acme")),
+}
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in EVENTS.iterdir()} | EXPECTED.keys()))
+def test_each_example_asks_for_what_its_name_says(name: str) -> None:
+    assert Request.parse(json.loads((EVENTS / name).read_text())) == EXPECTED[name]
+
+
+def test_what_an_operator_may_send_beside_the_examples() -> None:
+    assert Request.parse({"connections": None, "force": False, "report": False}) == Request.parse({}) == Request()
+    assert Request.parse({"connections": ["9-a", "b", "9-a"]}) == Request(connections=("9-a", "b"))
+
+
+REFUSED: dict[str, tuple[object, str]] = {
+    "a list": ([], "JSON object"),
+    "null": (None, "JSON object"),
+    "connection for connections": ({"connection": ["acme"]}, "connection"),
+    "a capital": ({"Connections": ["acme"]}, "Connections"),
+    "another service's event": ({"source": "aws.s3", "detail": {}}, "source"),
+    "a name that is no list": ({"connections": "acme"}, "list of names"),
+    "no names": ({"connections": []}, "at least one"),
+    "a name that is null": ({"connections": [None]}, "lower-case"),
+    "a name with a slash": ({"connections": ["acme/tokens"]}, "lower-case"),
+    "a name with a newline": ({"connections": ["acme\n"]}, "lower-case"),
+    "force as a text": ({"force": "true"}, "force"),
+    "report as a number": ({"report": 1}, "report"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_anything_else_is_refused(case: str) -> None:
+    """A misspelt key must not turn into a sweep of everything."""
+    event, message = REFUSED[case]
+    with pytest.raises(InvalidEvent, match=message):
+        Request.parse(event)
 
 
 def test_a_run_tells_who_called_each_outcome_and_its_metrics_also_if_it_fails(
@@ -292,9 +332,6 @@ def test_no_secret_is_visible_at_debug_however_the_refresh_ends(
 
     assert logging.getLogger().level == logging.DEBUG
     assert any(context.aws_request_id in repr(vars(record)) for record in harness.records)
-
-
-# Many at a time
 
 
 def _calls(deployment: Deployment) -> Counter[str]:
@@ -411,8 +448,7 @@ def test_an_error_names_some_and_counts_the_others(harness: LeakHarness, monkeyp
 
 def test_ten_thousand_connections_fit_into_one_answer() -> None:
     """With names as long as names get. Lambda's answer holds 6 MB."""
-    pair = replace(
-        a_pair(),
+    pair = a_pair(
         organization_id="1234567",
         organization_name="The Community Foundation of Greater Example and Neighbours",
         user_name="service.account.integration@community-foundation.example.org",
@@ -437,12 +473,12 @@ def test_a_report_costs_what_a_sweep_does_and_says_what_a_report_of_one_says(har
 
 
 def test_a_connection_in_trouble_gets_its_own_look_in_a_report(harness: LeakHarness) -> None:
-    with deployed(harness, "acme", "default", "zebra") as deployment:
-        _log_in(deployment, "acme", "default", age=DUE)
-        deployment.virtuous.script(step.refused(), step.refused())
+    with deployed(harness, "acme", "zebra") as deployment:
+        _log_in(deployment, "acme", age=DUE)
+        deployment.virtuous.script(step.refused())
         deployment.invoke({})
 
         reported = deployment.invoke({"report": True})["connections"]
 
-    assert [reported[name].get("last_outcome") for name in ("acme", "default")] == ["refused", "refused"]
+    assert reported["acme"]["last_outcome"] == "refused"
     assert reported["zebra"] == {"state": "no token pair was stored yet"}

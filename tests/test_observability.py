@@ -52,6 +52,8 @@ def test_each_outcome_is_one_line_at_its_level() -> None:
         line, _ = _logged(result)
         assert (line["level"], line["connection"], line["outcome"]) == (level, "acme", result.outcome)
         assert {name: line.get(name) for name in fields} == fields
+    noticed, _ = _logged(Result("acme", OutcomeWord.FRESH, notes=("one",)))
+    assert (noticed["level"], noticed["connection"], noticed["note"]) == ("WARNING", "acme", "one")
 
 
 def test_what_neither_changed_nor_needs_somebody_is_counted_and_has_no_line() -> None:
@@ -62,15 +64,8 @@ def test_what_neither_changed_nor_needs_somebody_is_counted_and_has_no_line() ->
     *lines, line = _logged(*results)
 
     assert [line["outcome"] for line in lines] == [word for word in OutcomeWord if word not in quiet]
-    assert (line["message"], line["checked"]) == ("swept", 13)
+    assert (line["message"], line["level"], line["checked"]) == ("swept", "INFO", 13)
     assert line["outcomes"] == {word: 2 if word in quiet else 1 for word in OutcomeWord}
-
-
-def test_each_thing_noticed_is_a_warning_that_names_its_connection() -> None:
-    lines = _logged(Result("acme", OutcomeWord.REFRESHED, notes=("one", "two")), Result("default", OutcomeWord.FRESH))
-
-    noticed = [(line["level"], line["connection"], line["note"]) for line in lines if "note" in line]
-    assert noticed == [("WARNING", "acme", "one"), ("WARNING", "acme", "two")]
 
 
 def test_metrics_come_as_cloudwatch_reads_them_zeros_included(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,8 +39,7 @@ def described(account: Account, harness: LeakHarness) -> Described:
 
     def describe() -> Report:
         before, policy = account.strict.secrets, Policy("https://api.virtuoussoftware.com")
-        endpoint = TokenEndpoint("http://127.0.0.1:1", clock=lambda: NOW)
-        store = account.store()
+        endpoint, store = TokenEndpoint("http://127.0.0.1:1", clock=lambda: NOW), account.store()
         shown = harness.watch(describe_connection("default", store, policy, NOW, endpoint, prove=False))
         assert json.loads(json.dumps(shown)) == shown
         assert account.strict.secrets == before
@@ -104,11 +103,12 @@ def _refreshed(account: Account) -> None:
 IDLE = {"journal": "idle", "last_outcome": None, "last_outcome_at": None}
 REFRESHING = {"journal": "refreshing, since 2026-11-25T11:59:00Z", "last_outcome": None, "last_outcome_at": None}
 REFUSED = {"last_outcome": "refused", "last_outcome_at": "2026-11-25T12:00:00Z"}
+UNCLEAR = "unclear (the host refused the connection or cannot be reached)"
 STATES: dict[str, tuple[Callable[[Account], object], Report]] = {
     "nobody logged in": (lambda account: None, {"state": "no token pair was stored yet", "journal": None}),
-    "an API key has no refresh token and no end": (
+    "an API key has no refresh token and no end, and is proved": (
         lambda account: account.put_pair(TokenPair(SecretText("access-1"))),
-        dict.fromkeys(("refresh_token", "issued_at", "expires_at", "next_refresh_at", "refresh_token_issued_at")),
+        {"refresh_token": None, "expires_at": None, "next_refresh_at": None, "proof": UNCLEAR},
     ),
     "a bearer that was never published": (
         lambda account: account.put_pair(a_pair()),

@@ -54,9 +54,6 @@ def publish(store: SecretStore, version: str, value: str) -> None:
         assert store.move_bearer(version, moved_from=held)
 
 
-# What each method does
-
-
 def test_a_pair_is_written_under_its_labels_and_read_by_its_id(store: SecretStore) -> None:
     first, second, entry = a_version(), a_version(), a_version()
     assert (store.read(), store.pair_versions().listed, store.bearer_versions().listed) == (Stored({}, None), (), ())
@@ -166,9 +163,6 @@ def test_versions_are_counted_on_every_page(store: SecretStore, monkeypatch: pyt
     assert asked == [None, "more", "yet more"]
 
 
-# Failures
-
-
 def _write(store: SecretStore) -> object:
     return store.write_pair(a_version(), VALUE, LABEL)
 
@@ -230,9 +224,7 @@ def test_a_refusal_is_told_with_what_to_do_and_in_none_of_botocores_words(use: s
 
 @pytest.mark.parametrize("use", sorted(USES.keys() - {"read the pair", "pair_value", "login_value", "connections"}))
 def test_a_missing_secret_is_misconfigured_and_says_what_to_run(use: str) -> None:
-    """Not so where a missing secret or version has a meaning of its own: pair_value and login_value."""
     _, name, call = USES[use]
-
     with pytest.raises(StoreMisconfigured, match=f"{name}.*run virtuous-token login"):
         call(Account(empty=True).store())
 
@@ -242,9 +234,6 @@ def test_no_credentials_are_misconfigured(monkeypatch: pytest.MonkeyPatch) -> No
 
     with pytest.raises(StoreMisconfigured, match=f"{NAMES.pair}.*credentials"):
         SecretStore(make_client(), NAMES).pair_versions()
-
-
-# Many connections at once
 
 
 @pytest.mark.parametrize(
@@ -314,17 +303,6 @@ def test_the_pair_comes_with_its_labels_and_the_version_that_readers_are_given()
     assert (stored.pair.labels, stored.pair.text) == ({CURRENT}, a_pair(2).to_json())
 
 
-@pytest.mark.parametrize("kind", ["tokens", "bearer"])
-def test_a_connection_that_lost_a_secret_does_not_seem_whole(kind: str) -> None:
-    account = an_account("acme")
-    account.publish(account.put_pair(a_pair(), "acme"), a_pair(), "acme")
-    account.client.delete_secret(SecretId=f"virtuous/acme/{kind}")
-
-    ((_, stored),) = read(account, "acme")
-
-    assert stored is None or stored.bearer_labels == {}
-
-
 def test_pairs_come_in_the_order_asked_for_from_as_many_calls_as_it_takes() -> None:
     names = [f"c{number:02d}" for number in range(READ_AT_ONCE + 1)]
 
@@ -339,18 +317,6 @@ def test_a_pair_that_cannot_be_read_leaves_the_others_alone() -> None:
     account.strict.refuse_kms("virtuous/b/tokens", "kms:Decrypt")
 
     assert [stored is not None for _, stored in read(account, "a", "b", "c")] == [True, False, True]
-
-
-def test_a_batch_that_fails_shows_nothing_and_says_why() -> None:
-    account = an_account("a")
-    account.strict.fail("BatchGetSecretValue", "AccessDeniedException")
-    connections = Connections.of(account.client, "virtuous")
-
-    assert connections.read(["a"], lambda _, stored: stored) == [None]
-    assert "AccessDeniedException" in "".join(connections.problems)
-
-
-# The client
 
 
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG], ids=["as made", "at DEBUG, where it would be seen"])

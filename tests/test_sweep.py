@@ -11,11 +11,12 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support import NOW, a_pair, a_version
+from tests.support import NOW, a_pair
 from token_refresher.refresh.due import LONG_AGO, due_at
 from token_refresher.refresh.formats import TokenPair
 from token_refresher.refresh.journal import LABEL
 from token_refresher.refresh.model import CURRENT, CurrentPair, OutcomeWord, Policy, Result, Stored
+from token_refresher.report import describe_if_idle
 from token_refresher.sweep import (
     SHUFFLED_GROUP_SIZE,
     WORKERS,
@@ -37,25 +38,21 @@ def _fresh(connection: str) -> Result:
     return Result(connection, OutcomeWord.FRESH)
 
 
-def _look(pair: TokenPair | str, *, labels: Collection[str] = (CURRENT, LABEL), published: str | None = "it") -> Stored:
-    """*published*: the version that readers have; "it" is that of the pair."""
-    version, text = a_version(), pair if isinstance(pair, str) else pair.to_json()
-    shown = version if published == "it" else published
-    return Stored({CURRENT: shown} if shown else {}, CurrentPair(version, frozenset(labels), text))
+def _look(pair: TokenPair | str, *, labels: Collection[str] = (CURRENT, LABEL), published: str = "this") -> Stored:
+    text = pair if isinstance(pair, str) else pair.to_json()
+    return Stored({CURRENT: published} if published else {}, CurrentPair("this", frozenset(labels), text))
 
-
-# Which need nothing
 
 # By what is seen: since when the connection is due, None where it is fresh.
 SEEN: dict[str, tuple[Stored | None, datetime | None]] = {
     "published, idle and not due": (_look(FRESH), None),
     "due": (_look(DUE), due_at(DUE, "acme", 50)),
     "something was attempted with it": (_look(FRESH, labels=[CURRENT]), FRESH_UNTIL),
-    "readers have no token": (_look(FRESH, published=None), FRESH_UNTIL),
-    "readers have another token": (_look(FRESH, published=a_version()), FRESH_UNTIL),
+    "readers have no token": (_look(FRESH, published=""), FRESH_UNTIL),
+    "readers have another token": (_look(FRESH, published="another"), FRESH_UNTIL),
     "the pair can't be read": (_look("no pair"), LONG_AGO),
     "nothing is seen": (None, LONG_AGO),
-    "there is no pair": (Stored({CURRENT: a_version()}, None), LONG_AGO),
+    "there is no pair": (Stored({CURRENT: "this"}, None), LONG_AGO),
     "nobody knows when the pair was issued": (_look(replace(FRESH, issued_at=None)), LONG_AGO),
     "it ended and can't be refreshed": (_look(replace(API_KEY, expires_at=NOW)), LONG_AGO),
 }
@@ -86,8 +83,9 @@ def test_an_api_key_is_proved_every_day_and_rarely_more_than_once(hours: int) ->
         gaps = [later - earlier for earlier, later in pairwise(looked_at)]
         assert max(gaps) <= timedelta(days=1, hours=hours)
         assert len(looked_at) <= 30 * 1.3 + 1
-    # In every run where nobody knows how often they come.
+    # In every run where nobody knows how often they come, and in every report.
     assert isinstance(result_if_fresh("acme", _look(API_KEY), Policy(""), NOW), DueConnection)
+    assert describe_if_idle("acme", _look(API_KEY), POLICY) is None
 
 
 def test_those_longest_past_due_come_first_and_neighbours_in_any_order() -> None:
@@ -124,20 +122,6 @@ def test_an_organisation_that_virtuous_throttles_is_left_alone_and_no_other_is()
 
     assert outcomes == ["try_again", "postponed", "refreshed", "refreshed", "refreshed"]
     assert asked == ["first", "other", "unknown", "third"]
-
-
-def test_a_defect_in_one_connection_leaves_the_others_alone_and_tells_its_type_alone() -> None:
-    def refresh(connection: str) -> Result:
-        if connection == "broken":
-            raise ZeroDivisionError("refresh-1")
-        return _fresh(connection)
-
-    before, broken, after = sweep(["before", "broken", "after"], refresh)
-
-    assert (before, after) == (_fresh("before"), _fresh("after"))
-    assert (broken.connection, broken.outcome) == ("broken", "try_again")
-    assert "ZeroDivisionError" in broken.reason
-    assert "refresh-1" not in repr(broken)
 
 
 def test_as_many_connections_run_at_once_as_there_are_workers_and_no_thread_is_left() -> None:

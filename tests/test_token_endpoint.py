@@ -51,10 +51,6 @@ def endpoint_of(base_url: str, **settings: Any) -> TokenEndpoint:
     return TokenEndpoint(base_url, clock=lambda: NOW, **settings)
 
 
-def log_in(endpoint: TokenEndpoint, virtuous: Virtuous) -> Answer:
-    return endpoint.log_in(virtuous.user, SecretText(virtuous.password))
-
-
 def refresh(endpoint: TokenEndpoint, virtuous: Virtuous) -> Answer:
     """A refresh with a refresh token that the stand-in issued."""
     return endpoint.refresh(SecretText(str(virtuous.issue_pair()["refresh_token"])))
@@ -65,9 +61,6 @@ def in_time(seconds: float = SHORT) -> Iterator[None]:
     started = time.monotonic()
     yield
     assert time.monotonic() - started < seconds + SLACK
-
-
-# What is sent
 
 
 def test_a_refresh_is_one_url_encoded_post(endpoint: TokenEndpoint, virtuous: Virtuous) -> None:
@@ -132,8 +125,6 @@ def test_a_redirect_is_not_followed(endpoint: TokenEndpoint, virtuous: Virtuous)
     assert len(virtuous.requests) == 2
 
 
-# How it ends
-
 CHUNKED = "Transfer-Encoding: chunked"
 
 
@@ -183,20 +174,26 @@ def test_no_answer_takes_longer_than_the_bound_and_no_thread_is_left(step: Step)
     assert threading.active_count() == before
 
 
+SHORTER = fake.raw(ok("Content-Length: 9999") + b'{"refresh_token":"refresh-2"}')
+
+
 @pytest.mark.parametrize(
-    "step", [fake.truncated(10**6, chunked=True, how="reset"), fake.endless()], ids=["a reset", "an endless body"]
+    "step",
+    [fake.truncated(10**6, chunked=True, how="reset"), fake.endless(), SHORTER],
+    ids=["a reset", "an endless body", "a body that is shorter than its length"],
 )
-def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(step: Step, virtuous: Virtuous) -> None:
-    endpoint = endpoint_of(virtuous.base_url, request_seconds=1)
+def test_tokens_that_arrived_whole_are_kept_though_the_end_is_missing(
+    step: Step, endpoint: TokenEndpoint, virtuous: Virtuous
+) -> None:
     virtuous.script(step)
-    answer = refresh(endpoint, virtuous)
+    with in_time():
+        answer = refresh(endpoint, virtuous)
     assert isinstance(answer, Granted)
-    assert answer.oddities == ("the answer's end is missing",)
+    assert "the answer's end is missing" in answer.oddities
 
 
 FRAMINGS: dict[str, Callable[[bytes], bytes]] = {
     "no length": lambda body: ok() + body,
-    "a length that is too long": lambda body: ok("Content-Length: 9999") + body,
     "a length that is no number": lambda body: ok("Content-Length: many") + body,
     "chunked": lambda body: ok(CHUNKED) + chunks(body),
     "chunked without the last chunk": lambda body: ok(CHUNKED) + chunks(body)[:-7],
@@ -242,9 +239,6 @@ def test_the_clock_is_asked_before_the_request(virtuous: Virtuous) -> None:
     answer = refresh(TokenEndpoint(virtuous.base_url, clock=lambda: next(times)), virtuous)
     assert isinstance(answer, Granted)
     assert (answer.issued_at, answer.clock_skew) == (NOW, timedelta())
-
-
-# Nothing is sent
 
 
 def reason_of(endpoint: TokenEndpoint) -> str:
@@ -340,9 +334,6 @@ def test_a_server_that_proves_nothing_by_tls(virtuous: Virtuous, tmp_path: Path)
     assert virtuous.requests == []
 
 
-# TLS, and a proxy on the way
-
-
 def via(proxy: Relay, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> TokenEndpoint:
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:{quote('p€ss@wörd')}@127.0.0.1:{proxy.port}")
     return endpoint_of(f"https://{HOST}", **settings)
@@ -424,9 +415,6 @@ def test_neither_loopback_nor_what_no_proxy_names_is_proxied(monkeypatch: pytest
     assert len(proxy.heads) == 1
 
 
-# Nothing leaks
-
-
 def test_answers_that_echo_the_password_show_it_nowhere_with_urllib3_at_debug(
     endpoint: TokenEndpoint, virtuous: Virtuous, harness: LeakHarness
 ) -> None:
@@ -438,14 +426,13 @@ def test_answers_that_echo_the_password_show_it_nowhere_with_urllib3_at_debug(
         fake.reply(400, f'{{"error":"{password}"}}'),
         fake.reply(500, password, {"Retry-After": password, "Date": password}),
         fake.raw(f"HTTP/1.1 400 {password}\r\n\r\n".encode()),
-        fake.raw(f"{password}\r\n\r\n".encode()),
         fake.raw(f"HTTP/1.1 200 OK\r\nSet-Cookie: {password}\r\n{password}\r\nA: b\r\n\r\n{{}}".encode()),
         fake.truncated(),
         fake.answer_lost("reset"),
     ]
     virtuous.script(*steps)
     for _ in steps:
-        assert isinstance(harness.watch(log_in(endpoint, virtuous)), NotGranted)
-    assert isinstance(harness.watch(log_in(endpoint, virtuous)), Granted)
+        assert isinstance(harness.watch(endpoint.log_in(virtuous.user, SecretText(password))), NotGranted)
+    assert isinstance(harness.watch(endpoint.log_in(virtuous.user, SecretText(password))), Granted)
     assert isinstance(harness.watch(refresh(endpoint, virtuous)), Granted)
     harness.watch(endpoint.prove(SecretText(str(virtuous.issue_pair()["access_token"]))))

@@ -19,12 +19,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple, get_args
 
-from tests.fakes.virtuous import Loss, Virtuous, raw
+from tests.fakes.virtuous import Loss, Step, Virtuous
 from tests.leak_harness import LeakHarness
 from token_refresher.refresh.model import Answer, Granted, Proof
 from token_refresher.virtuous.endpoint import TokenEndpoint
@@ -145,19 +144,19 @@ def ask(chance: random.Random, virtuous: Virtuous, harness: LeakHarness) -> tupl
             wire.send(piece)
         wire.lose(scripted.ending)
 
-    step = replace(raw(b""), deliver=deliver)
+    step = Step(deliver=deliver)
     # Where nothing hangs, a busy machine may take its time.
     bound = REQUEST_SECONDS if scripted.ending == "hang" else REQUEST_SECONDS + SLACK_SECONDS
     endpoint = TokenEndpoint(virtuous.base_url, clock=lambda: NOW, request_seconds=bound)
     started = time.monotonic()
     call = chance.choice(["refresh", "log_in", "prove"])
+    secret = SecretText(sent)
     answer: Answer | Proof
     if call == "prove":
         virtuous.script_organization(step)
-        answer = endpoint.prove(SecretText(sent))
+        answer = endpoint.prove(secret)
     else:
         virtuous.script(step)
-        secret = SecretText(sent)
         answer = endpoint.refresh(secret) if call == "refresh" else endpoint.log_in("me@example.org", secret)
     seconds = time.monotonic() - started
     harness.watch(answer)

@@ -1,9 +1,7 @@
 """What the function's start costs beyond what boto3 costs anyway: ``python -m tests.campaigns.start_up``.
 
-Both programs run in processes of their own, one after the other and over again, so that whatever else the machine does
-meets both alike. Counted is processor time, which waiting for a busy machine does not add to, and of every pair the
-ratio. The handler's imports its module, reads the settings and makes the client; the other imports boto3 and makes a
-Secrets Manager client.
+Both programs run in processes of their own, in turn, so that whatever else the machine does meets both alike. Counted
+is processor time, which waiting for a busy machine does not add to, and of every pair the ratio.
 """
 
 from __future__ import annotations

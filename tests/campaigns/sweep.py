@@ -24,12 +24,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+from tests.campaigns.start_up import ENVIRONMENT
 from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.secrets_manager import StrictSecretsManager
 from tests.fakes.secrets_manager_http import RequestRates, served
 from tests.fakes.virtuous import Virtuous
 
-PREFIX = "virtuous"
+PREFIX = ENVIRONMENT["SECRET_PREFIX"]
 LIFE = timedelta(days=15)
 # Four writes a refresh, and 50 writes a second in a Region ("Secrets Manager quotas").
 CEILING = 12.5
@@ -108,16 +109,9 @@ def measure(title: str, *, fresh: int = 0, due: int = 0, at_once: int = 1) -> Me
             age = timedelta(days=9) if number < due else timedelta(hours=1)
             log_in(strict, virtuous, names[number], now - age - timedelta(seconds=number))
         strict.settle()  # the past is nobody's to see
-        environment = {
+        environment = ENVIRONMENT | {
             "AWS_ENDPOINT_URL_SECRETS_MANAGER": secrets_manager,
             "AWS_ENDPOINT_URL_EVENTS": event_bus,
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": "none",
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "POWERTOOLS_SERVICE_NAME": "benchmark",
-            "POWERTOOLS_METRICS_NAMESPACE": "VirtuousToken",
-            "SECRET_PREFIX": PREFIX,
             "SCHEDULE_EXPRESSION": "rate(6 hours)",
             "VIRTUOUS_BASE_URL": virtuous.base_url,
         }
