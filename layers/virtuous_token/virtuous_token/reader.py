@@ -159,7 +159,8 @@ class _Secret:
         self._settings = settings
 
     def load(self, read: Read, is_first: bool) -> CachedToken | Failure:
-        """What the secret holds now, or why that can't be had."""
+        """What the secret holds now, or why that can't be had: in words alone, for an error leads to what was sent or
+        answered. What a signal handler raises is no error of ours, and is raised."""
         try:
             return self._load(read, is_first)
         except VirtuousTokenError as error:

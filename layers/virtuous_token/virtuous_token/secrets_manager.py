@@ -49,8 +49,6 @@ class BearerSecret:
         _require_name(secret_id)
         asked = Asked(secret_id)
         step: Callable[[Exception, Asked], NoToken] = _settings_error
-        credentials: Any = None
-        problem: NoToken
         try:
             with _shared_read.imports:
                 session = _session(timeout_seconds)
@@ -68,16 +66,14 @@ class BearerSecret:
                 client = session.create_client("secretsmanager", region_name=region)
         except ImportError as error:
             if error.name == "botocore":
-                problem = NotConfigured("botocore is not installed: run `pip install botocore`")
-            else:
-                problem = Unreachable(f"botocore could not be imported ({type(error).__name__}); later calls try again")
+                raise NotConfigured("botocore is not installed: run `pip install botocore`") from None
+            what = f"botocore could not be imported ({type(error).__name__})"
+            raise Unreachable(f"{what}; later calls try again") from None
         except Exception as error:
             if isinstance(error, NoToken) or is_of_a_signal_handler(error):
                 raise
-            problem = step(error, asked)
-        else:
-            return cls(asked._replace(client=client), credentials)
-        raise problem  # from here, so that it does not carry botocore's error, which may hold a signed request
+            raise step(error, asked) from None
+        return cls(asked._replace(client=client), credentials)
 
     def read(self) -> Bearer:
         """What the version under AWSCURRENT holds. Raises NoToken or UnreadableSecret, never anything of others."""
@@ -85,7 +81,6 @@ class BearerSecret:
         _require_name(asked.name)
         _keep_answers_out_of_the_log()
         step: Callable[[Exception, Asked], NoToken] = credentials_error
-        problem: NoToken | UnreadableSecret
         try:
             if self._credentials is not None:
                 self._credentials.get_frozen_credentials()  # here it is told from what follows if they can't be renewed
@@ -95,18 +90,15 @@ class BearerSecret:
         except Exception as error:
             if is_of_a_signal_handler(error):
                 raise
-            problem = step(error, asked)
-        else:
-            problem = Unreachable(f"reading secret {asked}: {NOT_AWS}")
-            if is_binary:
-                problem = UnreadableSecret(f"secret {asked} holds bytes (SecretBinary), not text (SecretString)")
-            elif isinstance(text, str):
-                try:
-                    return Bearer.parse(text)
-                except UnreadableSecret as unreadable:
-                    problem = UnreadableSecret(f"secret {shown(asked.name)}: {unreadable}")
-            del text, answer  # an error's traceback leads to them
-        raise problem  # as above
+            raise step(error, asked) from None
+        if is_binary:
+            raise UnreadableSecret(f"secret {asked} holds bytes (SecretBinary), not text (SecretString)")
+        if not isinstance(text, str):
+            raise Unreachable(f"reading secret {asked}: {NOT_AWS}")
+        try:
+            return Bearer.parse(text)
+        except UnreadableSecret as unreadable:
+            raise UnreadableSecret(f"secret {shown(asked.name)}: {unreadable}") from None
 
     def expired(self, bearer: Bearer) -> TokenExpired:
         """The error for a bearer whose time has passed."""
