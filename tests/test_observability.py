@@ -19,10 +19,10 @@ SERVICE = "virtuous-token-refresher"
 NAMES = {"Sweeps", "FailedConnections", "TokensEndingSoon", "NoticesNotSent"}
 
 
-def _logged(*results: Result) -> list[dict[str, Any]]:
+def _logged(*results: Result, complete: bool = False) -> list[dict[str, Any]]:
     """The last line counts them all."""
     stream = io.StringIO()
-    log_results(Logger(service=a_version(), level=logging.DEBUG, stream=stream), results, "crm")
+    log_results(Logger(service=a_version(), level=logging.DEBUG, stream=stream), results, "crm", complete=complete)
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -64,6 +64,7 @@ def test_what_neither_changed_nor_needs_somebody_is_counted_and_has_no_line() ->
     *lines, line = _logged(*results)
 
     assert [line["outcome"] for line in lines] == [word for word in OutcomeWord if word not in quiet]
+    assert len(_logged(*results, complete=True)) == len(results) + 1  # once a day, for the dashboard
     assert (line["message"], line["level"], line["checked"]) == ("swept", "INFO", 13)
     assert line["outcomes"] == {word: 2 if word in quiet else 1 for word in OutcomeWord}
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CLOSING_SECONDS = NOTICE_SECONDS + 3  # kept for the last notice, logs, metrics and the answer
 MOST_NAMED_IN_AN_ERROR = 500  # it ends up in a queue whose messages hold 256 kB
+_now = partial(datetime.now, UTC)
 
 
 class SomeConnectionsFailed(Exception):
@@ -67,8 +68,7 @@ def application() -> Application:
     gc.freeze()  # else the first collection goes through all of it
     gc.enable()
     pace(client)
-    now = partial(datetime.now, UTC)
-    services = Services(TokenEndpoint(settings.virtuous_base_url, clock=now), now, time.sleep)
+    services = Services(TokenEndpoint(settings.virtuous_base_url, clock=_now), _now, time.sleep)
     limits = TimeLimits(request=timedelta(seconds=REQUEST_SECONDS))
     policy = Policy(settings.virtuous_base_url, settings.refresh_at_percent, settings.schedule_interval, limits)
     return Application(settings, client, services, policy, EventBus(), Logger(), Metrics())
