@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -240,7 +239,7 @@ def simulated_weeks(
     ):
         # Powertools holds the metrics' instants against the real clock.
         warnings.filterwarnings("ignore", message="This metric doesn't meet the requirements")
-        patch.setattr(handler, "datetime", SimpleNamespace(now=lambda _: clock.now()))
+        patch.setattr(handler, "_now", clock.now)
         patch.setenv("POWERTOOLS_SERVICE_NAME", FUNCTION)
         patch.setenv("LOG_LEVEL", "INFO")
         yield Weeks(deployment, clock, every)
