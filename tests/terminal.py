@@ -46,7 +46,7 @@ def typed_at_a_terminal(
     sizes = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"}
     options: dict[str, Any] = {"cwd": str(directory), "env": {**environment, **sizes}, "dimensions": (40, columns)}
     options |= {"timeout": seconds, "encoding": "utf-8", "codec_errors": "replace"}
-    options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # whoever runs the tests may ignore it
+    options["preexec_fn"] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # who runs the tests may ignore it
     shown, line = io.StringIO(), shlex.join(command)
     with tempfile.NamedTemporaryFile("w") as file:
         if piped is not None:
