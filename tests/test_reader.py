@@ -1,4 +1,4 @@
-"""The reader: one look at the clock, one read for all threads, nobody waits while a token works, none has expired."""
+"""The reader: one read for all threads, nobody waits while a token works, none has expired."""
 
 from __future__ import annotations
 
