@@ -145,8 +145,7 @@ class Deployment(ABC):
         self.say(f"sam build ({name})")
         template = ["--template-file", str(folder / "template.yaml"), "--base-dir", str(folder)]
         runtime = ["--parameter-overrides", f"PythonRuntime={RUNTIME}"]
-        cache = ["--cached", "--cache-dir", str(self.directory.with_name(f"{self.directory.name}-cache") / name)]
-        self.run(f"build-{name}", [SAM, "build", *template, "--build-dir", str(self.built(name)), *cache, *runtime])
+        self.run(f"build-{name}", [SAM, "build", *template, "--build-dir", str(self.built(name)), *runtime])
 
     def _deploy(self, name: str, stack: str, **parameters: str) -> None:
         self.say(f"sam deploy ({name})")
