@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, TokenRetrievalError
 
 from tests.fakes.loopback import JsonHandler, serving
 from tests.fakes.one_bearer import NAME, OneBearer
@@ -228,6 +229,15 @@ def test_trouble_is_one_of_our_errors_that_says_what_mends_it(
         assert not reader.report_rejected("access-0")
         assert not asyncio.run(reader.async_report_rejected("access-0"))
     assert piped.tell() == 0, "the program's input was read"
+
+
+def test_credentials_whose_service_cannot_be_reached_ask_for_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(_: object) -> None:
+        raise TokenRetrievalError(provider="sso", error_msg="x") from EndpointConnectionError(endpoint_url=CLOSED)
+
+    monkeypatch.setattr("botocore.session.Session.get_credentials", unreachable)
+    with pytest.raises(Unreachable, match=r"gives no credentials.*TokenRetrievalError.*could not be reached"):
+        TokenReader(ARN).token()
 
 
 @pytest.mark.parametrize(

@@ -20,16 +20,16 @@ AWS_ROLE_ARN and AWS_CONTAINER_CREDENTIALS_FULL_URI"""
 CREDENTIALS = "renew the AWS credentials; if they are right, check this machine's clock, and that the Region is enabled"
 SETTINGS = (NotConfigured, "the AWS settings of this process are not valid: check AWS_ variables and the profile")
 Found = tuple[type[NoToken], str]
-# botocore's types by their names, since older versions lack some. The first line that fits counts.
+# Types of the error and what it came from, by name, since older versions lack some. The first line that fits counts.
 BY_TYPE: dict[str, Found] = {
+    "SSLCertVerificationError": (NotConfigured, "AWS_CA_BUNDLE must name the certificates of your network"),
+    "ConnectionError HTTPClientError": (Unreachable, f"the service (or HTTPS_PROXY) could not be reached; {AGAIN}"),
     "RefreshWithMFAUnsupportedError": (NotConfigured, "its role asks for an MFA code, a reader asks nobody"),
     "ProfileNotFound": (NotConfigured, "AWS's config file has no such profile: set AWS_PROFILE to one that it has"),
     "SSOError TokenRetrievalError LoginError": (NotConfigured, LOGIN),
     "NoCredentialsError": (NotConfigured, "this process has no AWS credentials: give it a role, or set AWS_PROFILE"),
     "NoRegionError": (NotConfigured, "no Region is named: set AWS_REGION, or name the secret by its ARN"),
-    "SSLCertVerificationError": (NotConfigured, "AWS_CA_BUNDLE must name the certificates of your network"),
     "ResponseParserError": (Unreachable, NOT_AWS),
-    "ConnectionError HTTPClientError": (Unreachable, f"the service (or HTTPS_PROXY) could not be reached; {AGAIN}"),
     "BotoCoreError": SETTINGS,
 }
 # What Secrets Manager refuses a read with. Any other code is one that a later call may not meet.
