@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 
-from .auth_rules import AuthFromSource, has_environment_proxy, may_be_repeated, sent_token
+from .auth_rules import AuthFromSource, may_be_repeated, sent_token
 
 
 class HttpxAuth(AuthFromSource, httpx.Auth):
@@ -17,9 +17,8 @@ class HttpxAuth(AuthFromSource, httpx.Auth):
     """
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        url = request.url
         self._source.token()  # the first read also tells which host the token is for
-        self._require_trusted(url, has_proxy=has_environment_proxy(url.scheme, url.host))
+        self._require_trusted(request.url)
         _set_token(request, self._source.token())
         response = yield request
         refused = response.request
@@ -28,9 +27,8 @@ class HttpxAuth(AuthFromSource, httpx.Auth):
             yield refused
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        url = request.url
         await self._source.async_token()
-        self._require_trusted(url, has_proxy=has_environment_proxy(url.scheme, url.host))
+        self._require_trusted(request.url)
         _set_token(request, await self._source.async_token())
         response = yield request
         refused = response.request

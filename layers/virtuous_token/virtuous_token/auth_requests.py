@@ -12,7 +12,7 @@ from requests.hooks import dispatch_hook
 from requests.utils import rewind_body
 from urllib3.util import parse_url
 
-from .auth_rules import AuthFromSource, has_environment_proxy, is_in_memory, may_be_repeated, sent_token
+from .auth_rules import AuthFromSource, is_in_memory, may_be_repeated, sent_token
 from .secret_text import SecretText
 from .token_source import TokenSource
 
@@ -27,8 +27,7 @@ class RequestsAuth(AuthFromSource, AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         self._source.token()  # the first read also tells which host the token is for
-        url = parse_url(request.url or "")
-        self._require_trusted(url, has_proxy=has_environment_proxy(url.scheme, url.host))
+        self._require_trusted(parse_url(request.url or ""))
         request.headers["Authorization"] = f"Bearer {self._source.token()}"
         request.hooks["response"].append(_AfterA401(self._source, request.url))
         return request

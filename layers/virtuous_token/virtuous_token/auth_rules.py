@@ -32,14 +32,15 @@ class AuthFromSource:
         self._source: TokenSource = process_reader() if source is None else source
         self._allow_http = allow_http
 
-    def _require_trusted(self, url: Any, *, has_proxy: bool, base_url: str | None = None) -> None:
+    def _require_trusted(self, url: Any, *, has_proxy: bool | None = None, base_url: str | None = None) -> None:
         """Raises UntrustedURL where the token must not be sent to *url*, which has a scheme, a host and a port as the
-        client itself parsed them. *has_proxy*: a proxy gets the request. *base_url* counts if the source has none."""
+        client itself parsed them. *has_proxy*: a proxy gets the request; the environment is asked where the client does
+        not tell (None). *base_url* counts if the source has none."""
         scheme, host, base_url = (url.scheme or "http").lower(), _canonical(url.host), self._source.base_url or base_url
         where = f"nothing was sent to {scheme}://{host}"
         if scheme != "https" and not (scheme == "http" and (self._allow_http or _is_loopback(host))):
             raise UntrustedURL(f"{where}: the token goes out over https only")
-        if scheme == "http" and has_proxy:
+        if scheme == "http" and (_has_environment_proxy(scheme, url.host) if has_proxy is None else has_proxy):
             raise UntrustedURL(f"{where}: a proxy would see the token; add the host to NO_PROXY")
         trusted = _host_and_port(base_url) if base_url else None
         if base_url and trusted is None:
@@ -51,10 +52,10 @@ class AuthFromSource:
         return f"{type(self).__name__}({self._source!r})"
 
 
-def has_environment_proxy(scheme: str | None, host: str | None) -> bool:
-    """True if the environment names a proxy for such a URL. For clients that do not tell which one they use."""
+def _has_environment_proxy(scheme: str, host: str | None) -> bool:
+    """True if the environment names a proxy for such a URL."""
     proxies = getproxies()
-    return bool(proxies.get(scheme or "") or proxies.get("all")) and not proxy_bypass(host or "")
+    return bool(proxies.get(scheme) or proxies.get("all")) and not proxy_bypass(host or "")
 
 
 def sent_token(authorization: str | bytes | None) -> str | None:

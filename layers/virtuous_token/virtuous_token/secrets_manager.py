@@ -35,7 +35,8 @@ class BearerSecret:
 
     @classmethod
     def of(cls, secret_id: str, client: Any) -> BearerSecret:
-        """That of a *client* that somebody else made."""
+        """With a *client* that somebody else made. Raises NotConfigured where *secret_id* can be no name."""
+        _require_name(secret_id)
         region = getattr(getattr(client, "meta", None), "region_name", None)
         return cls(Asked(secret_id, region, "the client that was given", client))
 
@@ -78,7 +79,6 @@ class BearerSecret:
     def read(self) -> Bearer:
         """What the version under AWSCURRENT holds. Raises NoToken or UnreadableSecret, never anything of others."""
         asked = self._asked
-        _require_name(asked.name)
         _keep_answers_out_of_the_log()
         step: Callable[[Exception, Asked], NoToken] = credentials_error
         try:
