@@ -68,7 +68,7 @@ class _Relayed(BaseRequestHandler):
         relay.heads.append(head)
         size = 1 if relay.drip_seconds else len(relay.answer) or 1
         for position in range(0, len(relay.answer), size):
-            time.sleep(relay.drip_seconds)
+            time.sleep(relay.drip_seconds)  # this is what dripping is: the client under test must give up before
             self.request.sendall(relay.answer[position : position + size])
         return b" 200 " in relay.answer.partition(b"\r\n")[0]
 
